@@ -1,0 +1,393 @@
+"""The class a scientist writes: a `TaskInstance` with parameters, three stages, and the record of what it did.
+
+Comes from a notebook, a rule or the database; `execute()` goes to `execution`, `enqueue()` to `queue`. Constructing an
+instance checks everything that was given and writes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from astra import execution, provenance, queue, work
+from astra.clock import SYSTEM, Clock
+from astra.components import component_class, remember
+from astra.database import migrate
+from astra.database.astradb import STAGES, Bundle, DataProduct, ResultModel, Task, TaskBundle
+from astra.database.fields import canonical_json
+from astra.errors import ComponentError
+from astra.inputs import entries, recorded_inputs, resolve
+from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of
+from astra.states import TaskState
+
+__all__ = ["DictParameter", "Parameter", "TaskInstance", "TupleParameter", "bundler"]
+
+KEY_LENGTH = 500  # of a bundle key in words; a longer one is told by its digest
+ALWAYS_ACCEPTED = ("debug", "verbose")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One task as it will be recorded, but for its inputs."""
+
+    name: str
+    component_version: str
+    parameters: str
+    bundle_key: str
+
+
+class TaskInstance:
+    """An analysis of data products, recorded with its parameters, code, times and outcome.
+
+    Write a subclass: parameters in the class body, the work in ``execute``, and where they help ``pre_execute`` and
+    ``post_execute``. Loop over ``self.iterable()`` so that many tasks can run as one bundle.
+
+    Parameters
+    ----------
+    input_data_products
+        A path, `DataProduct` or its key: one data product for one task. A list has one entry for each task; an entry
+        that is itself a list gives its task several.
+    **parameters
+        The values of the class's parameters. For one that is not bundled, a list gives each task its own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a required parameter is missing, one is unknown, a value is not allowed, or lengths do not agree.
+    FileNotFoundError
+        If an input file does not exist.
+    """
+
+    version: ClassVar[str] = "0"
+    result_models: ClassVar[Sequence[type[ResultModel]]] = ()
+    parameters: ClassVar[dict[str, Parameter]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.parameters = parameters_of(cls)
+        if taken := sorted(set(cls.parameters) & set(dir(TaskInstance))):
+            raise TypeError(f"{cls.__name__} cannot have a parameter called {taken[0]}: every TaskInstance has its own")
+        remember(cls.component_name(), cls)
+        if "execute" in vars(cls):
+            cls.execute = _recorded(vars(cls)["execute"])  # type: ignore[method-assign]
+
+    def __init__(self, input_data_products: Any = None, **parameters: Any) -> None:
+        self.context: dict[str, Any] = {}
+        self._session: execution.Session | None = None
+        self._tasks: list[int] = []
+        self._inputs = entries(type(self).__name__, input_data_products)
+        self._shared: dict[str, Any] = {}
+        self._spread: dict[str, list[Any]] = {}
+        self._take(parameters)
+        lengths = {f"{name} has {len(values)}": len(values) for name, values in self._spread.items()}
+        if self._inputs is not None:
+            lengths[f"input_data_products has {len(self._inputs)}"] = len(self._inputs)
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"{type(self).__name__}: one value per task is needed, but {', '.join(lengths)}")
+        self.bundle_size: int = next(iter(lengths.values()), 1)
+        if self.bundle_size == 0:
+            raise ValueError(f"{type(self).__name__}: an empty list was given, so there is no task to do")
+
+    def _take(self, given: dict[str, Any]) -> None:
+        component = type(self).__name__
+        unknown = [name for name in given if name not in self.parameters]
+        if unknown:
+            known = ", ".join(self.parameters) or "none"
+            raise TypeError(f"{component} has no parameter {', '.join(map(repr, unknown))}: its parameters are {known}")
+        missing = [name for name, each in self.parameters.items() if each.required and name not in given]
+        if missing:
+            words = "; ".join(f"{name} ({self.parameters[name].describe()})" for name in missing)
+            raise TypeError(f"{component} needs {words}")
+        for name, parameter in self.parameters.items():
+            if name not in given:
+                self._shared[name] = parameter.default
+            elif (values := parameter.spread(component, given[name])) is not None:
+                self._spread[name] = values
+            else:
+                self._shared[name] = parameter.checked(component, given[name])
+
+    # ------------------------------------------------------------------------------------------------ what it is
+
+    @classmethod
+    def component_name(cls) -> str:
+        """Return the import path that names this component in the database."""
+        return f"{cls.__module__}.{cls.__qualname__}"
+
+    def value_of(self, parameter: Parameter) -> Any:
+        """Return this instance's value of a parameter; one of several raises and names `iterable()`."""
+        if parameter.name in self._shared:
+            if parameter.bundled or self.bundle_size == 1:
+                return self._shared[parameter.name]
+        elif self.bundle_size == 1:
+            return self._spread[parameter.name][0]
+        raise AttributeError(
+            f"{type(self).__name__}.{parameter.name} may differ among the {self.bundle_size} tasks of this bundle: "
+            f"loop over self.iterable() and read task.parameters[{parameter.name!r}]"
+        )
+
+    def plans(self) -> Iterator[Plan]:
+        """Yield what each task of this instance will be recorded as."""
+        name, version = self.component_name(), str(self.version)
+        bundled = {each: self._shared[each] for each, parameter in self.parameters.items() if parameter.bundled}
+        key = f"{name} {canonical_json(by_value(bundled))}"
+        if len(key) > KEY_LENGTH:
+            key = f"{name} sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+        shared = canonical_json(self._shared) if not self._spread else ""
+        for position in range(self.bundle_size):
+            own = {each: values[position] for each, values in self._spread.items()}
+            yield Plan(name, version, shared or canonical_json(self._shared | own), key)
+
+    def plan(self) -> Plan:
+        """Return what the first task of this instance will be recorded as."""
+        return next(self.plans())
+
+    def __repr__(self) -> str:
+        values = [f"{name}={value!r}" for name, value in (self._shared | self._spread).items()]
+        return f"{type(self).__name__}({', '.join(values)})"
+
+    # ------------------------------------------------------------------------------------------- what an author uses
+
+    def execute(self) -> Any:
+        """Do the work. Subclasses write this."""
+        raise NotImplementedError(f"{type(self).__name__} has no execute(): write one, and loop over self.iterable()")
+
+    def pre_execute(self) -> Any:
+        """Prepare the work of all tasks; a dictionary it returns joins `self.context`. Subclasses may write this."""
+
+    def post_execute(self) -> Any:
+        """Finish the work of all tasks. Subclasses may write this."""
+
+    def iterable(self) -> Iterator[tuple[Task, list[DataProduct]]]:
+        """Yield each task with its data products, timing how long each takes.
+
+        Yields
+        ------
+        tuple of (Task, list of DataProduct)
+            The task's record, whose `parameters` include defaults, and its data products in order.
+        """
+        return self._running("iterable()").iterate()
+
+    def done(self, task: Task) -> None:
+        """Keep this task's work, with the results recorded for it, whatever happens to the rest of the bundle."""
+        self._running("done()").done(task)
+
+    def record_result(self, task: Task, row: ResultModel) -> None:
+        """Record a result of this task; it is written in one transaction with the task's end.
+
+        Parameters
+        ----------
+        task
+            As `iterable()` gave it.
+        row
+            An unsaved row of one of this component's `result_models`; its task and source are filled in.
+        """
+        session = self._running("record_result()")
+        if not isinstance(row, tuple(self.result_models)):
+            raise TypeError(
+                f"{type(self).__name__}.result_models does not name {type(row).__name__}, so it has no table"
+            )
+        member = session.member(task)
+        row.task = task.id
+        product = row.__data__.get("data_product")
+        sources = member.sources if product is None else {product: member.sources.get(product)}
+        row.source = next(iter(sources.values()), None)
+        session.results.setdefault(member.position, []).append(row)
+
+    def _running(self, what: str) -> execution.Session:
+        if self._session is None:
+            raise RuntimeError(f"{what} works inside pre_execute, execute and post_execute: call execute() to run them")
+        return self._session
+
+    # ---------------------------------------------------------------------------------------- running and recording
+
+    def enqueue(self, priority: int = 100) -> list[Task]:
+        """Record this instance's tasks as pending, for the daemon to run, and return them.
+
+        Raises
+        ------
+        ComponentError
+            If the class lives in a notebook or script: the daemon could not import it.
+        """
+        if type(self).__module__ == "__main__" or "<locals>" in type(self).__qualname__:
+            raise ComponentError(
+                f"{type(self).__name__} is defined in a notebook, script or function, where the daemon cannot find it: "
+                "put it in a module that can be imported, or call execute() to run it here"
+            )
+        now = SYSTEM.now()
+        keys = queue.enqueue([work.with_identity(each, priority) for each in self._new_tasks()], now)
+        parts = (keys[start : start + 500] for start in range(0, len(keys), 500))
+        found = {task.id: task for part in parts for task in Task.select().where(Task.id << part)}
+        return [found[key] for key in keys]
+
+    def _new_tasks(self) -> list[work.NewTask]:
+        inputs = resolve(self._inputs) if self._inputs is not None else [()] * self.bundle_size
+        return [
+            work.NewTask(plan.name, plan.component_version, plan.parameters, plan.bundle_key, given)
+            for plan, given in zip(self.plans(), inputs, strict=True)
+        ]
+
+    def stage(self, name: str) -> Callable[..., Any]:
+        """Return the author's own method for a stage."""
+        method: Callable[..., Any] = getattr(self, name)
+        original = getattr(method, "__wrapped__", None)
+        return functools.partial(original, self) if original is not None else method
+
+    def run_held(self, held: work.Claimed, clock: Clock = SYSTEM) -> Any:
+        """Run the bundle that this process holds: what an executor's process does. Exceptions are recorded first."""
+        return self._run(execution.Session(held, clock, interactive=False), {})
+
+    def _run_by_hand(self, keywords: dict[str, Any]) -> Any:
+        migrate.create_result_tables(self.result_models)
+        code, environment = provenance.code_of(type(self)), provenance.environment_id()
+        new, recorded = self._what_to_run()
+        held, _ = queue.open_by_hand(work.ByHand(new, recorded, provenance.owner(), code, environment), SYSTEM.now())
+        return self._run(execution.Session(held, SYSTEM, interactive=True), keywords)
+
+    def _what_to_run(self) -> tuple[list[work.NewTask], list[int]]:
+        """Return new tasks to record, or the keys of recorded ones to run; completed work is repeated as a new task."""
+        if not self._tasks:
+            return self._new_tasks(), []
+        states = {task.id: task for task in Task.select().where(Task.id << self._tasks)}
+        if all(each.state is TaskState.COMPLETED for each in states.values()):
+            given = recorded_inputs(self._tasks)
+            return [work.repeat(states[key], given[key]) for key in self._tasks], []
+        return [], self._tasks
+
+    def _run(self, session: execution.Session, keywords: dict[str, Any]) -> Any:
+        self._session, self.context = session, {}
+        try:
+            return execution.execute(self, session, keywords)
+        finally:
+            self._session = None
+
+    # ------------------------------------------------------------------------------------------------- rebuilding
+
+    @staticmethod
+    def from_task(task: Task, strict: bool = False) -> TaskInstance:
+        """Return the instance that a task records.
+
+        Parameters
+        ----------
+        task
+            The record.
+        strict
+            Refuse a component whose version is no longer the recorded one, instead of warning.
+        """
+        return _rebuild(task.name, [task], strict)
+
+    @staticmethod
+    def from_bundle(bundle: Bundle, strict: bool = False) -> TaskInstance:
+        """Return the instance of all tasks of a recorded bundle, in a constant number of queries."""
+        query = Task.select().join(TaskBundle, on=(TaskBundle.task == Task.id)).where(TaskBundle.bundle == bundle.id)
+        return _rebuild(bundle.name, list(query.order_by(TaskBundle.position)), strict)
+
+
+def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the author's `execute` such that calling it records and runs all three stages, once."""
+
+    @functools.wraps(method)
+    def execute(self: TaskInstance, *args: Any, **keywords: Any) -> Any:
+        if self._session is not None:  # the author's own super().execute()
+            return method(self, *args, **keywords)
+        if args:
+            raise TypeError(f"{type(self).__name__}.execute() takes keywords only")
+        _refuse_unknown(self, keywords)
+        return self._run_by_hand(keywords)
+
+    return execute
+
+
+def _refuse_unknown(instance: TaskInstance, keywords: dict[str, Any]) -> None:
+    taken = set(ALWAYS_ACCEPTED)
+    for name in STAGES:
+        for each in inspect.signature(instance.stage(name)).parameters.values():
+            if each.kind is each.VAR_KEYWORD:
+                return
+            taken.add(each.name)
+    unknown = sorted(set(keywords) - taken)
+    if unknown:
+        raise TypeError(
+            f"no stage of {type(instance).__name__} takes {', '.join(unknown)}; accepted: {', '.join(sorted(taken))}"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- rebuilding
+
+
+def _rebuild(name: str, tasks: Sequence[Task], strict: bool) -> TaskInstance:
+    component = component_class(name)
+    recorded = {task.component_version for task in tasks}
+    if recorded != {str(component.version)}:
+        words = f"{name} is version {component.version} here, but was recorded with {', '.join(sorted(recorded))}"
+        if strict:
+            raise ComponentError(words)
+        warnings.warn(words, stacklevel=3)
+    instance: TaskInstance = object.__new__(component)
+    instance.context, instance._session = {}, None
+    instance._tasks, instance._inputs = [task.id for task in tasks], None
+    instance.bundle_size = len(tasks)
+    instance._shared, instance._spread = {}, {}
+    for each, parameter in component.parameters.items():
+        values = [task.parameters.get(each, None if parameter.required else parameter.default) for task in tasks]
+        if parameter.bundled or len(tasks) == 1:
+            instance._shared[each] = values[0]
+        else:
+            instance._spread[each] = values
+    return instance
+
+
+def bundler(tasks: Iterable[TaskInstance | Task], max_size: int | None = None) -> list[TaskInstance]:
+    """Return instances that run tasks with equal bundled parameters together, in the order they were given.
+
+    Parameters
+    ----------
+    tasks
+        Instances not executed yet, or `Task` records.
+    max_size
+        The most tasks in one of them.
+    """
+    groups: dict[str, list[TaskInstance]] = {}
+    for each in tasks:
+        instance = each if isinstance(each, TaskInstance) else TaskInstance.from_task(each)
+        kind = "recorded" if instance._tasks else "new"
+        groups.setdefault(f"{kind} {instance.plan().bundle_key}", []).append(instance)
+    return [_joined(part) for group in groups.values() for part in _parts(group, max_size)]
+
+
+def _parts(group: list[TaskInstance], max_size: int | None) -> Iterator[list[TaskInstance]]:
+    part: list[TaskInstance] = []
+    size = 0
+    for each in group:
+        if part and max_size is not None and size + each.bundle_size > max_size:
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += each.bundle_size
+    if part:
+        yield part
+
+
+def _joined(part: Sequence[TaskInstance]) -> TaskInstance:
+    if len(part) == 1:
+        return part[0]
+    first = part[0]
+    joined = type(first).__new__(type(first))
+    joined.context, joined._session = {}, None
+    joined._tasks = [key for each in part for key in each._tasks]
+    joined.bundle_size = sum(each.bundle_size for each in part)
+    with_inputs = any(each._inputs is not None for each in part)
+    joined._inputs = (
+        [entry for each in part for entry in each._inputs or [[]] * each.bundle_size] if with_inputs else None
+    )
+    joined._shared = {name: first._shared[name] for name, each in first.parameters.items() if each.bundled}
+    joined._spread = {
+        name: [value for own in part for value in own._spread.get(name) or [own._shared.get(name)] * own.bundle_size]
+        for name, each in first.parameters.items()
+        if not each.bundled
+    }
+    return joined

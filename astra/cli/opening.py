@@ -1,0 +1,71 @@
+"""What every command begins with: the settings, the database they name, and its tables as this code needs them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from astra import config
+from astra.errors import SchemaError
+from astra.settings_values import Place, default_database_url
+
+if TYPE_CHECKING:
+    from astra.ingest import Root
+    from astra.rules import Rule
+
+
+def open_records(path: Path | None) -> config.Settings:
+    """Load the settings, open the database and check that its tables are those of this code.
+
+    The user's own SQLite file, used where no settings name another database, is made on first use.
+
+    Raises
+    ------
+    ConfigurationError
+        If the settings cannot be used.
+    SchemaError
+        If the database is not there, or older or newer than this code.
+    """
+    from astra.database import connection, migrate
+
+    settings = config.load(path)
+    url = settings.database.url
+    own = url == default_database_url(Place(Path.cwd(), os.environ), "")
+    if url.startswith("sqlite:///") and not own and ":memory:" not in url:
+        file = Path(url.removeprefix("sqlite:///")).expanduser()
+        if not file.exists():  # opening would leave an empty file behind
+            raise SchemaError(f"there is no database at {file}: run `astra init` to make it")
+    connection.open_database(url, settings.database.synchronous)
+    if own:
+        migrate.migrate()
+    else:
+        migrate.require_current()
+    return settings
+
+
+def rules_of(settings: config.Settings) -> tuple[Rule, ...]:
+    """Return the settings' rules, ready for use, with the result tables of their components made."""
+    from astra.components import component_class
+    from astra.database.migrate import create_result_tables
+    from astra.products import product_types
+    from astra.rules import compile_rules
+
+    rules = compile_rules(settings.rules, component_class, product_types())
+    create_result_tables(result_models(rules))
+    return rules
+
+
+def result_models(rules: tuple[Rule, ...]) -> list[type]:
+    """Return the result tables of the rules' components, each once."""
+    from astra.components import component_class
+
+    found = dict.fromkeys(model for rule in rules for model in component_class(rule.plan.name).result_models)
+    return list(found)
+
+
+def roots_of(settings: config.Settings) -> tuple[Root, ...]:
+    """Return the watched folders as `ingest` knows them."""
+    from astra.ingest import Root
+
+    return tuple(Root(watch.name, watch.path, watch.release) for watch in settings.watch)

@@ -1,0 +1,186 @@
+"""One record and all it is linked to, as plain values: what `astra show` shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from astra.components import component_class
+from astra.database.astradb import TIME_COLUMNS, Bundle, DataProduct, Environment, Ingestion, Replay, Source, Task
+from astra.database.connection import run
+from astra.database.fields import read_instant
+from astra.errors import AstraError
+from astra.selection import source_keys
+
+MEMBERS = 1000  # of a bundle's tasks, or a source's data products, the first so many are told
+_CATALOGUE_IDS = frozenset({"sdss_id", "catalogid"})  # 64-bit numbers of others, told as text
+
+
+def source_key(name: str) -> int:
+    """Return the key of the one source that `name` means."""
+    keys = source_keys(name)
+    if len(keys) > 1:
+        raise AstraError(f"{name!r} names {len(keys)} sources: show one of {', '.join(f'id={key}' for key in keys)}")
+    return keys[0]
+
+
+def source(key: int) -> dict[str, Any] | None:
+    """Return a source with its identifiers and data products."""
+    row = Source.get_or_none(Source.id == key)
+    if row is None:
+        return None
+    products = _rows(
+        "id filetype release path method reason",
+        "SELECT p.id, p.filetype, p.release, p.path, l.method, l.reason FROM source_data_product l "
+        "JOIN data_product p ON p.id = l.data_product_id WHERE l.source_id = ? AND l.superseded_by_id IS NULL "
+        f"ORDER BY p.id LIMIT {MEMBERS}",
+        key,
+    )
+    count = "SELECT count(*) FROM source_data_product WHERE source_id = ? AND superseded_by_id IS NULL"
+    names = _rows(
+        "kind value", "SELECT kind, value FROM source_identifier WHERE source_id = ? ORDER BY kind, value", key
+    )
+    return {**_columns(row), "data_products": run(count, (key,))[0][0], "identifiers": names, "products": products}
+
+
+def product(key: int) -> dict[str, Any] | None:
+    """Return a data product with its file versions, its source, the tasks it was given to, and their results."""
+    row = DataProduct.get_or_none(DataProduct.id == key)
+    if row is None:
+        return None
+    versions = _rows(
+        "ingestion outcome version size taken_in root path reason",
+        "SELECT id, outcome, version, size, started, root, path, reason FROM ingestion WHERE data_product_id = ? "
+        "ORDER BY id DESC",
+        key,
+    )
+    links = _rows(
+        "source designation method current reason",
+        "SELECT l.source_id, s.designation, l.method, l.superseded_by_id IS NULL, l.reason FROM source_data_product l "
+        "LEFT JOIN source s ON s.id = l.source_id WHERE l.data_product_id = ? ORDER BY l.id DESC",
+        key,
+    )
+    tasks = _rows(
+        "task state component rule ingestion bundle",
+        "SELECT t.id, t.state, t.name, t.rule, i.ingestion_id, t.bundle_id FROM task_input_data_product i "
+        f"JOIN task t ON t.id = i.task_id WHERE i.data_product_id = ? ORDER BY t.id DESC LIMIT {MEMBERS}",
+        key,
+    )
+    results = [
+        row for name in sorted({each["component"] for each in tasks}) for row in _results(name, "data_product", key)
+    ]
+    return {
+        **_columns(row),
+        "versions": versions,
+        "links": [{**each, "current": bool(each["current"])} for each in links],
+        "tasks": tasks,
+        "results": results,
+    }
+
+
+def task(key: int) -> dict[str, Any] | None:
+    """Return a task with its exact inputs, its bundles with outcome and times, its error and its results."""
+    row = Task.get_or_none(Task.id == key)
+    if row is None:
+        return None
+    inputs = _rows(
+        "data_product ingestion size header_sha256 current path",
+        "SELECT p.id, g.id, g.size, g.header_sha256, g.id = p.current_ingestion_id, p.path "
+        "FROM task_input_data_product i JOIN data_product p ON p.id = i.data_product_id "
+        "LEFT JOIN ingestion g ON g.id = i.ingestion_id WHERE i.task_id = ? ORDER BY i.position",
+        key,
+    )
+    bundles = _rows(
+        "bundle outcome state executor host started ended error_class error_message",
+        "SELECT b.id, m.outcome, b.state, b.executor, b.host, b.started, b.ended, m.error_class, m.error_message "
+        "FROM task_bundle m JOIN bundle b ON b.id = m.bundle_id WHERE m.task_id = ? ORDER BY b.id DESC",
+        key,
+    )
+    times = run(f"SELECT {', '.join(TIME_COLUMNS)} FROM task_time WHERE task_id = ?", (key,))
+    traceback = run("SELECT traceback FROM task_bundle WHERE task_id = ? ORDER BY bundle_id DESC LIMIT 1", (key,))
+    repeats = [each[0] for each in run("SELECT id FROM task WHERE repeat_of_id = ? ORDER BY id", (key,))]
+    return {
+        **_columns(row),
+        "times": dict(zip(TIME_COLUMNS, times[0], strict=True)) if times else None,
+        "inputs": [{**each, "current": bool(each["current"])} for each in inputs],
+        "outputs": [{"data_product": each.id, "path": each.path} for each in row.output_data_products],
+        "bundles": bundles,
+        "repeated_by": repeats,
+        "results": _results(row.name, "task", key),
+        "traceback": traceback[0][0] if traceback else None,
+    }
+
+
+def bundle(key: int) -> dict[str, Any] | None:
+    """Return a bundle with its environment and its tasks."""
+    row = Bundle.get_or_none(Bundle.id == key)
+    if row is None:
+        return None
+    shown = {name: value for name, value in _columns(row).items() if name != "token"}  # whoever has it may write
+    environment = Environment.get_or_none(Environment.id == row.__data__["environment"])
+    ran = {"python": environment.python, "platform": environment.platform} if environment else None
+    tasks = _rows(
+        "position task outcome state time_pre_execute time_execute time_post_execute error_class error_message",
+        "SELECT m.position, t.id, m.outcome, t.state, m.time_pre_execute, m.time_execute, m.time_post_execute, "
+        "m.error_class, m.error_message FROM task_bundle m JOIN task t ON t.id = m.task_id WHERE m.bundle_id = ? "
+        f"ORDER BY m.position LIMIT {MEMBERS}",
+        key,
+    )
+    packages = environment.packages if environment else {}
+    return {**shown, "ran": ran, "packages": packages, "tasks": tasks}
+
+
+def ingestion(key: int) -> dict[str, Any] | None:
+    """Return one row of the ledger, with those it supersedes and is superseded by, and the tasks on that version."""
+    row = Ingestion.get_or_none(Ingestion.id == key)
+    if row is None:
+        return None
+    product = DataProduct.get_or_none(DataProduct.id == row.__data__["data_product"])
+    replay = Replay.get_or_none(Replay.id == row.__data__["replay"])
+    by = [each[0] for each in run("SELECT id FROM ingestion WHERE supersedes_id = ? ORDER BY id", (key,))]
+    tasks = _rows(
+        "task state component rule",
+        "SELECT t.id, t.state, t.name, t.rule FROM task_input_data_product i JOIN task t ON t.id = i.task_id "
+        "WHERE i.ingestion_id = ? ORDER BY t.id DESC",
+        key,
+    )
+    return {
+        **_columns(row),
+        "identity": product.identity if product else None,
+        "product_path": product.path if product else None,
+        "current": bool(product and product.__data__["current_ingestion"] == key),
+        "asked_by": replay.who if replay else None,
+        "superseded_by": by,
+        "tasks": tasks,
+    }
+
+
+def _columns(row: Any) -> dict[str, Any]:
+    """Return a record's columns by name; references by the name of what they refer to."""
+    values = {}
+    for name, value in row.__data__.items():
+        values[name] = str(value) if name in _CATALOGUE_IDS and value is not None else value
+    return values
+
+
+def _rows(names: str, sql: str, key: int) -> list[dict[str, Any]]:
+    columns = names.split()
+    rows = [dict(zip(columns, row, strict=True)) for row in run(sql, (key,))]
+    for row in rows:
+        for name in ("taken_in", "started", "ended"):
+            if name in row:
+                row[name] = read_instant(row[name])
+    return rows
+
+
+def _results(component: str, column: str, key: int) -> list[dict[str, Any]]:
+    """Return the rows that a component recorded, where it can still be imported and has such tables."""
+    try:
+        models = component_class(component).result_models
+    except AstraError:
+        return []
+    found = []
+    for model in models:
+        if column in model._meta.fields and model.table_exists():
+            query = model.select().where(model._meta.fields[column] == key).order_by(model.id)
+            found += [{"table": model._meta.table_name, **row.__data__} for row in query]
+    return found

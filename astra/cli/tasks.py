@@ -1,0 +1,47 @@
+"""`astra tasks`: the tasks, newest first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from astra.cli.choosing import limit
+from astra.cli.printing import as_json, print_list
+from astra.states import TaskState
+
+
+@click.command(epilog="Example: astra tasks --state failed --component SpectrumQuality")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice([str(each) for each in TaskState]), help="Only in this state."
+)
+@click.option("--component", "components", multiple=True, metavar="NAME", help="Import path, or the class's name.")
+@click.option("--rule", "rules", multiple=True, metavar="NAME", help="Rule that enqueued them.")
+@limit
+@as_json
+@click.pass_obj
+def command(config: Path | None, /, limit: int, as_json: bool, **given: Any) -> None:
+    """List tasks, newest first."""
+    from astra.cli.opening import open_records
+    from astra.selection import Selection
+
+    open_records(config)
+    print_list(_tasks(Selection(**given), limit), as_json, "there is no task that fits")
+
+
+def _tasks(selection: Any, limit: int) -> list[dict[str, Any]]:
+    from astra.database.connection import run
+    from astra.database.fields import read_instant
+    from astra.selection import joined, of_tasks
+
+    where = joined(of_tasks(selection))
+    rows = run(
+        "SELECT t.id, t.state, t.name, t.component_version, t.rule, t.priority, t.bundle_id, t.created, "
+        "m.error_message, p.path FROM task t LEFT JOIN task_bundle m ON m.bundle_id = t.bundle_id AND m.task_id = t.id "
+        "LEFT JOIN task_input_data_product i ON i.task_id = t.id AND i.position = 0 "
+        f"LEFT JOIN data_product p ON p.id = i.data_product_id WHERE {where.sql} ORDER BY t.id DESC LIMIT ?",
+        (*where.values, limit),
+    )
+    names = ("id", "state", "component", "version", "rule", "priority", "bundle", "created", "error", "input")
+    return [dict(zip(names, row, strict=True)) | {"created": read_instant(row[7])} for row in rows]

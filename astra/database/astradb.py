@@ -1,0 +1,345 @@
+"""Every table. Models hold columns and small queries; what changes them lives with the verb that owns the change.
+
+`queue` alone writes `Task`, `TaskInputDataProduct`, `Bundle` and `TaskBundle`; `ledger` alone writes `Ingestion`.
+Keys and ids are 64-bit integers everywhere. A scientist may read and query all of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import peewee
+from peewee import BigAutoField, BigIntegerField, BooleanField, DoubleField, IntegerField, SmallIntegerField, TextField
+
+from astra.database.connection import database, run
+from astra.database.fields import InstantField, JsonField, StateField
+from astra.states import BundleState, IngestionOutcome, TaskOutcome, TaskState
+
+if TYPE_CHECKING:
+    from astra.base import TaskInstance
+
+STAGES = ("pre_execute", "execute", "post_execute")
+
+
+class Link(peewee.ForeignKeyField):
+    """A reference to another table's 64-bit key."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"backref": "+", **options})
+
+
+class AstraModel(peewee.Model):
+    """Base of every table."""
+
+    class Meta:
+        database = database
+        legacy_table_names = False
+
+
+class WatchedRoot(AstraModel):
+    """One watched folder, by the name it has in the ledger: where it was last, and since when it is watched."""
+
+    name = TextField(primary_key=True)
+    path = TextField()
+    watched_since = InstantField()
+
+
+class Replay(AstraModel):
+    """One request to take in, or to enqueue, again: who asked, for what, and how far it has come."""
+
+    id = BigAutoField()
+    who = TextField()
+    created = InstantField()
+    verb = TextField()
+    selection = JsonField()
+    planned = BigIntegerField()
+    done = BigIntegerField(default=0)
+    state = TextField()
+
+
+class Environment(AstraModel):
+    """Interpreter, platform and package versions, stored once per distinct content."""
+
+    id = BigAutoField()
+    digest = TextField(unique=True)
+    python = TextField()
+    platform = TextField()
+    packages = JsonField()
+
+
+class Source(AstraModel):
+    """One astronomical object. `provisional` until a catalogue confirms what a header's identifier claimed."""
+
+    id = BigAutoField()
+    sdss_id = BigIntegerField(null=True)
+    catalogid = BigIntegerField(null=True)
+    designation = TextField(null=True)
+    ra = DoubleField(null=True)
+    dec = DoubleField(null=True)
+    healpix = IntegerField(null=True)
+    provisional = BooleanField()
+    merged_into = Link("self", null=True)
+    created = InstantField()
+
+    @property
+    def data_products(self) -> list[DataProduct]:
+        """All data products linked to this source now, oldest first."""
+        link = SourceDataProduct
+        return list(
+            DataProduct.select()
+            .join(link, on=(link.data_product == DataProduct.id))
+            .where((link.source == self.id) & link.superseded_by.is_null())
+            .order_by(DataProduct.id)
+        )
+
+    @property
+    def identifiers(self) -> dict[str, str]:
+        """The identifiers this source is known by: kind to value, as text."""
+        rows = SourceIdentifier.select().where(SourceIdentifier.source == self.id).order_by(SourceIdentifier.id)
+        return {row.kind: row.value for row in rows}
+
+
+class SourceIdentifier(AstraModel):
+    """One name of a source. Kinds `sdss_id` and `apogee` name one source each; the others may be shared by blends."""
+
+    id = BigAutoField()
+    source = Link(Source)
+    kind = TextField()
+    value = TextField()
+    catalogue_version = TextField(default="")
+
+
+class DataProduct(AstraModel):
+    """One file astra knows, whatever its path: release, file type and identity fields make it one."""
+
+    id = BigAutoField()
+    release = TextField()
+    filetype = TextField()
+    kwargs = JsonField()
+    identity = TextField(unique=True)
+    path = TextField()
+    current_ingestion = peewee.DeferredForeignKey(
+        "Ingestion", null=True, backref="+", column_name="current_ingestion_id"
+    )
+    metadata = JsonField()
+    created = InstantField()
+
+    @property
+    def source(self) -> Source | None:
+        """The source this data product is linked to now."""
+        link = SourceDataProduct
+        return cast(
+            "Source | None",
+            Source.select()
+            .join(link, on=(link.source == Source.id))
+            .where((link.data_product == self.id) & link.superseded_by.is_null())
+            .first(),
+        )
+
+
+class Ingestion(AstraModel):
+    """The recorded outcome of one file version: the ledger."""
+
+    id = BigAutoField()
+    root = TextField()
+    path = TextField()
+    size = BigIntegerField()
+    mtime_ns = BigIntegerField()
+    ctime_ns = BigIntegerField()
+    inode = BigIntegerField()
+    header_sha256 = TextField(null=True)
+    sha256 = TextField(null=True)
+    outcome = StateField(IngestionOutcome)
+    reason = TextField(null=True)
+    version = BigIntegerField(null=True)
+    data_product = Link(DataProduct, null=True)
+    supersedes = Link("self", null=True)
+    recheck_after = InstantField(null=True)
+    missing_since = InstantField(null=True)
+    replay = Link(Replay, null=True)
+    started = InstantField()
+    duration = DoubleField()
+    lag = DoubleField(null=True)
+
+
+class SourceDataProduct(AstraModel):
+    """Why a data product belongs to a source. A better link supersedes; the old row stands."""
+
+    id = BigAutoField()
+    source = Link(Source, null=True)
+    data_product = Link(DataProduct)
+    method = TextField()
+    catalogue_version = TextField(default="")
+    separation = DoubleField(null=True)
+    candidates = IntegerField(null=True)
+    reason = TextField(null=True)
+    superseded_by = Link("self", null=True)
+    created = InstantField()
+
+
+class Bundle(AstraModel):
+    """One execution of one or more tasks together; a retry is a new bundle."""
+
+    id = BigAutoField()
+    name = TextField()
+    bundle_key = TextField()
+    size = IntegerField()
+    state = StateField(BundleState)
+    token = TextField()
+    owner_boot = TextField()
+    owner_pid = BigIntegerField()
+    owner_start = BigIntegerField()
+    host = TextField()
+    user = TextField()
+    lease_expires = InstantField(null=True)
+    executor = TextField()
+    external_id = TextField(null=True)
+    environment = Link(Environment, null=True)
+    version = TextField(null=True)
+    component_version = TextField(null=True)
+    source_sha256 = TextField(null=True)
+    git_commit = TextField(null=True)
+    git_dirty = BooleanField(null=True)
+    time_pre_execute = DoubleField(null=True)
+    time_pre_execute_overhead = DoubleField(null=True)
+    time_execute = DoubleField(null=True)
+    time_execute_overhead = DoubleField(null=True)
+    time_post_execute = DoubleField(null=True)
+    time_post_execute_overhead = DoubleField(null=True)
+    created = InstantField()
+    started = InstantField(null=True)
+    ended = InstantField(null=True)
+    error = TextField(null=True)
+    log = TextField(null=True)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks of this bundle, in their order."""
+        member = TaskBundle
+        query = Task.select().join(member, on=(member.task == Task.id)).where(member.bundle == self.id)
+        return list(query.order_by(member.position))
+
+    def instance(self, strict: bool = False) -> TaskInstance:
+        """Return the `TaskInstance` of all this bundle's tasks."""
+        from astra.base import TaskInstance
+
+        return TaskInstance.from_bundle(self, strict=strict)
+
+
+class Task(AstraModel):
+    """One component on its inputs with its parameters. `time_*` answer from its latest bundle."""
+
+    id = BigAutoField()
+    name = TextField()
+    parameters = JsonField()
+    version = TextField()
+    component_version = TextField()
+    state = StateField(TaskState)
+    priority = SmallIntegerField()
+    bundle_key = TextField()
+    identity = TextField(null=True)
+    rule = TextField(null=True)
+    not_before = InstantField(null=True)
+    repeat_of = Link("self", null=True)
+    replay = Link(Replay, null=True)
+    bundle = Link(Bundle, null=True)
+    created = InstantField()
+
+    @property
+    def input_data_products(self) -> list[DataProduct]:
+        """The data products this task was given, in order."""
+        given = TaskInputDataProduct
+        query = DataProduct.select().join(given, on=(given.data_product == DataProduct.id))
+        return list(query.where(given.task == self.id).order_by(given.position))
+
+    @property
+    def output_data_products(self) -> list[DataProduct]:
+        """The data products this task made."""
+        made = TaskOutputDataProduct
+        query = DataProduct.select().join(made, on=(made.data_product == DataProduct.id))
+        return list(query.where(made.task == self.id).order_by(DataProduct.id))
+
+    def instance(self, strict: bool = False) -> TaskInstance:
+        """Return the `TaskInstance` that this task records."""
+        from astra.base import TaskInstance
+
+        return TaskInstance.from_task(self, strict=strict)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("time_") and name in TIME_COLUMNS:
+            rows = run(f"SELECT {name} FROM task_time WHERE task_id = ?", (self.id,))
+            return rows[0][0] if rows else None
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+TIME_COLUMNS = (
+    "time_total",
+    *(f"time_{stage}{part}" for stage in STAGES for part in ("", "_task", "_bundle_overhead")),
+)
+
+
+class TaskInputDataProduct(AstraModel):
+    """What a task was given: the data product, and the exact file version of it."""
+
+    task = Link(Task)
+    position = IntegerField()
+    data_product = Link(DataProduct)
+    ingestion = Link(Ingestion, null=True)
+
+    class Meta:
+        primary_key = peewee.CompositeKey("task", "position")
+
+
+class TaskOutputDataProduct(AstraModel):
+    """What a task made."""
+
+    task = Link(Task)
+    bundle = Link(Bundle)
+    data_product = Link(DataProduct)
+
+    class Meta:
+        primary_key = peewee.CompositeKey("task", "data_product")
+
+
+class TaskBundle(AstraModel):
+    """One task's part in one bundle: its outcome, its error, and its own time in each stage, in seconds."""
+
+    bundle = Link(Bundle)
+    position = IntegerField()
+    task = Link(Task)
+    outcome = StateField(TaskOutcome, null=True)
+    error_class = TextField(null=True)
+    error_message = TextField(null=True)
+    traceback = TextField(null=True)
+    time_pre_execute = DoubleField(null=True)
+    time_execute = DoubleField(null=True)
+    time_post_execute = DoubleField(null=True)
+
+    class Meta:
+        primary_key = peewee.CompositeKey("bundle", "position")
+
+
+class ResultModel(AstraModel):
+    """Base of a component's result tables: each row belongs to a task, and to its source where there is one."""
+
+    id = BigAutoField()
+    task = Link(Task)
+    source = Link(Source, null=True)
+
+
+# In an order in which each refers only to those before it (and data_product to ingestion, afterwards).
+TABLES: tuple[type[AstraModel], ...] = (
+    WatchedRoot,
+    Replay,
+    Environment,
+    Source,
+    SourceIdentifier,
+    DataProduct,
+    Ingestion,
+    SourceDataProduct,
+    Bundle,
+    Task,
+    TaskInputDataProduct,
+    TaskOutputDataProduct,
+    TaskBundle,
+)

@@ -1,0 +1,72 @@
+"""Column kinds that SQLite and PostgreSQL must agree on."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import peewee
+
+# What each kind is called in the database's own words; `connection` hands these to peewee.
+SQLITE_TYPES = {"INSTANT": "TEXT"}
+POSTGRESQL_TYPES = {"INSTANT": "TIMESTAMPTZ"}
+
+
+def instant_text(instant: datetime | None) -> str | None:
+    """Return an aware instant as fixed-width UTC text, which both databases order and read alike."""
+    if instant is None:
+        return None
+    if instant.tzinfo is None:
+        raise ValueError(f"{instant!r} has no time zone; instants are aware UTC datetimes")
+    return instant.astimezone(UTC).isoformat(sep=" ", timespec="microseconds")
+
+
+def read_instant(value: str | datetime | None) -> datetime | None:
+    """Return what either database gave for an instant as an aware UTC datetime."""
+    if value is None:
+        return None
+    instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return instant.astimezone(UTC)
+
+
+def canonical_json(value: object) -> str:
+    """Return the one text of a JSON value: sorted keys, no blanks, no NaN. Ids keep all their digits."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+class InstantField(peewee.Field):
+    """An instant in UTC. TIMESTAMPTZ on PostgreSQL, sortable text on SQLite."""
+
+    field_type = "INSTANT"
+
+    def db_value(self, value: datetime | None) -> str | None:
+        return instant_text(value)
+
+    def python_value(self, value: str | datetime | None) -> datetime | None:
+        return read_instant(value)
+
+
+class JsonField(peewee.TextField):
+    """A JSON value kept as canonical text on both databases, so equal values are equal bytes."""
+
+    def db_value(self, value: Any) -> str | None:
+        return None if value is None else canonical_json(value)
+
+    def python_value(self, value: str | None) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class StateField(peewee.TextField):
+    """One of the words of a `StrEnum`."""
+
+    def __init__(self, states: type[StrEnum], **options: Any) -> None:
+        super().__init__(**options)
+        self.states = states
+
+    def db_value(self, value: StrEnum | str | None) -> str | None:
+        return None if value is None else self.states(value).value
+
+    def python_value(self, value: str | None) -> StrEnum | None:
+        return None if value is None else self.states(value)

@@ -1,0 +1,112 @@
+"""Rows on their way in: a chunk is loaded into a temporary table, and a constant number of statements does the rest.
+
+COPY on PostgreSQL and executemany on SQLite are what each loads fastest; everything after it is the same SQL on both.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import peewee
+
+from astra.database.connection import database, driver_cursor, execute, execute_many
+from astra.database.fields import POSTGRESQL_TYPES, SQLITE_TYPES
+
+
+def stage(table: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
+    """Fill the temporary table `table`, made anew, with `rows`; must run inside a transaction.
+
+    Parameters
+    ----------
+    table
+        The temporary table's name.
+    columns
+        The columns in the order of each row's values, with their types: ``BIGINT``, ``TEXT``, ``REAL`` or ``INSTANT``.
+    rows
+        The values, plain; None for NULL.
+    """
+    sqlite = isinstance(database.obj, peewee.SqliteDatabase)
+    kinds = SQLITE_TYPES if sqlite else {**POSTGRESQL_TYPES, "REAL": "DOUBLE PRECISION"}
+    execute(f"DROP TABLE IF EXISTS {table}")
+    declared = ", ".join(f"{name} {kinds.get(kind, kind)}" for name, kind in columns.items())
+    execute(f"CREATE TEMPORARY TABLE {table} ({declared})")
+    with driver_cursor() as cursor:
+        if sqlite:
+            marks = ", ".join("?" * len(columns))
+            cursor.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+            return
+        cursor.copy_expert(f"COPY {table} FROM STDIN", io.StringIO("".join(map(_copy_line, rows))))
+    execute(f"ANALYZE {table}")
+
+
+def _copy_line(row: Sequence[Any]) -> str:
+    return "\t".join(map(_copy_value, row)) + "\n"
+
+
+def _copy_value(value: Any) -> str:
+    if value is None:
+        return "\\N"
+    if value is True or value is False:
+        return "t" if value else "f"
+    text = str(value)
+    if "\\" in text or "\t" in text or "\n" in text or "\r" in text:
+        text = text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    return text
+
+
+def insert_rows(rows: Sequence[peewee.Model]) -> None:
+    """Insert unsaved model instances, of one or several tables, a statement for each thousand."""
+    tables: dict[type[peewee.Model], list[peewee.Model]] = {}
+    for row in rows:
+        tables.setdefault(type(row), []).append(row)
+    for model, own in tables.items():
+        fields = [field for field in model._meta.sorted_fields if not isinstance(field, peewee.AutoField)]
+        names = ", ".join(f'"{field.column_name}"' for field in fields)
+        marks = ", ".join("?" * len(fields))
+        values = [tuple(field.db_value(_given(row, field)) for field in fields) for row in own]
+        execute_many(f'INSERT INTO "{model._meta.table_name}" ({names}) VALUES ({marks})', values)
+
+
+def _given(row: peewee.Model, field: peewee.Field) -> Any:
+    value = row.__data__.get(field.name)
+    if value is None and field.default is not None:
+        return field.default() if callable(field.default) else field.default
+    return value
+
+
+def reserve_ids(table: str, count: int) -> list[int]:
+    """Return `count` keys that `table` will give to nobody else; must run inside a transaction."""
+    if isinstance(database.obj, peewee.SqliteDatabase):  # the write lock makes the next keys ours
+        first: int = execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0]
+        return list(range(first, first + count))
+    query = f"SELECT nextval('{table}_id_seq') FROM generate_series(1, ?)"
+    return [row[0] for row in execute(query, (count,)).fetchall()]
+
+
+def key_source(table: str, count: int) -> Callable[[], int]:
+    """Return what gives one new key of `table` at a time, `count` at most; it asks the database when first called."""
+
+    def keys() -> Iterator[int]:
+        yield from reserve_ids(table, count)
+
+    return keys().__next__
+
+
+def load(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Insert `rows` into `table`, in one statement, as fast as the database takes them."""
+    names = ", ".join(columns)
+    with driver_cursor() as cursor:
+        if isinstance(database.obj, peewee.SqliteDatabase):
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
+        else:
+            cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN", io.StringIO("".join(map(_copy_line, rows))))
+
+
+def among(column: str, values: Sequence[str]) -> tuple[str, Any]:
+    """Return the condition that a text column has one of many values, and the one parameter it takes."""
+    if isinstance(database.obj, peewee.SqliteDatabase):
+        return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(list(values))
+    return f"{column} = ANY(CAST(? AS TEXT[]))", list(values)

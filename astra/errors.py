@@ -1,0 +1,62 @@
+"""Every error a user can meet, with a sentence that says what, on which thing, why, and what happens next.
+
+The class says whether trying again can help (`retry`); the message is shown to people as it is, without a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AstraError(Exception):
+    """Base of all errors whose message is meant for a person."""
+
+    retry: ClassVar[bool] = False
+
+
+class ConfigurationError(AstraError):
+    """The settings, or the components and product types they name, cannot be used as they stand."""
+
+
+class SchemaError(AstraError):
+    """The database's tables do not fit this code: too new, or not made yet."""
+
+
+class DatabaseUnavailable(AstraError):
+    """The database cannot be reached now."""
+
+    retry = True
+
+
+class FileError(AstraError):
+    """A file that cannot be taken in as it stands."""
+
+
+class IncompleteFile(FileError):
+    """The bytes that the file's own headers promise are not all there, or it changed while it was read."""
+
+    retry = True
+
+
+class NotFits(FileError):
+    """The file's first bytes are not those of a FITS file."""
+
+
+class UnreadableFile(FileError):
+    """The operating system refuses to read the file: permissions, a folder in its place, a broken disk."""
+
+
+class BadHeader(FileError):
+    """A whole FITS file whose header lacks or contradicts what its product type needs."""
+
+
+class ComponentError(AstraError):
+    """A component (a `TaskInstance` subclass) cannot be found, built or rebuilt."""
+
+
+class LeaseLost(AstraError):
+    """Somebody else holds this bundle now: whoever gets this error has written nothing and must stop."""
+
+
+class InputChanged(AstraError):
+    """An input file's bytes are no longer those that were recorded for the task."""

@@ -1,0 +1,39 @@
+"""What kind of file system a path lies on: events and SQLite's locks can be trusted on some only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# Kinds whose changes can come from another host, so that neither file events nor shared-memory locks hold.
+NETWORK_KINDS = frozenset({"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "beegfs"})
+
+
+def filesystem_kind(path: Path, mounts: str | None = None) -> str:
+    """Return the kind of file system that holds `path` (``ext4``, ``nfs4``, ...), or ``unknown``.
+
+    Parameters
+    ----------
+    path
+        A file or folder; its nearest existing parent is looked at.
+    mounts
+        The text of ``/proc/self/mountinfo``; read from there where it is not given.
+    """
+    if mounts is None:
+        table = Path("/proc/self/mountinfo")
+        if not table.exists():
+            return "unknown"
+        mounts = table.read_text(errors="surrogateescape")
+    place = str(path.resolve())
+    best, kind = -1, "unknown"
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        mount = before.split(" ")[4].replace("\\040", " ")
+        inside = place == mount or place.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= best:
+            best, kind = len(mount), after.split(" ")[0]
+    return kind
+
+
+def is_network(kind: str) -> bool:
+    """Return whether changes on this kind of file system can come from another host."""
+    return kind in NETWORK_KINDS or kind.startswith("fuse.")

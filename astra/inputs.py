@@ -1,0 +1,74 @@
+"""What a person may give as `input_data_products`, checked at once and recorded when the tasks are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from astra import known, noting
+from astra.database.astradb import DataProduct
+from astra.database.connection import run
+from astra.work import Input
+
+
+def entries(component: str, given: Any) -> list[list[Any]] | None:
+    """Return the inputs of each task as lists, checked; None where no input was given."""
+    if given is None:
+        return None
+    if isinstance(given, str | PurePath | DataProduct | int):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise TypeError(
+            f"{component}: input_data_products is a {type(given).__name__}; give a path, a DataProduct or a list"
+        )
+    checked = [list(each) if isinstance(each, list | tuple) else [each] for each in given]
+    for position, entry in enumerate(checked):
+        for index, each in enumerate(entry):
+            entry[index] = _checked_input(component, position, each)
+    return checked
+
+
+def _checked_input(component: str, position: int, given: Any) -> Any:
+    if isinstance(given, DataProduct):
+        return given.id
+    if isinstance(given, str | PurePath):
+        path = os.path.abspath(os.path.expanduser(os.fspath(given)))
+        if not os.path.isfile(path):
+            raise FileNotFoundError(
+                f"{component}: input_data_products[{position}], {os.fspath(given)!r}, is not a file"
+            )
+        return path
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    raise TypeError(
+        f"{component}: input_data_products[{position}] is a {type(given).__name__}; "
+        "give a path, a DataProduct or its key"
+    )
+
+
+def resolve(given: Sequence[Sequence[str | int]]) -> list[tuple[Input, ...]]:
+    """Return each task's inputs as recorded data products and file versions, noting files that are new."""
+    paths = list(dict.fromkeys(each for entry in given for each in entry if isinstance(each, str)))
+    noted = {each.path: each for each in noting.note(paths)} if paths else {}
+    keys = list(dict.fromkeys(each for entry in given for each in entry if isinstance(each, int)))
+    current = known.current_inputs(keys) if keys else {}
+    missing = [key for key in keys if key not in current]
+    if missing:
+        raise ValueError(f"there is no data product {', '.join(map(str, missing[:5]))}")
+    return [
+        tuple(current[each] if isinstance(each, int) else noted[each].as_input() for each in entry) for entry in given
+    ]
+
+
+def recorded_inputs(tasks: Sequence[int]) -> dict[int, tuple[Input, ...]]:
+    """Return the inputs that recorded tasks were given, by task."""
+    found: dict[int, list[Input]] = {task: [] for task in tasks}
+    for start in range(0, len(tasks), 500):
+        part = tasks[start : start + 500]
+        marks = ", ".join("?" * len(part))
+        query = "SELECT task_id, data_product_id, ingestion_id FROM task_input_data_product WHERE task_id IN"
+        for task, product, ingestion in run(f"{query} ({marks}) ORDER BY task_id, position", part):
+            found[task].append(Input(product, ingestion, "", ""))
+    return {task: tuple(given) for task, given in found.items()}

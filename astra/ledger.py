@@ -1,0 +1,173 @@
+"""The ledger: what became of every file version, and the only code that writes it.
+
+Comes from `ingest` and the walk of a tree; goes to the table `ingestion`. A file version is known when the newest row
+of its place has its signature. Rows written because somebody used a file by hand (`noted`) do not count: the sweep
+still offers such a file.
+
+An old row stands as it is, but for its stamps, which one guarded UPDATE may correct (`Change`):
+
+* a file that was only touched (copied back, `chmod`, moved to another disk: same size, modification time and header,
+  another change time or inode) is not a new version, so its row takes the new stamps and no task runs again;
+* a file that was looked at within the time its stamps can tell apart is looked at once more (`recheck_after`). If it
+  changed within that time, both versions have one signature, and the older row gives the inode up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from astra.database.connection import by_index, execute_many, run
+from astra.database.fields import instant_text, read_instant
+from astra.database.staging import among, load
+from astra.signature import Signature
+from astra.states import IngestionOutcome
+
+if TYPE_CHECKING:
+    from astra.tree import Found
+
+RACY_SECONDS = 2.0  # stamps of the coarsest file systems in use tick this slowly
+
+# fmt: off
+_COLUMNS = [
+    "id", "root", "path", "size", "mtime_ns", "ctime_ns", "inode", "outcome", "started", "header_sha256",
+    "sha256", "reason", "version", "data_product_id", "supersedes_id", "recheck_after", "replay_id", "duration", "lag",
+]
+# fmt: on
+
+
+@dataclass(slots=True)
+class Entry:
+    """One row of the ledger, read or about to be written."""
+
+    id: int
+    root: str
+    path: str
+    signature: Signature
+    outcome: IngestionOutcome
+    started: datetime
+    header_sha256: str | None = None
+    sha256: str | None = None
+    reason: str | None = None
+    version: int | None = None
+    data_product: int | None = None
+    supersedes: int | None = None
+    recheck_after: datetime | None = None
+    replay: int | None = None
+    duration: float = 0.0
+    lag: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A correction of the stamps of the row `id`, made only while it still has the stamps `was`."""
+
+    id: int
+    was: Signature
+    ctime_ns: int
+    inode: int
+    recheck_after: datetime | None
+
+
+def differing(root: str, found: Sequence[Found], now: datetime) -> list[Found]:
+    """Return those of the files `found` below the root named `root` whose version the ledger lacks, or wants again."""
+    if not found:
+        return []
+    rows = _rows("path, size, mtime_ns, ctime_ns, inode, recheck_after", root, [each.path for each in found], _COUNTING)
+    return [each for each in found if not _is_known(each.signature, rows.get(each.path), now)]
+
+
+_COUNTING = f"outcome <> '{IngestionOutcome.NOTED}'"
+
+
+def _rows(columns: str, root: str, paths: Sequence[str], which: str) -> dict[str, tuple[object, ...]]:
+    """Return the newest row of each path below a root. A place has as many rows as its file had versions, so it costs
+    less to read them all than to have the database pick the newest."""
+    condition, parameter = among("path", paths)
+    sql = f"SELECT path, id, {columns} FROM ingestion WHERE root = ? AND {condition} AND {which}"
+    with by_index():
+        rows = run(sql, (root, parameter))
+    return {row[0]: row[2:] for row in sorted(rows, key=itemgetter(1))}
+
+
+def _is_known(signature: Signature, row: tuple[object, ...] | None, now: datetime) -> bool:
+    if row is None or row[1:5] != signature:
+        return False
+    recheck: datetime | None = read_instant(row[5])  # type: ignore[arg-type]
+    return recheck is None or recheck > now
+
+
+def latest(places: Iterable[tuple[str, str]], noted: bool = False) -> dict[tuple[str, str], Entry]:
+    """Return the newest row of each place (root, path) that has one; a statement for each root.
+
+    With `noted`, rows of the outcomes `noted` and `ingested` alone count.
+    """
+    roots: dict[str, set[str]] = {}
+    for root, path in places:
+        roots.setdefault(root, set()).add(path)
+    which = f"outcome IN ('{IngestionOutcome.NOTED}', '{IngestionOutcome.INGESTED}')" if noted else _COUNTING
+    entries: dict[tuple[str, str], Entry] = {}
+    for root, paths in roots.items():
+        for path, row in _rows(", ".join(_COLUMNS), root, sorted(paths), which).items():
+            entries[root, path] = _entry(row)
+    return entries
+
+
+def _entry(row: Sequence[object]) -> Entry:
+    key, root, path, size, mtime_ns, ctime_ns, inode, outcome, started, *rest = row
+    signature = Signature(size, mtime_ns, ctime_ns, inode)  # type: ignore[arg-type]
+    entry = Entry(key, root, path, signature, IngestionOutcome(outcome), read_instant(started), *rest)  # type: ignore[arg-type]
+    entry.recheck_after = read_instant(entry.recheck_after)
+    return entry
+
+
+def racy_until(signature: Signature, started: datetime) -> datetime | None:
+    """Return when a file must be looked at again, if its stamps are too fresh for an examination begun at `started`."""
+    examined, window = started.timestamp() * 1e9, RACY_SECONDS * 1e9
+    fresh = abs(examined - signature.mtime_ns) < window or abs(examined - signature.ctime_ns) < window
+    return started + timedelta(seconds=RACY_SECONDS) if fresh else None
+
+
+def insert(entries: Sequence[Entry], renewed: Sequence[Entry]) -> None:
+    """Write new rows, in the caller's transaction.
+
+    `renewed` are those of the rows whose place has been recorded before. Where an older row of the place has the same
+    signature, and so the stamps were too coarse to tell two versions apart, or a file system was set back to an old
+    state, that row's inode becomes a number that no file has.
+    """
+    if renewed:
+        execute_many(
+            "UPDATE ingestion SET inode = -id WHERE root = ? AND path = ? AND size = ? AND mtime_ns = ? "
+            "AND ctime_ns = ? AND inode = ? AND coalesce(replay_id, 0) = ? AND outcome <> 'noted'",
+            [(e.root, e.path, *e.signature, e.replay or 0) for e in renewed],
+        )
+    if entries:
+        load("ingestion", _COLUMNS, [_row(each) for each in entries])
+
+
+def _row(e: Entry) -> tuple[object, ...]:
+    return (
+        e.id, e.root, e.path, *e.signature, e.outcome.value, instant_text(e.started), e.header_sha256, e.sha256,
+        e.reason, e.version, e.data_product, e.supersedes, instant_text(e.recheck_after), e.replay, e.duration, e.lag,
+    )  # fmt: skip
+
+
+def change(changes: Mapping[int, Change]) -> None:
+    """Correct the stamps of rows, in the caller's transaction; a row that has other stamps by now stays as it is."""
+    if changes:
+        execute_many(
+            "UPDATE ingestion SET ctime_ns = ?, inode = ?, recheck_after = ? "
+            "WHERE id = ? AND ctime_ns = ? AND inode = ?",
+            [
+                (c.ctime_ns, c.inode, instant_text(c.recheck_after), c.id, c.was.ctime_ns, c.was.inode)
+                for c in changes.values()
+            ],
+        )
+
+
+def lag(signature: Signature, now: datetime) -> float:
+    """Return the seconds from a file's last modification to `now`."""
+    return now.timestamp() - signature.mtime_ns / 1e9

@@ -1,0 +1,315 @@
+"""What would a replay do? A plan: each file to take in again, each task to enqueue again, and what is left out and why.
+
+Comes from `replay`; writes nothing. Rows are read and judged in chunks, so statements grow with chunks, not with rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from astra import ingest, products
+from astra.base import TaskInstance
+from astra.components import component_class
+from astra.database.astradb import Task
+from astra.database.connection import run
+from astra.database.staging import among
+from astra.errors import AstraError, FileError
+from astra.ingest import Root
+from astra.known import current_inputs
+from astra.rules import Facts, Rule, tasks_for
+from astra.selection import Condition, Selection, joined, of_products, of_tasks
+from astra.states import TaskState
+from astra.work import Input, NewTask, with_identity
+
+PRIORITY = 200  # higher numbers run later: replayed work never holds up new files
+_CHUNK = 5_000
+_LIVE = "t.state IN ('pending', 'running')"
+ENDED = (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
+
+
+class Verb(StrEnum):
+    """What a replay does: files taken in again, tasks enqueued again, or a rule's tasks on products that lack them."""
+
+    INGESTION = "ingestion"
+    TASKS = "tasks"
+    RULE = "rule"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked, with the watched folders and the rules of the settings."""
+
+    verb: Verb
+    selection: Selection
+    roots: tuple[Root, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that the verb `rule` is about."""
+        names = self.selection.rules
+        found = [each for each in self.rules if each.name in names]
+        if len(names) != 1 or not found:
+            known = ", ".join(each.name for each in self.rules) or "none"
+            raise AstraError(
+                f"there is no rule {', '.join(names) or '(none named)'} in the settings; there are {known}"
+            )
+        return found[0]
+
+
+class Entry(NamedTuple):
+    """One thing to do, on the file `place`: `key` is the ledger's row, the task to repeat, or the data product."""
+
+    key: int
+    kind: str
+    place: str
+    task: NewTask | None = None
+
+
+class Left(NamedTuple):
+    """One thing that is selected and yet left alone, and why."""
+
+    key: int
+    kind: str
+    place: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a replay would do. Entries come newest first, which is the order in which they are done."""
+
+    request: Request
+    entries: list[Entry] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many entries there are of each product type, or component."""
+        return dict(sorted(Counter(each.kind for each in self.entries).items()))
+
+
+def make_plan(request: Request, replay: int | None = None) -> Plan:
+    """Return what `request` would do now; of a replay that has begun already, what it has still to do."""
+    plan = Plan(request)
+    makers = {Verb.INGESTION: _plan_files, Verb.TASKS: _plan_tasks, Verb.RULE: _plan_rule}
+    makers[request.verb](plan, replay)
+    return plan
+
+
+# ------------------------------------------------------------------------------------------------- files taken in again
+
+
+def _plan_files(plan: Plan, replay: int | None) -> None:
+    selection = plan.request.selection
+    conditions = of_products(replace(selection, filetypes=()))
+    if tasks := of_tasks(selection):
+        conditions.append(_wrapped("p.id IN (SELECT i.data_product_id FROM task_input_data_product i "
+                                   "JOIN task t ON t.id = i.task_id WHERE {})", tasks))  # fmt: skip
+    if replay is not None:
+        conditions.append(Condition("coalesce(g.replay_id, 0) <> ?", (replay,)))
+    where = joined(conditions)
+    roots = {each.name: each for each in (ingest.OUTSIDE, *plan.request.roots)}
+    takes = selection.takes_path()
+    for key, name, path, filetype, known in run(
+        "SELECT g.id, g.root, g.path, p.filetype, p.path FROM ingestion g "
+        "LEFT JOIN data_product p ON p.id = g.data_product_id WHERE g.outcome <> 'noted' AND NOT EXISTS (SELECT 1 "
+        "FROM ingestion n WHERE n.root = g.root AND n.path = g.path AND n.id > g.id AND n.outcome <> 'noted') "
+        f"AND {where.sql} ORDER BY g.id DESC",
+        where.values,
+    ):
+        root = roots.get(name)
+        place = os.path.join(root.folder, path) if root else known or path
+        if not takes(place):
+            continue
+        kind = filetype or _filetype(place)
+        if selection.filetypes and kind not in selection.filetypes:
+            continue
+        if root is None:
+            plan.left.append(Left(key, kind, place, f"no folder named {name} is watched any more"))
+        elif not os.path.lexists(place):
+            plan.left.append(Left(key, kind, place, "the file is gone"))
+        else:
+            plan.entries.append(Entry(key, kind, place))
+
+
+def _filetype(place: str) -> str:
+    try:
+        identified = products.identify(place)
+    except FileError:
+        return "contested"
+    return identified[0].name if identified else "unknown"
+
+
+# ------------------------------------------------------------------------------------------------ tasks enqueued again
+
+
+class _Old(NamedTuple):
+    """A task to repeat."""
+
+    key: int
+    name: str
+    parameters: str
+    rule: str | None
+
+
+def _plan_tasks(plan: Plan, replay: int | None) -> None:
+    selection = plan.request.selection
+    states = selection.states or ENDED
+    conditions = of_tasks(replace(selection, states=states))
+    if about := of_products(selection):
+        conditions.append(_wrapped("t.id IN (SELECT i.task_id FROM task_input_data_product i JOIN data_product p "
+                                   "ON p.id = i.data_product_id LEFT JOIN ingestion g ON g.id = i.ingestion_id "
+                                   "WHERE {})", about))  # fmt: skip
+    if replay is not None:
+        conditions.append(Condition("coalesce(t.replay_id, 0) <> ?", (replay,)))
+    where = joined(conditions)
+    rows = run(
+        "SELECT t.id, t.name, t.parameters, t.rule FROM task t "
+        f"WHERE t.identity IS NOT NULL AND {where.sql} ORDER BY t.id DESC",
+        where.values,
+    )
+    known = _Components()
+    seen: dict[str, int] = {}
+    for chunk in _chunks([_Old(*row) for row in rows]):
+        entries = list(_repeats(plan, chunk, known, seen))
+        plan.entries += _without_twins(plan, entries, replay)
+
+
+def _repeats(plan: Plan, chunk: Sequence[_Old], known: _Components, seen: dict[str, int]) -> Iterator[Entry]:
+    inputs = _inputs([each.key for each in chunk])
+    takes = plan.request.selection.takes_path()
+    for old in chunk:
+        given = inputs.get(old.key, [])
+        paths = [path for path, _ in given]
+        if plan.request.selection.paths and not any(map(takes, paths)):
+            continue
+        path = paths[0] if paths else ""
+        made, problem = known.plan(old)
+        if made is None:
+            plan.left.append(Left(old.key, old.name, path, problem))
+            continue
+        new = NewTask(made.name, made.component_version, made.parameters, made.bundle_key)
+        new = replace(new, inputs=tuple(each for _, each in given), rule=old.rule, repeat_of=old.key)
+        new = with_identity(new, PRIORITY)
+        twin = seen.setdefault(str(new.identity), old.key)
+        if twin == old.key:
+            yield Entry(old.key, old.name, path, task=new)
+        else:
+            plan.left.append(Left(old.key, old.name, path, f"the same work as task {twin}, which is repeated"))
+
+
+class _Components:
+    """The components of recorded tasks as they are now, each built once for each set of parameters."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], tuple[Any, str]] = {}
+
+    def plan(self, old: _Old) -> tuple[Any, str]:
+        """Return how the task is planned now, or None and why it cannot be."""
+        if (old.name, old.parameters) not in self._made:
+            self._made[old.name, old.parameters] = self._make(old)
+        return self._made[old.name, old.parameters]
+
+    def _make(self, old: _Old) -> tuple[Any, str]:
+        given = json.loads(old.parameters)
+        try:
+            component = component_class(old.name)
+            missing = [name for name, each in component.parameters.items() if each.required and name not in given]
+            if missing:
+                return None, f"the component now needs {', '.join(missing)}, which the task does not give"
+            record = Task(id=old.key, name=old.name, parameters=given, component_version=str(component.version))
+            return TaskInstance.from_task(record).plan(), ""
+        except (AstraError, TypeError, ValueError) as error:
+            return None, str(error)
+
+
+def _inputs(tasks: Sequence[int]) -> dict[int, list[tuple[str, Input]]]:
+    """Return the paths and inputs of recorded tasks, each with the data product's current file version."""
+    marks = ", ".join("?" * len(tasks))
+    rows = run(
+        "SELECT i.task_id, p.path, p.id FROM task_input_data_product i JOIN data_product p ON p.id = i.data_product_id "
+        f"WHERE i.task_id IN ({marks}) ORDER BY i.task_id, i.position",
+        tasks,
+    )
+    current = current_inputs(list({row[2] for row in rows}))
+    found: dict[int, list[tuple[str, Input]]] = {}
+    for task, path, product in rows:
+        found.setdefault(task, []).append((path, current[product]))
+    return found
+
+
+def _without_twins(plan: Plan, entries: Sequence[Entry], replay: int | None) -> Iterator[Entry]:
+    """Yield the entries whose work nobody does already, nor has this replay done."""
+    live, done = known_work([str(each.task.identity) for each in entries if each.task], replay)
+    for each in entries:
+        identity = str(each.task.identity) if each.task else ""
+        if identity in live:
+            reason = f"task {live[identity]}, which is the same work, is pending or running"
+            plan.left.append(Left(each.key, each.kind, each.place, reason))
+        elif identity not in done:
+            yield each
+
+
+def known_work(identities: Sequence[str], replay: int | None) -> tuple[dict[str, int], set[str]]:
+    """Return the live tasks of these identities, and those identities that the replay has enqueued already."""
+    which, parameter = among("t.identity", identities)
+    live, done = dict[str, int](), set[str]()
+    for identity, key, own, alive in run(
+        f"SELECT t.identity, t.id, t.replay_id, {_LIVE} FROM task t WHERE {which} AND ({_LIVE} OR t.replay_id = ?)",
+        (parameter, replay or 0),
+    ):
+        if replay is not None and own == replay:
+            done.add(identity)
+        elif alive:
+            live[identity] = key
+    return live, done
+
+
+# ------------------------------------------------------------------------------- a rule on products that lack its tasks
+
+
+def _plan_rule(plan: Plan, replay: int | None) -> None:
+    rule = replace(plan.request.rule, priority=PRIORITY)
+    selection = plan.request.selection
+    where = joined(of_products(selection))
+    takes = selection.takes_path()
+    rows = run(
+        "SELECT p.id, p.release, p.kwargs, p.metadata, p.path "
+        "FROM data_product p JOIN ingestion g ON g.id = p.current_ingestion_id "
+        f"WHERE p.filetype = ? AND g.outcome = 'ingested' AND {where.sql} AND NOT EXISTS (SELECT 1 "
+        "FROM task_input_data_product i JOIN task t ON t.id = i.task_id "
+        "WHERE i.data_product_id = p.id AND i.ingestion_id = g.id AND t.rule = ?) ORDER BY p.id DESC",
+        (rule.filetype, *where.values, rule.name),
+    )
+    for chunk in _chunks(rows):
+        entries = []
+        current = current_inputs([row[0] for row in chunk])
+        for key, release, kwargs, metadata, path in chunk:
+            if takes(path):
+                values = {**json.loads(kwargs), **json.loads(metadata), "release": release}
+                tasks = tasks_for((rule,), Facts(rule.filetype, values, current[key]))
+                entries += [Entry(key, task.name, path, task=task) for task in tasks]
+        done = _ever_enqueued([str(each.task.identity) for each in entries if each.task])
+        plan.entries += [each for each in entries if each.task and each.task.identity not in done]
+
+
+def _ever_enqueued(identities: Sequence[str]) -> set[str]:
+    which, parameter = among("identity", identities)
+    return {row[0] for row in run(f"SELECT identity FROM task WHERE {which}", (parameter,))}
+
+
+def _wrapped(sql: str, conditions: Iterable[Condition]) -> Condition:
+    inner = joined(list(conditions))
+    return Condition(sql.format(inner.sql), inner.values)
+
+
+def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(rows), _CHUNK):
+        yield rows[start : start + _CHUNK]

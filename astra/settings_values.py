@@ -1,0 +1,259 @@
+"""What a setting's value may be: one small check for each shape, and the defaults that depend on the environment.
+
+A check takes the value as TOML gives it and the `Place` it was written in, and returns the value to use or raises
+`Refused` with what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Check = Callable[[Any, "Place"], Any]
+
+OPERATIONS = ("eq", "ne", "lt", "le", "gt", "ge", "in")
+
+
+class Place(NamedTuple):
+    """Where a value was written: relative paths start at `folder`."""
+
+    folder: Path
+    environ: Mapping[str, str]
+
+    @property
+    def home(self) -> Path:
+        """The user's own folder."""
+        return Path(self.environ.get("HOME") or Path.home())
+
+    def resolve(self, text: str) -> Path:
+        """Return `text` as an absolute path, with ``~`` and dots taken out and links left as they are."""
+        expanded = self.home / text[1:].lstrip("/") if text == "~" or text.startswith("~/") else Path(text).expanduser()
+        return Path(os.path.normpath(self.folder / expanded))
+
+
+class Condition(NamedTuple):
+    """`fact` compared with `value` by `op`, one of `OPERATIONS`; for ``in`` the value is a tuple."""
+
+    fact: str
+    op: str
+    value: Any
+
+
+class Refused(Exception):
+    """The value cannot be used; `allowed` completes the sentence "must be ..."."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
+
+
+def number(least: float | None = None, above: float | None = None) -> Check:
+    """Check for a finite number."""
+    bound = f" of at least {least:g}" if least is not None else f" above {above:g}" if above is not None else ""
+
+    def check(value: Any, place: Place) -> float:
+        fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not fine or (least is not None and value < least) or (above is not None and value <= above):
+            raise Refused(f"a number{bound}")
+        return float(value)
+
+    return check
+
+
+def whole_number(least: int | None = None) -> Check:
+    """Check for a whole number that a database can hold."""
+    bound = f" of at least {least}" if least is not None else ""
+
+    def check(value: Any, place: Place) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
+            raise Refused(f"a whole number{bound}")
+        if abs(value) >= 1 << 31:
+            raise Refused("a whole number below 2147483648")
+        return value
+
+    return check
+
+
+def one_of(*allowed: str) -> Check:
+    """Check for one of the allowed words, in any case."""
+
+    def check(value: Any, place: Place) -> str:
+        for each in allowed:
+            if isinstance(value, str) and value.lower() == each.lower():
+                return each
+        raise Refused(" or ".join(shown(each) for each in allowed))
+
+    return check
+
+
+def boolean(value: Any, place: Place) -> bool:
+    """Check for true or false."""
+    if not isinstance(value, bool):
+        raise Refused("true or false")
+    return value
+
+
+def text(value: Any, place: Place) -> str:
+    """Check for a text of one line that is not empty."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise Refused("a text of one line, not empty")
+    return value
+
+
+def table(value: Any, place: Place) -> dict[str, Any]:
+    """Check for a table of any content that JSON can hold."""
+    if not isinstance(value, dict):
+        raise Refused("a table, as in {limit = 3}")
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise Refused("a table that JSON can hold too: no NaN or infinity, and dates as text") from None
+    return value
+
+
+def path(value: Any, place: Place) -> Path:
+    """Check for a path; a relative one starts at the settings file's folder."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise Refused("a path")
+    return place.resolve(value)
+
+
+def import_path(value: Any, place: Place) -> str:
+    """Check for the dotted name of a class inside a module."""
+    parts = value.split(".") if isinstance(value, str) else []
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise Refused("the dotted name of a class, as in package.module.Class")
+    return str(value)
+
+
+def database_url(value: Any, place: Place) -> str:
+    """Check for a database URL, and make the path in a SQLite one absolute."""
+    allowed = "sqlite:///PATH or postgresql://USER@HOST/NAME"
+    if not isinstance(value, str):
+        raise Refused(allowed)
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
+        return value if rest == "/:memory:" else f"sqlite:///{place.resolve(rest[1:])}"
+    if separator and scheme in ("postgresql", "postgres") and rest.strip("/"):
+        return f"postgresql://{rest}"
+    raise Refused(allowed)
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_NAMES: tuple[dict[str, int], ...] = (
+    {},
+    {},
+    {},
+    {name: i for i, name in enumerate(_MONTHS, 1)},
+    {name: i for i, name in enumerate(_WEEKDAYS)},
+)
+_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
+_CRON_PART = re.compile(r"(?P<any>\*)(?:/(?P<every>[1-9]\d*))?|(?P<low>\w+)(?:-(?P<high>\w+)(?:/(?P<step>[1-9]\d*))?)?")
+
+
+def cron(value: Any, place: Place) -> str:
+    """Check for the five fields of a calendar entry; weekdays are counted from Monday, so names are safer."""
+    allowed = 'five fields, as in "30 4 * * mon-fri" (minute, hour, day of month, month, day of week)'
+    parts = value.lower().split() if isinstance(value, str) else []
+    if len(parts) != 5:
+        raise Refused(allowed)
+    for part, names, bounds in zip(parts, _NAMES, _BOUNDS, strict=True):
+        if not all(_cron_part(each, names, bounds) for each in part.split(",")):
+            raise Refused(f"{allowed}; {part} is not one of them")
+    return " ".join(parts)
+
+
+def _cron_part(part: str, names: Mapping[str, int], bounds: tuple[int, int]) -> bool:
+    match = _CRON_PART.fullmatch(part)
+    if match is None:
+        return False
+    ends = [end for end in (match["low"], match["high"]) if end is not None]
+    counted = [int(end) if end.isdecimal() else names.get(end, -1) for end in ends]
+    return counted == sorted(counted) and all(bounds[0] <= end <= bounds[1] for end in counted)
+
+
+def conditions(value: Any, place: Place) -> tuple[Condition, ...]:
+    """Check for a table of conditions: a plain value is ``eq``, a list is ``in``, a table names its operations."""
+    if not isinstance(value, dict):
+        raise Refused("a table of conditions, as in {snr = {ge = 10}}")
+    found: list[Condition] = []
+    for fact, wanted in value.items():
+        if isinstance(wanted, dict):
+            found += [_condition(fact, op, each) for op, each in wanted.items()]
+            if not wanted:
+                raise Refused(f"a table of conditions; {fact} has none")
+        else:
+            found.append(_condition(fact, "in" if isinstance(wanted, list) else "eq", wanted))
+    return tuple(found)
+
+
+def _condition(fact: str, op: str, value: Any) -> Condition:
+    if op not in OPERATIONS:
+        raise Refused(f"made of the operations {', '.join(OPERATIONS)}; {fact} has {op}")
+    if op == "in":
+        if not isinstance(value, list) or not value or not all(_is_scalar(each) for each in value):
+            raise Refused(f"a list of texts or numbers, not empty, where {fact} has in")
+        return Condition(fact, op, tuple(value))
+    if not _is_scalar(value) or (isinstance(value, bool) and op not in ("eq", "ne")):
+        raise Refused(f"one text or number where {fact} has {op}")
+    return Condition(fact, op, value)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def default_database_url(place: Place, url: str) -> str:
+    """Return the URL of the user's own SQLite file."""
+    return f"sqlite:///{user_folder(place, 'XDG_DATA_HOME', '.local/share') / 'astra.sqlite'}"
+
+
+def default_output_root(place: Place, url: str) -> Path:
+    """Return the user's own folder for outputs."""
+    return user_folder(place, "XDG_DATA_HOME", ".local/share") / "output"
+
+
+def default_state(place: Place, url: str) -> Path:
+    """Return where the service keeps its state: what systemd gives, else beside the database, else the user's."""
+    if given := place.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    if url.startswith("sqlite:///") and not url.endswith(":memory:"):
+        return Path(url.removeprefix("sqlite:///")).parent
+    return user_folder(place, "XDG_STATE_HOME", ".local/state")
+
+
+def user_folder(place: Place, variable: str, otherwise: str) -> Path:
+    """Return the user's folder for Astra's files of one kind, as the base directory specification has it."""
+    # by that specification a relative path in these variables is ignored
+    given = place.environ.get(variable, "")
+    return (Path(given) if given.startswith("/") else place.home / otherwise) / "astra"
+
+
+def shown(value: Any) -> str:
+    """Return a value as it would be written in the settings file."""
+    if isinstance(value, str) and "://" in value:
+        value = without_password(value)
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def without_password(url: str) -> str:
+    """Return a database URL that may be shown."""
+    url = re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?i)\b(password=)[^&]*", r"\1***", url)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, Condition):
+        return {"fact": value.fact, "op": value.op, "value": plain(value.value)}
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,1 @@
+"""One release's file layouts a file: which cards, which arrays, which tables, under which paths."""

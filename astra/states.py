@@ -1,0 +1,44 @@
+"""The words for states and outcomes. `docs/STATES.md` draws how one follows another."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class TaskState(StrEnum):
+    """Where a task stands. `queue` alone changes it."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class BundleState(StrEnum):
+    """Where a bundle stands. `queue` alone changes it."""
+
+    SUBMITTED = "submitted"
+    RUNNING = "running"
+    ENDED = "ended"
+    EXPIRED = "expired"
+    RELEASED = "released"
+
+
+class TaskOutcome(StrEnum):
+    """How a task left one bundle."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RELEASED = "released"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class IngestionOutcome(StrEnum):
+    """What became of one file version. `ledger` alone writes it."""
+
+    INGESTED = "ingested"
+    QUARANTINED = "quarantined"
+    DUPLICATE = "duplicate"
+    NOTED = "noted"

@@ -1,0 +1,231 @@
+"""Walk a folder tree in bounded slices, and tell which of its files differ from the ledger.
+
+The walk is the truth that file events only hint at, so what it cannot see it says: a folder that cannot be read is a
+problem in the report, a root that cannot be read or is exchanged during the walk is an outage and raises. Neither is
+ever mistaken for "no files". Memory grows with the depth of the tree and the breadth of single folders, not its size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from stat import S_ISREG
+from typing import NamedTuple
+
+from astra import ledger
+from astra.errors import UnreadableFile
+from astra.signature import Signature
+
+Wanted = Callable[[str], bool]
+
+_PROBLEMS_KEPT = 100
+
+
+class Found(NamedTuple):
+    """A file below a root: its path relative to the root, with ``/`` between the parts, and its signature."""
+
+    path: str
+    signature: Signature
+
+
+class Problem(NamedTuple):
+    """A path that the walk could not offer, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class WalkReport:
+    """What one walk saw; filled while it runs. Only the first hundred problems are kept, all are counted."""
+
+    folders: int = 0
+    files: int = 0
+    problem_count: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the walk ended and saw everything, so that what it did not find is not there."""
+        return self.finished and not self.problem_count
+
+    def problem(self, path: str, reason: str) -> None:
+        """Note a path that could not be offered."""
+        self.problem_count += 1
+        if len(self.problems) < _PROBLEMS_KEPT:
+            self.problems.append(Problem(_printable(path), reason))
+
+
+def walk(root: Path, wanted: Wanted, report: WalkReport, slice_size: int = 2000) -> Iterator[list[Found]]:
+    """Yield the files below `root`, a slice at a time; folders with the highest names, the newest nights, come first.
+
+    Parameters
+    ----------
+    root
+        The folder to walk. Folders behind symbolic links are not entered.
+    wanted
+        Whether any product type might claim a file of this base name.
+    report
+        Where counts and problems are noted.
+    slice_size
+        A slice ends after this many directory entries, so that it takes bounded time; it may hold no file at all.
+
+    Raises
+    ------
+    UnreadableFile
+        If the root cannot be read, or is no longer the same folder when the walk ends.
+    """
+    return _Walk(root, wanted, report).slices(slice_size)
+
+
+def differing(root_name: str, root: Path, wanted: Wanted, now: datetime, report: WalkReport) -> Iterator[list[Found]]:
+    """Walk `root` and yield, slice by slice, the files whose version the ledger lacks or wants looked at again."""
+    for found in walk(root, wanted, report):
+        yield ledger.differing(root_name, found, now) if found else found
+
+
+def resolve(path: Path, root: Path) -> Path | None:
+    """Return the path under which the file at `path` is to be offered, or None if it is not to be.
+
+    A symbolic link whose target lies below the root is an alias of a file that is offered itself; one that leads out
+    of the root is offered under its own name. Folders and what is not a regular file are never offered.
+    """
+    try:
+        inside = os.path.realpath(root)
+        target = os.path.realpath(path, strict=True)
+        if not S_ISREG(os.stat(target).st_mode):
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnreadableFile(f"cannot look at {path}: {error.strerror}") from error
+    own = os.path.join(inside, os.path.relpath(path, root))
+    return path if target == own or not _lies_in(target, inside) else None
+
+
+def look(root: Path, path: str) -> Signature | None:
+    """Return the signature of the file at `path` below `root` now, by the same rules as the walk.
+
+    None means that there is nothing to offer: it is gone, an alias, or not a regular file.
+
+    Raises
+    ------
+    UnreadableFile
+        If the operating system refuses to tell.
+    """
+    full = os.path.join(root, path)
+    try:
+        stat = os.lstat(full)
+        if not S_ISREG(stat.st_mode):
+            if resolve(Path(full), root) is None:
+                return None
+            stat = os.stat(full)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UnreadableFile(f"cannot look at {full}: {error.strerror}") from error
+    return Signature.of(stat)
+
+
+class _Walk:
+    def __init__(self, root: Path, wanted: Wanted, report: WalkReport) -> None:
+        self.root, self.wanted, self.report = root, wanted, report
+        self.real_root = os.path.realpath(root)
+        self.entries = 0
+
+    def slices(self, size: int) -> Iterator[list[Found]]:
+        identity = self._identity()
+        waiting = [""]
+        found: list[Found] = []
+        while waiting:
+            below: list[str] = []
+            for each in self._folder(waiting.pop(), below):
+                if each is not None:
+                    found.append(each)
+                self.entries += 1
+                if self.entries >= size:
+                    yield found
+                    found, self.entries = [], 0
+            waiting += sorted(below)
+        if self._identity() != identity:
+            raise UnreadableFile(
+                f"the watched folder {self.root} was exchanged while it was walked; it is walked again"
+            )
+        self.report.finished = True
+        yield found
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            stat = os.stat(self.root)
+        except OSError as error:
+            raise self._outage(error) from error
+        return stat.st_dev, stat.st_ino
+
+    def _outage(self, error: OSError) -> UnreadableFile:
+        return UnreadableFile(f"cannot read the watched folder {self.root}: {error.strerror}; it is tried again")
+
+    def _folder(self, folder: str, below: list[str]) -> Iterator[Found | None]:
+        """Yield one value for every entry of a folder, None for what is not offered, and gather its folders."""
+        self.report.folders += 1
+        try:
+            with os.scandir(os.path.join(self.root, folder)) as entries:
+                for entry in entries:
+                    yield self._entry(f"{folder}/{entry.name}" if folder else entry.name, entry, below)
+        except OSError as error:
+            if not folder:
+                raise self._outage(error) from error
+            self.report.problem(folder, f"cannot read the folder: {error.strerror}")
+
+    def _entry(self, path: str, entry: os.DirEntry[str], below: list[str]) -> Found | None:
+        wanted = self.wanted(entry.name)
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                if not _is_unicode(entry.name):
+                    self.report.problem(path, "the folder's name is not UTF-8")
+                    return None
+                if wanted:
+                    self.report.problem(path, "a folder has the name of a data product")
+                below.append(path)
+                return None
+            if not wanted:
+                return None
+            if not _is_unicode(entry.name):
+                self.report.problem(path, "the name is not UTF-8")
+                return None
+            stat = self._stat(path, entry)
+        except OSError as error:
+            self.report.problem(path, f"cannot look at it: {error.strerror}")
+            return None
+        if stat is None:
+            return None
+        self.report.files += 1
+        return Found(path, Signature.of(stat))
+
+    def _stat(self, path: str, entry: os.DirEntry[str]) -> os.stat_result | None:
+        if entry.is_file(follow_symlinks=False):
+            return entry.stat(follow_symlinks=False)
+        if not entry.is_symlink():
+            self.report.problem(path, "not a regular file")
+            return None
+        target = os.path.realpath(entry.path, strict=True)
+        stat = os.stat(target)
+        if S_ISREG(stat.st_mode) and not _lies_in(target, self.real_root):
+            return stat
+        return None
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip("/") + "/")
+
+
+def _is_unicode(name: str) -> bool:
+    # names that are not UTF-8 reach us with lone surrogates, which no database takes
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()

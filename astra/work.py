@@ -1,0 +1,144 @@
+"""What is handed to `queue` and what it hands out: plain values, and what makes two tasks the same work."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from astra.database.astradb import ResultModel, Task
+from astra.database.fields import canonical_json
+from astra.provenance import Code, Owner
+from astra.states import BundleState, TaskOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a task: the data product, the file version it was given, and what identifies both."""
+
+    data_product: int
+    ingestion: int | None
+    identity: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to record. `parameters` is canonical JSON; `identity` is null for a task run by hand."""
+
+    name: str
+    component_version: str
+    parameters: str
+    bundle_key: str
+    inputs: tuple[Input, ...] = ()
+    priority: int = 100
+    identity: str | None = None
+    rule: str | None = None
+    replay: int | None = None
+    repeat_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A bundle taken from the queue, not yet started."""
+
+    bundle: int
+    size: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one task left its bundle, with its own seconds in each of `STAGES` (None where a stage never began)."""
+
+    position: int
+    task: int
+    outcome: TaskOutcome
+    times: tuple[float | None, float | None, float | None]
+    error_class: str | None = None
+    error_message: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The end of a bundle: seconds and overhead of each of `STAGES`, and the error that ended it, if one did."""
+
+    stages: tuple[tuple[float | None, float | None], ...]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """A bundle run by a person: new tasks, or recorded ones by key, to run here and now."""
+
+    new: Sequence[NewTask]
+    recorded: Sequence[int]
+    owner: Owner
+    code: Code
+    environment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A chunk of a bundle's tasks that ended, with the result rows of those that completed; `totals` with the last."""
+
+    bundle: int
+    token: str
+    ended: Sequence[Ended]
+    results: Sequence[ResultModel]
+    totals: Totals | None
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """A bundle whose process died or was stopped: why, and how often and when a task may be tried again."""
+
+    bundle: int
+    token: str
+    reason: str
+    retries: int
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBundle:
+    """A bundle that is submitted or running, with who holds it."""
+
+    bundle: int
+    token: str
+    state: BundleState
+    owner: Owner
+    executor: str
+    size: int
+    lapsed: bool
+
+
+def identity_of(name: str, component_version: str, parameters: str, inputs: Iterable[Input]) -> str:
+    """Return what makes a task the same work as another: component, its version, parameters and exact inputs."""
+    given = [[each.identity, each.signature] for each in inputs]
+    return hashlib.sha256(canonical_json([name, component_version, parameters, given]).encode()).hexdigest()
+
+
+def with_identity(task: NewTask, priority: int) -> NewTask:
+    """Return a task as it is enqueued: told from other work by its identity."""
+    identity = identity_of(task.name, task.component_version, task.parameters, task.inputs)
+    return replace(task, priority=priority, identity=identity)
+
+
+def repeat(task: Task, inputs: tuple[Input, ...]) -> NewTask:
+    """Return a new task that does a completed one's work again, with the same inputs."""
+    parameters = canonical_json(task.parameters)
+    return NewTask(task.name, task.component_version, parameters, task.bundle_key, inputs, repeat_of=task.id)
+
+
+def new_token() -> str:
+    """Return a token that nobody can guess."""
+    return secrets.token_hex(16)
+
+
+def again_after(tries: int, backoff: float, now: datetime) -> datetime:
+    """Return when a task whose process died `tries` times may be tried again; the wait doubles, up to an hour."""
+    return now + timedelta(seconds=min(3600.0, backoff * 2.0 ** max(0, tries - 1)))

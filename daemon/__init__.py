@@ -1,0 +1,1 @@
+"""The service: it decides when; `astra` says what is true."""

@@ -1,0 +1,108 @@
+"""What `astrad check` looks at before a service is started: each finding says what is wrong and what to change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from astra import products, rules
+from astra.components import component_class
+from astra.config import Settings, Watch
+from astra.database import connection, migrate
+from astra.database.connection import available
+from astra.errors import AstraError
+from daemon.service import refuse_network_sqlite
+from daemon.watcher import choose_mode
+
+_LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
+_COUNTED_AT_MOST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: `good`, or what to change."""
+
+    subject: str
+    good: bool
+    message: str
+
+
+def check(settings: Settings) -> list[Finding]:
+    """Look at everything the service needs. Nothing is made, written or changed."""
+    found = [Finding("settings", True, str(settings.source or "no file found: every setting has its default"))]
+    found.append(_try("database", lambda: _database(settings)))
+    found.append(_try("rules", lambda: _rules(settings)))
+    for watch in settings.watch:
+        found += _watch(watch)
+    if not settings.watch:
+        found.append(Finding("watch", True, "no [[watch]] folder: the service only runs tasks that others enqueue"))
+    found.append(_writable("[service] state", settings.service.state))
+    found.append(_writable("[output] root", settings.output.root))
+    return found
+
+
+def _try(subject: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, True, look())
+    except AstraError as error:
+        return Finding(subject, False, str(error))
+
+
+def _database(settings: Settings) -> str:
+    refuse_network_sqlite(settings)
+    url = settings.database.url
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        return f"{url.removeprefix('sqlite:///')} will be made at the first start"
+    connection.open_database(url, settings.database.synchronous)
+    try:
+        with available():
+            if not connection.database.table_exists("schema_migration"):
+                return f"{connection.place()} has no tables yet; they are made at the first start"
+            migrate.require_current()
+            return f"{connection.place()} is reached and up to date"
+    finally:
+        connection.close_database()
+
+
+def _rules(settings: Settings) -> str:
+    compiled = rules.compile_rules(settings.rules, component_class, products.product_types())
+    return f"{len(compiled)} rules, for {', '.join(sorted({each.filetype for each in compiled})) or 'no product type'}"
+
+
+def _watch(watch: Watch) -> Iterator[Finding]:
+    subject = f"watch {watch.name}"
+    try:
+        with os.scandir(watch.path):
+            pass
+    except OSError as error:
+        yield Finding(subject, False, f"{watch.path} cannot be read: {error.strerror}; make it, or correct its path")
+        return
+    mode, why = choose_mode(watch)
+    yield Finding(subject, True, f"{mode}: {why}")
+    if mode == "events" and _LIMIT.exists():
+        folders, limit = _folders(watch.path), int(_LIMIT.read_text())
+        if folders >= limit:
+            advice = f"sysctl fs.inotify.max_user_watches={2 * folders}"
+            yield Finding(subject, False, f"{folders} folders, of which the kernel watches {limit}: {advice}")
+        else:
+            yield Finding(subject, True, f"{folders} folders; the kernel watches up to {limit} for one user")
+
+
+def _folders(path: Path) -> int:
+    count = 0
+    for _ in os.walk(path):
+        count += 1
+        if count > _COUNTED_AT_MOST:
+            break
+    return count
+
+
+def _writable(subject: str, folder: Path) -> Finding:
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if os.access(place, os.W_OK | os.X_OK):
+        return Finding(subject, True, f"{folder} can be written")
+    return Finding(subject, False, f"{folder} cannot be written by this user: make it, or name another folder")

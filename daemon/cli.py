@@ -1,0 +1,150 @@
+"""`astrad`, the command of the service."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from astra.config import Settings
+
+USAGE_STATUS, FAILED_STATUS, CONFIGURATION_STATUS = 2, 1, 78
+_config = click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file; by default it is looked for."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sdss-astra")
+def astrad() -> None:
+    """The astra service: watch folders, take in new spectra, run the analyses they call for.
+
+    Example: astrad check && astrad run
+    """
+
+
+@astrad.command()
+@_config
+@click.option("--drain", is_flag=True, help="End when nothing is left to do; the status tells if all went well.")
+@click.option("--once", is_flag=True, help="Sweep every folder once, run what is pending, and end.")
+def run(config: Path | None, drain: bool, once: bool) -> None:
+    """Run the service until it is stopped.
+
+    SIGTERM lets running bundles finish for a while; a second one stops at once.
+
+    Example: astrad run --config /etc/astra/config.toml
+    """
+    from astra.clock import SYSTEM
+    from daemon import logs
+    from daemon.service import Service, Until
+
+    if drain and once:
+        raise click.UsageError("--drain and --once exclude each other")
+    settings = _settings(config)
+    logs.configure(settings.log)
+    until = Until.DRAINED if drain else Until.ONCE if once else Until.STOPPED
+    sys.exit(Service(settings, SYSTEM, until).run())
+
+
+@astrad.command()
+@_config
+@_json
+def check(config: Path | None, as_json: bool) -> None:
+    """Check settings, database, rules and folders, and say what to change. Nothing is started or written.
+
+    Example: astrad check --config config.toml
+    """
+    from daemon.check import check as look
+
+    findings = look(_settings(config))
+    if as_json:
+        click.echo(
+            json.dumps([{"subject": f.subject, "good": f.good, "message": f.message} for f in findings], indent=2)
+        )
+    else:
+        for each in findings:
+            click.echo(f"{'ok ' if each.good else 'BAD'} {each.subject}: {each.message}")
+    sys.exit(0 if all(each.good for each in findings) else FAILED_STATUS)
+
+
+@astrad.command()
+@_config
+@_json
+def status(config: Path | None, as_json: bool) -> None:
+    """Show how the service is doing and what the records hold. Exit status 1 where no service is alive.
+
+    Example: astrad status --json
+    """
+    from astra.clock import SYSTEM
+    from astra.database import connection, migrate
+    from astra.database.connection import available
+    from daemon import status as snapshots
+
+    settings = _settings(config)
+    running = snapshots.read(snapshots.status_file(settings), SYSTEM)
+    connection.open_database(settings.database.url, settings.database.synchronous)
+    with available():
+        migrate.require_current()
+        recorded = snapshots.records(SYSTEM)
+    if as_json:
+        click.echo(json.dumps({"service": running, "records": recorded}, indent=2))
+    else:
+        for line in _words(running, recorded):
+            click.echo(line)
+    sys.exit(0 if running is not None and running["alive"] else FAILED_STATUS)
+
+
+def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str]:
+    if running is None:
+        lines = ["service     has not run with these settings"]
+    elif not running["alive"]:
+        words = "its process is gone" if running["gone"] else f"it has written nothing for {running['age_seconds']:g} s"
+        lines = [f"service     not alive: {words}"]
+    else:
+        lines = [
+            f"service     alive, pid {running['pid']} since {running['began']}, {running['bundles_running']} bundles running"
+        ]
+        for root in running["roots"]:
+            state = root["outage"] or root["blind"] or ("polled" if root["polled"] else "events and sweeps")
+            lines.append(f"watch       {root['name']}: {root['files']} files in {root['folders']} folders; {state}")
+        lines.append(f"on the way  {running['intake']['on_their_way']} files")
+        if running["lag_seconds"]:
+            shown = ", ".join(f"{name} {value:g} s" for name, value in running["lag_seconds"].items())
+            lines.append(f"lag         {shown}, from last write to recorded")
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(recorded["ingestions"].items())) or "nothing yet"
+    tasks = ", ".join(f"{count} {name}" for name, count in sorted(recorded["tasks"].items())) or "none yet"
+    products = (
+        f"{recorded['data_products']} data products, {recorded['linked']} linked to {recorded['sources']} sources"
+    )
+    return [
+        *lines,
+        f"database    {recorded['database']}",
+        f"records     {products}",
+        f"ingested    {counts}",
+        f"tasks       {tasks}",
+    ]
+
+
+def _settings(config: Path | None) -> Settings:
+    from astra.config import load
+
+    return load(config)
+
+
+def main() -> None:
+    """Run the command; an error meant for people is one sentence and an exit status."""
+    from astra.errors import AstraError, ConfigurationError
+
+    try:
+        astrad(prog_name="astrad")
+    except ConfigurationError as error:
+        click.echo(f"astrad: {error}", err=True)
+        sys.exit(CONFIGURATION_STATUS)
+    except AstraError as error:
+        click.echo(f"astrad: {error}", err=True)
+        sys.exit(FAILED_STATUS)

@@ -1,0 +1,65 @@
+"""The contract of an executor: where bundles run. One file each; `config.toml` names the one to use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from astra.clock import Clock
+from astra.config import Settings
+from astra.errors import ConfigurationError
+from astra.work import Claimed, OpenBundle
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A bundle that left its executor. `trouble` says how its process died, None where it reported by itself."""
+
+    bundle: int
+    trouble: str | None
+
+
+class Executor(Protocol):
+    """What the scheduler needs. No call waits for a bundle; `turn` is called in every tick."""
+
+    name: str
+
+    def start(self) -> None:
+        """Make ready to run bundles."""
+
+    def free(self) -> int:
+        """Return how many bundles can be handed over now."""
+
+    def slots(self) -> int:
+        """Return how many bundles can run at the same time."""
+
+    def submit(self, claimed: Claimed, now: float) -> None:
+        """Take over a claimed bundle; its process turns it running."""
+
+    def turn(self, now: float) -> list[Ending]:
+        """Renew the leases of what is alive, stop what has run too long, and return the bundles that ended."""
+
+    def is_mine(self, found: OpenBundle) -> bool:
+        """Return whether a bundle that is open in the database is still on its way here."""
+
+    def stop(self) -> list[int]:
+        """End every process now, and return the bundles that were still running."""
+
+
+def _local(settings: Settings, clock: Clock, wake: Callable[[], None]) -> Executor:
+    from daemon.executors.local import LocalExecutor
+
+    return LocalExecutor(settings, clock, wake)
+
+
+EXECUTORS: Mapping[str, Callable[[Settings, Clock, Callable[[], None]], Executor]] = {"local": _local}
+
+
+def build(settings: Settings, clock: Clock, wake: Callable[[], None]) -> Executor:
+    """Return the executor that the settings name; it calls `wake`, from any thread, when a `turn` is worth taking."""
+    make = EXECUTORS.get(settings.executor.name)
+    if make is None:
+        known = ", ".join(EXECUTORS)
+        raise ConfigurationError(f"[executor] name = {settings.executor.name!r} is not known; there are: {known}")
+    return make(settings, clock, wake)

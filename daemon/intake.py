@@ -1,0 +1,200 @@
+"""Settled paths become data products: examine them, then hand them to `ingest` in batches; back off on trouble.
+
+Comes from `settler`, which `watcher` and `sweeper` feed; goes to `astra.ingest`, which records data products and tasks,
+and so to the scheduler. One turn does a bounded amount of work, and what the database could not take is kept in hand:
+should the process die, the next sweep offers it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+
+from astra import ingest, tree
+from astra.clock import Clock
+from astra.config import Settings, Watch
+from astra.database.connection import available
+from astra.errors import DatabaseUnavailable
+from astra.ingest import Recorded, Root
+from astra.rules import Rule
+from astra.standing import Examined, Refused
+from astra.states import IngestionOutcome
+from daemon.logs import event
+from daemon.settler import Arrival, Instant, Settled, Settler
+from daemon.sweeper import Offer
+
+log = logging.getLogger(__name__)
+_TURN_SECONDS = 0.2  # how long a turn examines before what it has is recorded: nobody waits long for a commit
+_LONGEST_BACKOFF = 30.0
+_LAGS_KEPT = 1000
+
+
+@dataclass
+class Counts:
+    """What intake has done since the service started, for the status page."""
+
+    ingested: int = 0
+    quarantined: int = 0
+    duplicate: int = 0
+    waiting: int = 0
+    tasks: int = 0
+    overfull: int = 0
+
+
+class Intake:
+    """The one writer of what the disk says.
+
+    Parameters
+    ----------
+    settings
+        The settings; `watch`, `settle` and their rules are used.
+    rules
+        The compiled rules.
+    clock
+        The clock.
+    """
+
+    def __init__(self, settings: Settings, rules: Sequence[Rule], clock: Clock) -> None:
+        self.settler = Settler(settings.settle.quiet, settings.settle.patience)
+        self.counts = Counts()
+        self.lags: deque[float] = deque(maxlen=_LAGS_KEPT)
+        self.trouble: str | None = None
+        self._watches: dict[str, Watch] = {each.name: each for each in settings.watch}
+        self._roots = {each.name: Root(each.name, each.path, each.release) for each in settings.watch}
+        self._rules, self._clock = rules, clock
+        self._hints: SimpleQueue[Arrival] = SimpleQueue()
+        self._in_hand: list[tuple[Settled, Examined | Refused]] = []
+        self._again_at, self._backoff = 0.0, 0.5
+
+    def hint(self, root: str, path: str) -> None:
+        """Take an arrival from an event; called from any thread."""
+        self._hints.put(Arrival(root, path))
+
+    def offer(self, offers: Sequence[Offer]) -> None:
+        """Take what a sweep found."""
+        now = self._instant(self._clock.monotonic())
+        for each in offers:
+            self.settler.offer(each.arrival, now, each.signature, each.backfill)
+
+    @property
+    def full(self) -> bool:
+        """Whether sweeps should pause."""
+        return self.settler.full
+
+    @property
+    def waiting(self) -> int:
+        """How many files are on their way: offered, settling, or in hand."""
+        return len(self.settler) + len(self._in_hand) + self._hints.qsize()
+
+    def turn(self, now: float) -> list[Recorded]:
+        """Take one turn at the monotonic time `now`, and return what was recorded."""
+        self._take_hints(now)
+        self._look(now)
+        if self._in_hand and now < self._again_at:
+            return []
+        if not self._in_hand:
+            self._examine(now)
+        return self._record(now) if self._in_hand else []
+
+    def _instant(self, now: float) -> Instant:
+        return Instant(now, self._clock.now().timestamp())
+
+    def _take_hints(self, now: float) -> None:
+        instant = self._instant(now)
+        for _ in range(self._hints.qsize()):
+            try:
+                arrival = self._hints.get_nowait()
+            except Empty:
+                return
+            if not self.settler.offer(arrival, instant):
+                self.counts.overfull += 1
+
+    def _look(self, now: float) -> None:
+        """Stat the arrivals whose quiet wait is over."""
+        for arrival in self.settler.due(now):
+            signature = tree.look(self._roots[arrival.root].folder, arrival.path)
+            self.settler.observe(arrival, signature, self._instant(now))
+
+    def _examine(self, now: float) -> None:
+        deadline = now + _TURN_SECONDS
+        while self._clock.monotonic() < deadline and len(self._in_hand) < ingest.CHUNK:
+            taken = self.settler.take(1)
+            if not taken:
+                return
+            settled = taken[0]
+            found = ingest.examine(self._roots[settled.arrival.root], settled.arrival.path, self._clock)
+            if isinstance(found, ingest.NotOurs):
+                continue
+            if isinstance(found, Refused) and self._waits(settled, found):
+                continue
+            self._in_hand.append((settled, found))
+
+    def _waits(self, settled: Settled, refused: Refused) -> bool:
+        """Whether a file that is not whole is waited for, or is gone; otherwise it is to be quarantined."""
+        if refused.signature is None:
+            return True
+        if not refused.wait:
+            return False
+        settled = replace(settled, signature=refused.signature)
+        if not self.settler.not_whole(settled, self._instant(self._clock.monotonic())):
+            return False
+        self.counts.waiting += 1
+        if not settled.refusals:
+            event(log, "waiting", path=refused.file.place, reason=refused.reason)
+        return True
+
+    def _record(self, now: float) -> list[Recorded]:
+        recorded: list[Recorded] = []
+        try:
+            with available():
+                for silent in (
+                    False,
+                    True,
+                ):  # what lay there before the root was watched
+                    part = [given for settled, given in self._in_hand if self._is_silent(settled) is silent]
+                    if part:
+                        recorded += ingest.record(part, () if silent else self._rules, self._clock)
+        except DatabaseUnavailable as error:
+            self._again_at, self._backoff = now + self._backoff, min(_LONGEST_BACKOFF, 2 * self._backoff)
+            if self.trouble is None:
+                event(log, "database_away", logging.ERROR, reason=str(error), in_hand=len(self._in_hand))
+            self.trouble = str(error)
+            return []
+        if self.trouble is not None:
+            event(log, "database_back", in_hand=len(self._in_hand))
+        self.trouble, self._backoff = None, 0.5
+        self._in_hand.clear()
+        for each in recorded:
+            self._tell(each)
+        return recorded
+
+    def _is_silent(self, settled: Settled) -> bool:
+        return settled.backfill and not self._watches[settled.arrival.root].backfill
+
+    def _tell(self, each: Recorded) -> None:
+        if not each.new or each.outcome is None:
+            return
+        self.counts.tasks += each.tasks
+        match each.outcome:
+            case IngestionOutcome.INGESTED:
+                self.counts.ingested += 1
+                if each.lag is not None:
+                    self.lags.append(each.lag)
+            case IngestionOutcome.QUARANTINED:
+                self.counts.quarantined += 1
+            case IngestionOutcome.DUPLICATE:
+                self.counts.duplicate += 1
+        level = logging.WARNING if each.outcome is IngestionOutcome.QUARANTINED else logging.INFO
+        event(
+            log,
+            each.outcome.value,
+            level,
+            path=each.file.place,
+            data_product=each.data_product,
+            source=each.source,
+            tasks=each.tasks or None,
+            reason=each.reason,
+        )

@@ -1,0 +1,173 @@
+"""One turn of the scheduler: free what died, take pending tasks as bundles, hand them over, collect what ended.
+
+Comes from `queue`, which holds the tasks that intake and people enqueued; goes to an executor, whose processes run
+`astra.execution`. All state is in the database: a scheduler that is killed leaves nothing that the next one cannot see.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field
+
+from astra import provenance, queue
+from astra.clock import Clock
+from astra.config import Settings
+from astra.database.connection import available
+from astra.errors import DatabaseUnavailable
+from astra.states import BundleState
+from astra.work import Expiry, OpenBundle, again_after
+from daemon.executors import Ending, Executor
+from daemon.logs import event
+
+log = logging.getLogger(__name__)
+_RECOVER_EVERY = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class TickReport:
+    """What one turn did: the bundles it handed over, those that ended, and those it took from the dead."""
+
+    submitted: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    recovered: list[int] = field(default_factory=list)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything happened."""
+        return bool(self.submitted or self.ended or self.recovered)
+
+
+class Scheduler:
+    """Bundles pending tasks and keeps the executor busy."""
+
+    def __init__(self, settings: Settings, executor: Executor, clock: Clock) -> None:
+        self._settings = settings.scheduler
+        self._executor = executor
+        self._clock = clock
+        self._owner = provenance.owner()
+        self._served: tuple[int, str] | None = None
+        self._recover_at = 0.0
+        self._timing: dict[int, float] = {}
+        self.draining = False
+        self.pending = True
+
+    @property
+    def running(self) -> int:
+        """How many bundles this scheduler has handed over that have not ended."""
+        return len(self._timing)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing could be claimed at the last turn."""
+        return not self._timing and not self.pending
+
+    def start(self) -> None:
+        """Make the executor ready."""
+        self._executor.start()
+
+    def tick(self, now: float) -> TickReport:
+        """Take one turn at the monotonic time `now`."""
+        report = TickReport()
+        for ending in self._executor.turn(now):
+            self._collect(ending, now, report)
+        if now >= self._recover_at:
+            report.recovered.extend(self._recover())
+            self._recover_at = now + _RECOVER_EVERY
+        queue.make_due(self._clock.now())
+        if not self.draining:
+            self._hand_over(now, report)
+        return report
+
+    def stop(self) -> int:
+        """End what still runs, and give its tasks back unrun; return how many bundles that were."""
+        stopped = set(self._executor.stop())
+        self._timing.clear()
+        try:
+            with available():
+                self._release(stopped)
+        except DatabaseUnavailable as error:
+            event(
+                log, "not_released", logging.ERROR, bundles=len(stopped), reason=f"{error}; the next start frees them"
+            )
+        return len(stopped)
+
+    def _release(self, stopped: set[int]) -> None:
+        now = self._clock.now()
+        for found in queue.open_bundles(now):
+            if found.bundle in stopped or self._is_ours_unstarted(found):
+                tasks = queue.release(found.bundle, found.token, "the service stopped", now)
+                event(log, "released", bundle=found.bundle, tasks=tasks, reason="the service stopped")
+
+    def _hand_over(self, now: float, report: TickReport) -> None:
+        free = self._executor.free()
+        self.pending = False
+        while free:
+            key = queue.pick(self._served)
+            if key is None:
+                return
+            limit = self._bundle_limit(key[1])
+            claimed = queue.claim(key[1], limit, self._owner, self._executor.name, self._clock.now())
+            self._served = key
+            if claimed is None:
+                continue
+            self._executor.submit(claimed, now)
+            self._timing[claimed.bundle] = now
+            report.submitted.append(claimed.bundle)
+            event(log, "submitted", bundle=claimed.bundle, tasks=claimed.size, key=key[1])
+            free -= 1
+        self.pending = True
+
+    def _bundle_limit(self, bundle_key: str) -> int:
+        """Return how many tasks to take at once: a fair share for every process, so that none waits for another."""
+        slots, most = self._executor.slots(), self._settings.max_bundle_size
+        waiting = queue.waiting(bundle_key, most * slots)
+        return max(1, min(most, math.ceil(waiting / slots)))
+
+    def _collect(self, ending: Ending, now: float, report: TickReport) -> None:
+        seconds = now - self._timing.pop(ending.bundle, now)
+        report.ended.append(ending.bundle)
+        if ending.trouble is None:
+            event(log, "ended", bundle=ending.bundle, seconds=seconds)
+            return
+        event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
+        for found in queue.open_bundles(self._clock.now()):
+            if found.bundle == ending.bundle:
+                self._take_back(found, ending.trouble)
+
+    def _recover(self) -> list[int]:
+        """Free the bundles whose lease has run out, or whose process is known to be dead."""
+        freed = []
+        for found in queue.open_bundles(self._clock.now()):
+            if self._executor.is_mine(found):
+                continue
+            owner = found.owner
+            if provenance.is_dead(owner.boot, owner.pid, owner.start, owner.host):
+                reason = "its process is gone"
+            elif found.lapsed:
+                reason = "its lease ran out"
+            elif self._is_ours_unstarted(found):
+                reason = "it was never handed over"
+            else:
+                continue
+            self._take_back(found, reason)
+            freed.append(found.bundle)
+        return freed
+
+    def _is_ours_unstarted(self, found: OpenBundle) -> bool:
+        return found.state is BundleState.SUBMITTED and found.owner == self._owner
+
+    def _take_back(self, found: OpenBundle, reason: str) -> None:
+        now = self._clock.now()
+        if found.executor == "interactive":
+            failed = queue.fail_gone(found.bundle, found.token, now)
+            event(log, "interactive_gone", logging.WARNING, bundle=found.bundle, failed=failed)
+        elif found.state is BundleState.SUBMITTED:
+            tasks = queue.release(found.bundle, found.token, reason, now)
+            event(log, "released", bundle=found.bundle, tasks=tasks, reason=reason)
+        else:
+            again = again_after(queue.tries(found.bundle), self._settings.backoff, now)
+            waiting, failed = queue.expire(
+                Expiry(found.bundle, found.token, reason, self._settings.retries, again), now
+            )
+            event(log, "expired", logging.WARNING, bundle=found.bundle, waiting=waiting, failed=failed, reason=reason)

@@ -1,0 +1,403 @@
+"""Build the parts of the service, start them in order, keep their loops turning, stop them in reverse.
+
+Comes from `astrad run`; goes to `settler` (fed by `watcher` and `sweeper`), `intake` and `scheduler`. Two threads do
+the work: one takes files in, the main one schedules, so that a slow disk never costs a lease. APScheduler keeps the
+calendar alone; every other wait is counted here, in monotonic time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import Any
+
+from astra import products, roots, rules, tree
+from astra.clock import Clock
+from astra.components import component_class
+from astra.config import Schedule, Settings, Watch
+from astra.database import connection, migrate
+from astra.database.connection import available, run
+from astra.errors import AstraError, ConfigurationError, DatabaseUnavailable
+from astra.filesystem import filesystem_kind, is_network
+from daemon import executors, status
+from daemon.intake import Intake
+from daemon.logs import event
+from daemon.notify import notify, watchdog_interval
+from daemon.scheduler import Scheduler
+from daemon.sweeper import Sweeper
+from daemon.watcher import Hints, Watcher, choose_mode
+
+log = logging.getLogger(__name__)
+_STATUS_EVERY = 2.0
+_LONGEST_BACKOFF = 30.0
+_CLOCK_STEP = 5.0
+_FRONT_SECONDS = 10.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Until(StrEnum):
+    """When the service ends by itself: never, when nothing is left to do, or after one pass."""
+
+    STOPPED = "stopped"
+    DRAINED = "drained"
+    ONCE = "once"
+
+
+class Service:
+    """The whole daemon in one process, and its executor's.
+
+    Parameters
+    ----------
+    settings
+        Valid settings.
+    clock
+        The clock.
+    until
+        When to end without being asked.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, until: Until = Until.STOPPED) -> None:
+        self._settings, self._clock, self._until = settings, clock, until
+        self._stop, self._front_wake, self._wake = threading.Event(), threading.Event(), threading.Event()
+        self._signals = 0
+        self._due: SimpleQueue[Schedule] = SimpleQueue()
+        self._front_turned = clock.monotonic()
+        self._confirming = False
+        self._began = clock.now()
+
+    def run(self) -> int:
+        """Run until stopped or done; return the exit status: 1 where something failed in a run that ends by itself."""
+        with ExitStack() as stack:
+            stack.enter_context(self._handled_signals())
+            self._open_database(stack)
+            if self._stop.is_set():
+                return 0
+            stack.enter_context(self._locked_roots())
+            before = _last_keys()
+            self._build()
+            self._start(stack)
+            notify("READY=1", f"STATUS=watching {len(self._settings.watch)} folders")
+            event(log, "started", database=connection.place(), roots=len(self._settings.watch))
+            self._loop()
+            notify("STOPPING=1")
+            event(log, "stopping", running=self._scheduler.running)
+            self._drain()
+        if self._until is Until.STOPPED:
+            return 0
+        return 1 if _troubles(before) or any(each.outage for each in self._sweeper.roots.values()) else 0
+
+    # ------------------------------------------------------------------------------------------------- starting
+
+    def _open_database(self, stack: ExitStack) -> None:
+        """Open the database, waiting for one that is away; make the tables of one that is new."""
+        settings = self._settings.database
+        refuse_network_sqlite(self._settings)
+        connection.open_database(settings.url, settings.synchronous)
+        stack.callback(connection.close_database)
+        wait = 0.5
+        while not self._stop.is_set():
+            try:
+                with available():
+                    prepare_database()
+                return
+            except DatabaseUnavailable as error:
+                event(log, "database_away", logging.ERROR, reason=str(error), again_in=wait)
+                notify(f"STATUS=waiting for the database: {error}", f"EXTEND_TIMEOUT_USEC={int(2e6 * (wait + 10))}")
+                self._clock.wait(self._stop, wait)
+                wait = min(_LONGEST_BACKOFF, 2 * wait)
+
+    @contextmanager
+    def _locked_roots(self) -> Iterator[None]:
+        """Hold every root's lock: two services taking in one tree into one database would do all work twice."""
+        with ExitStack() as stack:
+            for watch in self._settings.watch:
+                stack.enter_context(lock_root(self._settings, watch))
+            yield
+
+    def _build(self) -> None:
+        settings, clock = self._settings, self._clock
+        compiled = rules.compile_rules(settings.rules, component_class, products.product_types())
+        for each in settings.rules:
+            migrate.create_result_tables(component_class(each.task).result_models)
+        self._intake = Intake(settings, compiled, clock)
+        modes = {watch.name: choose_mode(watch) for watch in settings.watch}
+        for name, (mode, why) in modes.items():
+            event(log, "watch", root=name, mode=mode, reason=why)
+        since = {
+            watch.name: roots.open_root(watch.name, watch.path, clock.now()).timestamp() for watch in settings.watch
+        }
+        self._sweeper = Sweeper(settings.watch, self._find, self._intake.offer, clock, since)
+        self._polled = {name for name, (mode, _) in modes.items() if mode == "poll"}
+        hints = Hints(self._hint, self._sweeper.request, products.might_be_product)
+        self._watcher = Watcher([each for each in settings.watch if each.name not in self._polled], hints)
+        self._scheduler = Scheduler(settings, executors.build(settings, clock, self._wake.set), clock)
+
+    def _find(self, watch: Watch, report: tree.WalkReport) -> Iterator[list[tree.Found]]:
+        return tree.differing(watch.name, watch.path, products.might_be_product, self._clock.now(), report)
+
+    def _hint(self, root: str, path: str) -> None:
+        self._intake.hint(root, path)
+        self._front_wake.set()
+
+    def _start(self, stack: ExitStack) -> None:
+        self._scheduler.start()
+        stack.callback(self._scheduler.stop)
+        self._watcher.start(self._clock.monotonic())  # watch first, then sweep: what comes between is in one of them
+        stack.callback(self._watcher.stop)
+        front = threading.Thread(target=self._front_loop, name="intake", daemon=True)
+        front.start()
+        stack.callback(
+            front.join, _FRONT_SECONDS
+        )  # one that hangs on a dead disk must not keep the service from ending
+        stack.callback(self._front_wake.set)
+        stack.callback(self._stop.set)
+        stack.enter_context(self._calendar())
+
+    # -------------------------------------------------------------------------------------------------- the loops
+
+    def _front_loop(self) -> None:
+        """Watch, sweep and take in, until the service stops."""
+        backoff = 0.5
+        while not self._stop.is_set():
+            self._front_wake.clear()
+            try:
+                with available():
+                    pause = 0.0 if self._front_turn(self._clock.monotonic()) else self._pause()
+                backoff = 0.5
+            except DatabaseUnavailable as error:
+                event(log, "database_away", logging.ERROR, reason=str(error), again_in=backoff)
+                pause, backoff = backoff, min(_LONGEST_BACKOFF, 2 * backoff)
+            except Exception:  # the loop's one boundary: whatever it is, files that arrive later are still taken in
+                log.exception("intake failed; it goes on in %.1f s", backoff)
+                pause, backoff = backoff, min(_LONGEST_BACKOFF, 2 * backoff)
+            self._front_turned = self._clock.monotonic()
+            if pause:
+                self._clock.wait(self._front_wake, pause)
+        connection.drop_connection()
+
+    def _front_turn(self, now: float) -> bool:
+        """Take one turn; return whether there is more to do at once."""
+        self._watcher.ensure(now)
+        swept = self._sweeper.turn(now, self._intake.full)
+        if swept is not None and swept.finished:
+            self._judge_events(swept.root)
+        recorded = self._intake.turn(self._clock.monotonic())
+        if recorded:
+            self._wake.set()
+        return swept is not None or bool(recorded) or self._intake.settler.settled_count > 0
+
+    def _judge_events(self, root: str) -> None:
+        """Poll a root whose events cannot be relied on, as what a whole sweep saw tells."""
+        if root in self._polled:
+            return
+        missing = self._watcher.missing(root, self._sweeper.roots[root].last.folders)
+        self._sweeper.poll(root, root in self._watcher.blind or missing is not None)
+        if missing is not None:
+            event(log, "watches_missing", logging.WARNING, root=root, reason=missing)
+
+    def _pause(self) -> float:
+        due = self._intake.settler.next_due
+        return 0.25 if due is None else max(0.01, min(0.25, due - self._clock.monotonic()))
+
+    def _loop(self) -> None:
+        """Schedule, tell systemd and the status file, until a stop is asked for or nothing is left."""
+        beat, tick = watchdog_interval(), self._settings.scheduler.tick
+        next_beat = next_status = 0.0
+        while not self._stop.is_set():
+            self._wake.clear()
+            now = self._clock.monotonic()
+            busy = self._turn(now)
+            if beat is not None and now >= next_beat:
+                notify("WATCHDOG=1")
+                next_beat = now + beat
+            if now >= next_status:
+                self._tell_status()
+                next_status = now + _STATUS_EVERY
+            if self._until is not Until.STOPPED and not busy and self._is_done():
+                return
+            self._clock.wait(self._wake, tick)
+
+    def _turn(self, now: float) -> bool:
+        """Take one turn of the scheduler; whatever goes wrong in it is told, and the next turn tries again."""
+        try:
+            with available():
+                self._enqueue_due()
+                return self._scheduler.tick(now).busy
+        except DatabaseUnavailable as error:
+            event(log, "scheduler_waits", logging.ERROR, reason=str(error))
+        except Exception:  # the loop's one boundary
+            log.exception("the scheduler's turn failed; it tries again")
+        return True
+
+    def _tell_status(self) -> None:
+        snapshot = status.live((self._watcher, self._sweeper, self._intake, self._scheduler), self._began, self._clock)
+        snapshot["intake_turned_seconds_ago"] = round(self._clock.monotonic() - self._front_turned, 3)
+        notify(f"STATUS={self._scheduler.running} bundles running, {self._intake.waiting} files on their way")
+        try:
+            status.write(status.status_file(self._settings), snapshot)
+        except OSError as error:
+            event(log, "status_not_written", logging.WARNING, reason=str(error))
+
+    def _is_done(self) -> bool:
+        """Whether nothing is left to do; before that is believed, every root is swept once more."""
+        if not (self._sweeper.tried and self._sweeper.idle):
+            return False
+        waiting = self._intake.settler.settled_count if self._until is Until.ONCE else self._intake.waiting
+        if waiting or not self._scheduler.idle or (self._until is Until.DRAINED and _unfinished()):
+            self._confirming = False
+            return False
+        if self._confirming or self._until is Until.ONCE:
+            return True
+        self._confirming = True
+        for name in self._sweeper.roots:
+            self._sweeper.request(name, "is anything left?")
+        self._front_wake.set()
+        return not self._settings.watch
+
+    # ------------------------------------------------------------------------------------------------- the calendar
+
+    @contextmanager
+    def _calendar(self) -> Iterator[None]:
+        """Put the components of `[[schedule]]` into `_due` when their time comes; the main loop enqueues them."""
+        self._offset = self._wall_offset()
+        self._calendar_jobs: list[Callable[[], object]] = []
+        if not self._settings.schedule:
+            yield
+            return
+        from apscheduler.schedulers.background import BackgroundScheduler
+        from apscheduler.triggers.cron import CronTrigger
+
+        calendar = BackgroundScheduler(timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True})
+        for each in self._settings.schedule:
+            trigger = CronTrigger.from_crontab(each.cron, timezone="UTC")
+            job = calendar.add_job(self._fall_due, trigger, args=[each], name=each.name)
+            self._calendar_jobs.append(partial(job.reschedule, trigger))
+        calendar.start()
+        try:
+            yield
+        finally:
+            calendar.shutdown()
+
+    def _fall_due(self, each: Schedule) -> None:
+        self._due.put(each)
+        self._wake.set()
+
+    def _wall_offset(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()
+
+    def _enqueue_due(self) -> None:
+        if abs(self._wall_offset() - self._offset) > _CLOCK_STEP:
+            # APScheduler keeps the wall-clock time of the next run, which a step of the clock may put a day away
+            event(log, "clock_stepped", logging.WARNING, seconds=self._wall_offset() - self._offset)
+            self._offset = self._wall_offset()
+            for reschedule in self._calendar_jobs:
+                reschedule()
+        while True:
+            try:
+                each = self._due.get_nowait()
+            except Empty:
+                return
+            tasks = component_class(each.task)(**each.parameters).enqueue(each.priority)
+            event(log, "scheduled", schedule=each.name, tasks=len(tasks))
+
+    # ------------------------------------------------------------------------------------------------- stopping
+
+    @contextmanager
+    def _handled_signals(self) -> Iterator[None]:
+        """Let the first signal drain the service and the second stop it at once; a handler only sets flags."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            self._signals += 1
+            self._stop.set()
+            self._front_wake.set()
+            self._wake.set()
+
+        before: list[tuple[signal.Signals, Any]] = [(each, signal.signal(each, handle)) for each in _SIGNALS]
+        try:
+            yield
+        finally:
+            for each, old in before:
+                signal.signal(each, old)
+
+    def _drain(self) -> None:
+        """Take no new bundles; wait for the running ones, as long as the settings or a second signal allow."""
+        self._stop.set()
+        self._scheduler.draining = True
+        deadline = self._clock.monotonic() + self._settings.executor.drain
+        while self._scheduler.running and self._signals < 2 and self._clock.monotonic() < deadline:
+            self._wake.clear()
+            self._turn(self._clock.monotonic())
+            notify("WATCHDOG=1", f"STATUS=stopping: {self._scheduler.running} bundles still running")
+            if self._scheduler.running:
+                self._clock.wait(self._wake, 0.2)
+        stopped = self._scheduler.stop()
+        event(log, "stopped", released=stopped)
+
+
+def prepare_database() -> None:
+    """Make the tables of a new database; refuse one that is not of this code."""
+    if not connection.database.table_exists("schema_migration"):
+        migrate.migrate()
+    migrate.require_current()
+
+
+def refuse_network_sqlite(settings: Settings) -> None:
+    """Raise `ConfigurationError` for SQLite on a file system where its locks cannot be trusted."""
+    url = settings.database.url
+    if url.startswith("sqlite:///") and is_network(kind := filesystem_kind(Path(url.removeprefix("sqlite:///")))):
+        raise ConfigurationError(
+            f"[database] url = {url!r} lies on {kind}, where SQLite's locks do not hold: "
+            "put it on a local disk, or use PostgreSQL"
+        )
+
+
+@contextmanager
+def lock_root(settings: Settings, watch: Watch) -> Iterator[None]:
+    """Hold the lock of one root, or raise `ConfigurationError` naming who does."""
+    state = settings.service.state
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(f"{settings.database.url}\n{watch.name}".encode()).hexdigest()[:16]
+        held = open(state / f"root-{digest}.lock", "a+")  # noqa: SIM115 -- held below
+    except OSError as error:
+        raise ConfigurationError(f"[service] state = {str(state)!r} cannot be written: {error.strerror}") from error
+    with held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.seek(0)
+            raise AstraError(
+                f"{watch.path} is watched already, by astrad process {held.read().strip() or '?'}: stop that one first"
+            ) from None
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        yield
+
+
+def _unfinished() -> bool:
+    """Whether tasks wait for another try, or run elsewhere."""
+    return bool(run("SELECT 1 FROM task WHERE state IN ('pending', 'running') LIMIT 1"))
+
+
+def _last_keys() -> tuple[int, int]:
+    bundle, ingestion = run("SELECT (SELECT max(id) FROM bundle), (SELECT max(id) FROM ingestion)")[0]
+    return bundle or 0, ingestion or 0
+
+
+def _troubles(before: tuple[int, int]) -> int:
+    """Return how many tasks failed and how many files were quarantined since `before`."""
+    failed = run("SELECT count(*) FROM task_bundle WHERE bundle_id > ? AND outcome = 'failed'", (before[0],))[0][0]
+    refused = run("SELECT count(*) FROM ingestion WHERE id > ? AND outcome = 'quarantined'", (before[1],))[0][0]
+    return int(failed) + int(refused)

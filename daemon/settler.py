@@ -1,0 +1,254 @@
+"""Decide which offered paths have stopped changing: values in, values out, no clock and no file system.
+
+Comes from `watcher` and `sweeper`, whose finds are offered here; goes to `intake`, which looks at the files and drives
+this turn by turn:
+
+1. `offer` each arrival. One with a signature (a sweep's find) that has long been still is settled at once.
+2. `due` gives the arrivals whose quiet wait is over; tell what the disk says of each with `observe`.
+3. `take` gives settled arrivals, new ones before those of the past, to be examined.
+4. `not_whole` takes one back and answers whether it is to be waited for; `wait_again` takes back one that could not be
+   examined for a passing reason.
+
+Nothing here must survive a crash: the next sweep offers again whatever the ledger lacks.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import NamedTuple
+
+from astra.signature import Signature
+
+_DAY = 86_400.0
+_LONGEST_DELAY = 60.0
+
+
+class Arrival(NamedTuple):
+    """A root's name and a path relative to it."""
+
+    root: str
+    path: str
+
+
+class Instant(NamedTuple):
+    """Now, twice: seconds on the monotonic counter for waits, seconds since the epoch to compare with file times."""
+
+    monotonic: float
+    wall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An arrival that is still, as it was last seen.
+
+    `backfill` tells that it lay there before its root was ever watched; `refusals` that it was found not whole
+    so often before, since the monotonic time `refused_at`.
+    """
+
+    arrival: Arrival
+    signature: Signature
+    backfill: bool = False
+    refusals: int = 0
+    refused_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one arrival: its signature was first seen at `still_since`; `queued` is its time in the heap."""
+
+    due: float
+    backfill: bool
+    signature: Signature | None = None
+    still_since: float = 0.0
+    refusals: int = 0
+    refused_at: float = 0.0
+    settled: bool = False
+    live: bool = True
+    queued: float | None = None
+
+
+class Settler:
+    """Arrivals on their way from offered to settled.
+
+    Parameters
+    ----------
+    quiet
+        Seconds that size and times must not have changed.
+    patience
+        Seconds after its last change that a file which is not whole is waited for.
+    bound
+        `full` is true from here on, and sweeps pause; events are still taken up to five times as many.
+    """
+
+    def __init__(self, quiet: float, patience: float, bound: int = 20_000) -> None:
+        self.quiet, self.patience, self.bound = quiet, patience, bound
+        self._entries: dict[Arrival, _Entry] = {}
+        self._heap: list[tuple[float, int, Arrival]] = []
+        self._live: deque[tuple[Arrival, _Entry]] = deque()
+        self._past: deque[tuple[Arrival, _Entry]] = deque()
+        self._settled_count = 0
+        self._order = count()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def full(self) -> bool:
+        """Whether sweeps should pause."""
+        return len(self._entries) >= self.bound
+
+    @property
+    def settled_count(self) -> int:
+        """How many arrivals `take` could give now."""
+        return self._settled_count
+
+    @property
+    def next_due(self) -> float | None:
+        """The monotonic time at which the next wait may end, or None while nothing waits."""
+        while self._heap:
+            queued, _, arrival = self._heap[0]
+            entry = self._entries.get(arrival)
+            if entry is not None and entry.queued == queued and not entry.settled:
+                return queued
+            heapq.heappop(self._heap)
+            if entry is not None and entry.queued == queued:
+                entry.queued = None
+        return None
+
+    def offer(self, arrival: Arrival, now: Instant, signature: Signature | None = None, backfill: bool = False) -> bool:
+        """Take an arrival: from an event without a signature, from a sweep with the one it saw.
+
+        Returns
+        -------
+        bool
+            False if there is no room; then the root has to be swept later.
+        """
+        entry = self._entries.get(arrival)
+        if entry is None:
+            if len(self._entries) >= self.bound * 5:
+                return False
+            entry = self._entries[arrival] = _Entry(now.monotonic + self.quiet, backfill)
+        entry.backfill = entry.backfill and backfill
+        if signature is not None:
+            if not (entry.refusals and signature == entry.signature):  # its own growing delay goes on
+                self.observe(arrival, signature, now)
+        else:
+            self._unsettle(arrival, entry, now.monotonic + self.quiet)
+        return True
+
+    def due(self, now: float, limit: int = 1000) -> list[Arrival]:
+        """Return arrivals whose wait is over at the monotonic time `now`, for `observe`."""
+        found: list[Arrival] = []
+        while self._heap and self._heap[0][0] <= now and len(found) < limit:
+            queued, _, arrival = heapq.heappop(self._heap)
+            entry = self._entries.get(arrival)
+            if entry is None or entry.queued != queued:
+                continue
+            entry.queued = None
+            if entry.settled:
+                continue
+            if entry.due <= now:
+                found.append(arrival)
+                entry.due = now + max(self.quiet, 1.0)  # comes up again should nobody observe it
+            self._push(arrival, entry)
+        return found
+
+    def observe(self, arrival: Arrival, signature: Signature | None, now: Instant) -> None:
+        """Tell what the disk says of an arrival: its signature, or None if it is gone."""
+        entry = self._entries.get(arrival)
+        if entry is None:
+            return
+        if signature is None:
+            self._forget(arrival, entry)
+            return
+        if signature == entry.signature and entry.settled:
+            return
+        if signature != entry.signature:
+            if entry.signature is not None:
+                entry.refusals = 0
+            entry.signature, entry.still_since = signature, now.monotonic
+        unchanged = now.monotonic - entry.still_since
+        age = now.wall - _last_change(signature)
+        if max(unchanged, age) >= self.quiet:
+            self._settle(arrival, entry, now)
+        else:
+            # a file from the future is waited for by our own count alone
+            known = max(unchanged, age if age > 0 else 0.0)
+            self._unsettle(arrival, entry, now.monotonic + self.quiet - known)
+
+    def take(self, limit: int) -> list[Settled]:
+        """Return up to `limit` settled arrivals, and forget them: new ones first, then those of the past."""
+        taken: list[Settled] = []
+        for queue in (self._live, self._past):
+            while queue and len(taken) < limit:
+                arrival, entry = queue.popleft()
+                if self._entries.get(arrival) is not entry or not entry.settled:
+                    continue
+                if entry.signature is None or entry.live is not (queue is self._live):
+                    continue
+                self._forget(arrival, entry)
+                taken.append(Settled(arrival, entry.signature, entry.backfill, entry.refusals, entry.refused_at))
+        return taken
+
+    def not_whole(self, settled: Settled, now: Instant) -> bool:
+        """Take back a file that was examined and is not whole.
+
+        It is looked at again after growing delays, at once after a change, and one last time when its patience ends.
+
+        Returns
+        -------
+        bool
+            False if its patience is over: it is not kept here, and belongs in quarantine.
+        """
+        since = settled.refused_at if settled.refusals else now.monotonic
+        waited = max(now.wall - settled.signature.ctime_ns / 1e9, now.monotonic - since)
+        if waited >= self.patience:
+            return False
+        delay = min(max(self.quiet, 0.1) * 2.0**settled.refusals, _LONGEST_DELAY, self.patience - waited)
+        refused = replace(settled, refusals=settled.refusals + 1, refused_at=since)
+        self.wait_again(refused, now.monotonic, delay)
+        return True
+
+    def wait_again(self, settled: Settled, now: float, delay: float) -> None:
+        """Take back an arrival, to be looked at `delay` seconds later; one that was offered anew meanwhile stays so."""
+        if settled.arrival in self._entries:
+            entry = self._entries[settled.arrival]
+            entry.backfill = entry.backfill and settled.backfill
+            return
+        entry = _Entry(now + delay, settled.backfill, settled.signature, now - self.quiet)
+        entry.refusals, entry.refused_at = settled.refusals, settled.refused_at
+        self._entries[settled.arrival] = entry
+        self._push(settled.arrival, entry)
+
+    def _settle(self, arrival: Arrival, entry: _Entry, now: Instant) -> None:
+        if entry.settled or entry.signature is None:
+            return
+        entry.settled = True
+        entry.live = now.wall - entry.signature.mtime_ns / 1e9 < _DAY
+        (self._live if entry.live else self._past).append((arrival, entry))
+        self._settled_count += 1
+
+    def _unsettle(self, arrival: Arrival, entry: _Entry, due: float) -> None:
+        if entry.settled:
+            entry.settled = False
+            self._settled_count -= 1
+        entry.due = due
+        self._push(arrival, entry)
+
+    def _forget(self, arrival: Arrival, entry: _Entry) -> None:
+        self._settled_count -= entry.settled
+        del self._entries[arrival]
+
+    def _push(self, arrival: Arrival, entry: _Entry) -> None:
+        # a wait that grew is found out when its old time comes up, so a file that keeps changing costs one heap entry
+        if entry.queued is None or entry.due < entry.queued:
+            entry.queued = entry.due
+            heapq.heappush(self._heap, (entry.due, next(self._order), arrival))
+
+
+def _last_change(signature: Signature) -> float:
+    # a copy that keeps its modification time still gets a change time of its own
+    return max(signature.mtime_ns, signature.ctime_ns) / 1e9

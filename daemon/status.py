@@ -1,0 +1,127 @@
+"""One snapshot of the service and its records: what `astrad status` shows, in words and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from astra import provenance
+from astra.clock import Clock
+from astra.config import Settings
+from astra.database.connection import place, run
+from astra.errors import UnreadableFile
+from daemon.intake import Intake
+from daemon.scheduler import Scheduler
+from daemon.sweeper import Sweeper
+from daemon.watcher import Watcher
+
+STALE_SECONDS = 15.0  # a service that has written nothing for so long is not alive, or hangs
+
+
+def live(parts: tuple[Watcher, Sweeper, Intake, Scheduler], began: datetime, clock: Clock) -> dict[str, Any]:
+    """Return what only the running service knows."""
+    watcher, sweeper, intake, scheduler = parts
+    owner = provenance.owner()
+    return {
+        "written": _text(clock.now()),
+        "began": _text(began),
+        "version": provenance.astra_version(),
+        "pid": owner.pid,
+        "start": owner.start,
+        "boot": owner.boot,
+        "host": owner.host,
+        "roots": [_root(name, watcher, sweeper) for name in sweeper.roots],
+        "intake": asdict(intake.counts) | {"on_their_way": intake.waiting, "trouble": intake.trouble},
+        "lag_seconds": percentiles(list(intake.lags)),
+        "bundles_running": scheduler.running,
+        "draining": scheduler.draining,
+    }
+
+
+def _root(name: str, watcher: Watcher, sweeper: Sweeper) -> dict[str, Any]:
+    state = sweeper.roots[name]
+    return {
+        "name": name,
+        "path": str(state.watch.path),
+        "polled": state.polled,
+        "blind": watcher.blind.get(name),
+        "outage": state.outage,
+        "sweeps": state.sweeps,
+        "files": state.last.files,
+        "folders": state.last.folders,
+        "problems": state.last.problem_count,
+        "sweep_seconds": round(state.seconds, 6),
+        "offered": state.offered,
+    }
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float] | None:
+    """Return the median, 90th and 99th percentile and the maximum, or None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)
+
+    return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": round(ordered[-1], 3)}
+
+
+def records(clock: Clock) -> dict[str, Any]:
+    """Return what the database says, whoever wrote it."""
+    tasks = {str(state): count for state, count in run("SELECT state, count(*) FROM task GROUP BY state")}
+    outcomes = {str(name): count for name, count in run("SELECT outcome, count(*) FROM ingestion GROUP BY outcome")}
+    counts = "SELECT (SELECT count(*) FROM data_product), (SELECT count(*) FROM source), "
+    counts += "(SELECT count(*) FROM source_data_product WHERE superseded_by_id IS NULL AND source_id IS NOT NULL)"
+    products, sources, linked = run(counts)[0]
+    oldest = run("SELECT min(created) FROM task WHERE state = 'pending'")[0][0]
+    return {
+        "database": place(),
+        "data_products": products,
+        "linked": linked,
+        "sources": sources,
+        "ingestions": outcomes,
+        "tasks": tasks,
+        "oldest_pending": str(oldest) if oldest is not None else None,
+        "asked": _text(clock.now()),
+    }
+
+
+def status_file(settings: Settings) -> Path:
+    """Return where the running service writes what it knows."""
+    return settings.service.state / "status.json"
+
+
+def write(path: Path, snapshot: dict[str, Any]) -> None:
+    """Replace the status file, so that a reader finds the old one or the new one, never half of it."""
+    beside = path.with_suffix(f".{os.getpid()}")
+    beside.write_text(json.dumps(snapshot))
+    beside.replace(path)
+
+
+def read(path: Path, clock: Clock) -> dict[str, Any] | None:
+    """Return what the running service last wrote, with `alive`; None where none has run here.
+
+    Raises
+    ------
+    UnreadableFile
+        If the file is there but cannot be read.
+    """
+    try:
+        snapshot: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UnreadableFile(f"cannot read the status file {path}: {error}") from error
+    age = (clock.now() - datetime.fromisoformat(snapshot["written"])).total_seconds()
+    gone = provenance.is_dead(snapshot["boot"], snapshot["pid"], snapshot["start"], snapshot["host"])
+    return snapshot | {"alive": not gone and age < STALE_SECONDS, "age_seconds": round(age, 1), "gone": gone}
+
+
+def _text(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds")

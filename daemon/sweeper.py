@@ -1,0 +1,246 @@
+"""Decide when to walk which watched folder, walk it a slice at a time, and hand over what the ledger lacks.
+
+Every root is swept at the start, again and again after that, and soon after anybody asks (`request`), because events
+may be lost and sweeps are the truth. Forced sweeps are spaced by their own cost, so a storm of lost events cannot turn
+into a storm of sweeps. A root that cannot be read is an outage: said once, tried again, never taken for an empty one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+from astra.clock import Clock
+from astra.config import Watch
+from astra.errors import UnreadableFile
+from astra.signature import Signature
+from astra.tree import Found, WalkReport
+from daemon.logs import event
+from daemon.settler import Arrival
+
+log = logging.getLogger(__name__)
+
+Find = Callable[[Watch, WalkReport], Iterator[list[Found]]]
+"""Start to walk a root and yield, slice by slice, what is to be offered: `astra.tree.differing` with its arguments."""
+
+_POLL_EVERY = 30.0
+_FORCED_GAP = 0.5
+_FIRST_RETRY = 1.0
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A file version that a sweep found; `backfill` if it lay there before the root was ever watched."""
+
+    arrival: Arrival
+    signature: Signature
+    backfill: bool
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """What one turn did: walked one slice of a root, or met an outage."""
+
+    root: str
+    reason: str
+    offered: int
+    finished: bool
+    outage: str | None = None
+
+
+@dataclass
+class RootState:
+    """One root's sweeps so far, for the status page."""
+
+    watch: Watch
+    polled: bool = False
+    sweeps: int = 0
+    offered: int = 0
+    seconds: float = 0.0
+    last: WalkReport = field(default_factory=WalkReport)
+    outage: str | None = None
+    tried: bool = False
+    due: float = 0.0
+    reason: str | None = "start"
+    ended: float = 0.0
+    failures: int = 0
+
+    @property
+    def gap(self) -> float:
+        """Seconds that must lie between a sweep and a forced one: four fifths of the time nobody sweeps."""
+        return max(_FORCED_GAP, 4 * self.seconds)
+
+    @property
+    def every(self) -> float:
+        """Seconds between two sweeps that nobody asked for."""
+        usual = self.watch.sweep_every
+        return min(usual, max(_POLL_EVERY, self.gap)) if self.polled else usual
+
+
+@dataclass
+class _Sweep:
+    state: RootState
+    reason: str
+    report: WalkReport
+    slices: Iterator[list[Found]]
+    offered: int = 0
+    seconds: float = 0.0
+
+
+class Sweeper:
+    """Sweeps of all roots, one slice for each `turn`.
+
+    Parameters
+    ----------
+    watches
+        The watched folders.
+    find
+        Starts a walk.
+    hand_over
+        Takes the offers of one slice.
+    watched_since
+        When each root was first watched, in seconds since the epoch: what changed before is back-fill.
+    """
+
+    def __init__(
+        self,
+        watches: Sequence[Watch],
+        find: Find,
+        hand_over: Callable[[list[Offer]], None],
+        clock: Clock,
+        watched_since: Mapping[str, float],
+    ) -> None:
+        self.find, self.hand_over, self.clock = find, hand_over, clock
+        self.roots = {watch.name: RootState(watch, polled=watch.mode == "poll") for watch in watches}
+        self.watched_since = watched_since
+        self._requests: SimpleQueue[tuple[str, str]] = SimpleQueue()
+        self._sweep: _Sweep | None = None
+
+    def request(self, root: str, reason: str) -> None:
+        """Have a root swept soon; may be called from any thread."""
+        self._requests.put((root, reason))
+
+    def poll(self, root: str, polled: bool) -> None:
+        """Sweep a root often, because events do not tell of it, or seldom again."""
+        self.roots[root].polled = polled
+
+    @property
+    def tried(self) -> bool:
+        """Whether every root has been swept once, or found out of reach."""
+        return all(state.tried for state in self.roots.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether no sweep is under way or asked for."""
+        asked = any(state.reason and not state.outage for state in self.roots.values())
+        return self._sweep is None and not asked and self._requests.empty()
+
+    def turn(self, now: float, full: bool = False) -> SweepReport | None:
+        """Walk one slice of the sweep under way, or of the next one that is due at the monotonic time `now`.
+
+        Nothing is walked while those who take the offers are `full`. Returns None if nothing was done.
+        """
+        self._take_requests(now)
+        if full:
+            return None
+        sweep = self._sweep = self._sweep or self._begin(now)
+        if sweep is None:
+            return None
+        walked = False
+        try:
+            found = self._slice(sweep)
+            walked = True
+        except UnreadableFile as error:
+            return self._outage(sweep, now, str(error))
+        finally:
+            if not walked and self._sweep is sweep:
+                self._abandon(sweep, now)
+        if found is None:
+            return self._finish(sweep, now)
+        return SweepReport(sweep.state.watch.name, sweep.reason, found, finished=False)
+
+    def _slice(self, sweep: _Sweep) -> int | None:
+        """Hand over the next slice and return how many files it offered, or None at the end of the walk."""
+        began = self.clock.monotonic()
+        found = next(sweep.slices, None)
+        sweep.seconds += self.clock.monotonic() - began
+        if found:
+            self.hand_over([self._offer(sweep, each) for each in found])
+            sweep.offered += len(found)
+        return None if found is None else len(found)
+
+    def _take_requests(self, now: float) -> None:
+        while True:
+            try:
+                root, reason = self._requests.get_nowait()
+            except Empty:
+                return
+            state = self.roots.get(root)
+            if state is None or state.reason:
+                continue
+            event(log, "sweep_forced", root=root, reason=reason)
+            state.reason = reason
+            if not state.outage:
+                state.due = min(state.due, max(now, state.ended + state.gap if state.sweeps else now))
+
+    def _begin(self, now: float) -> _Sweep | None:
+        due = [state for state in self.roots.values() if state.due <= now]
+        if not due:
+            return None
+        state = min(due, key=lambda each: each.due)
+        reason, state.reason = state.reason or "interval", None
+        report = WalkReport()
+        return _Sweep(state, reason, report, self.find(state.watch, report))
+
+    def _offer(self, sweep: _Sweep, found: Found) -> Offer:
+        name, signature = sweep.state.watch.name, found.signature
+        old = max(signature.mtime_ns, signature.ctime_ns) / 1e9 < self.watched_since[name]
+        return Offer(Arrival(name, found.path), signature, old)
+
+    def _finish(self, sweep: _Sweep, now: float) -> SweepReport:
+        state, report = sweep.state, sweep.report
+        self._sweep = None
+        if state.outage:
+            event(log, "root_back", root=state.watch.name, path=state.watch.path)
+        if report.problem_count and report.problems != state.last.problems:
+            first = report.problems[0]
+            event(
+                log,
+                "sweep_problems",
+                logging.WARNING,
+                root=state.watch.name,
+                count=report.problem_count,
+                first=first.path,
+                reason=first.reason,
+            )
+        state.sweeps, state.offered, state.seconds = state.sweeps + 1, state.offered + sweep.offered, sweep.seconds
+        state.last, state.outage, state.failures, state.tried, state.ended = report, None, 0, True, now
+        state.due = now + (min(state.gap, state.every) if state.reason else state.every)
+        if sweep.offered or sweep.reason != "interval":
+            event(
+                log,
+                "swept",
+                root=state.watch.name,
+                reason=sweep.reason,
+                files=report.files,
+                folders=report.folders,
+                offered=sweep.offered,
+                seconds=state.seconds,
+            )
+        return SweepReport(state.watch.name, sweep.reason, 0, finished=True)
+
+    def _outage(self, sweep: _Sweep, now: float, why: str) -> SweepReport:
+        state = sweep.state
+        self._abandon(sweep, now)
+        if state.outage is None:
+            event(log, "root_out", logging.ERROR, root=state.watch.name, reason=why)
+        state.outage, state.tried = why, True
+        return SweepReport(state.watch.name, sweep.reason, 0, finished=False, outage=why)
+
+    def _abandon(self, sweep: _Sweep, now: float) -> None:
+        """Give up a sweep that met trouble, and begin it anew after a growing delay."""
+        self._sweep, state = None, sweep.state
+        delay = min(_FIRST_RETRY * 2.0 ** min(state.failures, 20), state.watch.sweep_every, 60.0)
+        state.failures, state.due, state.reason, state.ended = state.failures + 1, now + delay, sweep.reason, now

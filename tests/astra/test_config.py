@@ -1,0 +1,268 @@
+"""Settings: found in order, checked whole, every problem named."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astra import config
+from astra.errors import ConfigurationError
+from astra.settings_values import Condition, Place, Refused, cron
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(folder: Path, text: str, **environ: str) -> config.Settings:
+    file = folder / "config.toml"
+    file.write_text(text)
+    return config.load(file, {"HOME": "/home/ada", **environ})
+
+
+def problems(folder: Path, text: str, **environ: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(folder, text, **environ)
+    return str(caught.value)
+
+
+def test_without_any_file_every_setting_has_its_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = config.load(environ={"HOME": str(tmp_path / "ada")})
+    assert settings.source is None
+    assert settings.database.url == f"sqlite:///{tmp_path}/ada/.local/share/astra/astra.sqlite"
+    assert settings.output.root == tmp_path / "ada/.local/share/astra/output"
+    assert settings.service.state == tmp_path / "ada/.local/share/astra"
+    assert settings.executor.workers == os.cpu_count()
+    assert (settings.watch, settings.rules, settings.schedule) == ((), (), ())
+
+
+def test_the_sample_is_valid_and_names_every_setting() -> None:
+    text = (ROOT / "config.toml").read_text()
+    settings = config.load(ROOT / "config.toml", {"HOME": "/home/ada"})
+    assert settings.watch[0].path == ROOT / "spectra"
+    assert [rule.filetype for rule in settings.rules] == ["apVisit", "apStar"]
+    for setting in config.SETTINGS:
+        assert setting.section in text, setting
+        assert any(line.lstrip("# ").startswith(f"{setting.name} = ") for line in text.splitlines()), setting
+
+
+def test_the_sample_shows_the_defaults(tmp_path: Path) -> None:
+    text = (ROOT / "config.toml").read_text()
+    sample, bare = load(tmp_path, text), load(tmp_path, "")
+    for section in ("database", "settle", "scheduler", "executor", "output", "service", "log"):
+        assert getattr(sample, section) == getattr(bare, section)
+
+
+def test_every_setting_has_a_default_and_a_meaning() -> None:
+    assert all(setting.default and setting.meaning for setting in config.SETTINGS)
+    assert len({(each.section, each.name) for each in config.SETTINGS}) == len(config.SETTINGS)
+
+
+def test_files_are_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {"HOME": str(tmp_path)}
+    own = tmp_path / ".config" / "astra" / "config.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text("[settle]\nquiet = 1")
+    assert config.load(environ=environ).settle.quiet == 1
+    Path("config.toml").write_text("[settle]\nquiet = 2")
+    assert config.load(environ=environ).settle.quiet == 2
+    Path("named.toml").write_text("[settle]\nquiet = 3")
+    environ["ASTRA_CONFIG"] = "named.toml"
+    assert config.load(environ=environ).settle.quiet == 3
+    Path("asked.toml").write_text("[settle]\nquiet = 4")
+    assert config.load(Path("asked.toml"), environ).settle.quiet == 4
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot read the settings file .*gone\.toml"):
+        config.load(environ={"ASTRA_CONFIG": str(tmp_path / "gone.toml")})
+
+
+def test_a_file_that_is_not_toml_is_an_error_with_its_line(tmp_path: Path) -> None:
+    assert "line 2" in problems(tmp_path, "[settle]\nquiet = = 3\n")
+
+
+def test_all_problems_are_told_at_once_with_key_value_and_what_is_allowed(tmp_path: Path) -> None:
+    told = problems(
+        tmp_path,
+        """
+        [scedule]
+        [settle]
+        quite = 5
+        patience = "long"
+        [executor]
+        name = "slurmy"
+        workers = true
+        [[watch]]
+        [log]
+        level = "loud"
+        """,
+    )
+    assert "[scedule]: there is no such section; did you mean schedule?" in told
+    assert "[settle] quite = 5: there is no such setting; did you mean quiet?" in told
+    assert '[settle] patience = "long": must be a number above 0' in told
+    assert '[executor] name = "slurmy": must be "local"' in told
+    assert "[executor] workers = true: must be a whole number of at least 1" in told
+    assert "[[watch]] path: must be given" in told
+    assert '[log] level = "loud": must be "debug" or "info" or "warning" or "error"' in told
+
+
+def test_one_stanza_where_there_may_be_several_is_explained(tmp_path: Path) -> None:
+    assert "write [[rules]]" in problems(tmp_path, '[rules]\nname = "a"')
+    assert "[settle] = [{}]: must be one table, written [settle]" in problems(tmp_path, "[[settle]]")
+
+
+def test_the_stanza_with_the_problem_is_numbered(tmp_path: Path) -> None:
+    text = '[[watch]]\npath = "a"\n[[watch]]\npath = "b"\nmode = "sometimes"'
+    assert '[[watch]] 2 mode = "sometimes"' in problems(tmp_path, text)
+
+
+def test_paths_start_at_the_files_folder_and_a_tilde_is_home(tmp_path: Path) -> None:
+    text = '[[watch]]\npath = "spectra/../visits"\n[output]\nroot = "~/out"\n[database]\nurl = "sqlite:///a.sqlite"'
+    settings = load(tmp_path, text)
+    assert settings.watch[0].path == tmp_path / "visits"
+    assert settings.watch[0].name == str(tmp_path / "visits")
+    assert settings.output.root == Path("/home/ada/out")
+    assert settings.database.url == f"sqlite:///{tmp_path}/a.sqlite"
+    assert settings.service.state == tmp_path
+
+
+def test_the_environment_names_the_database_before_the_file(tmp_path: Path) -> None:
+    settings = load(tmp_path, '[database]\nurl = "sqlite:///a.sqlite"', ASTRA_DATABASE_URL="postgres://ada@host/sky")
+    assert settings.database.url == "postgresql://ada@host/sky"
+    assert "$ASTRA_DATABASE_URL" in problems(tmp_path, "", ASTRA_DATABASE_URL="mysql://host/sky")
+
+
+def test_the_state_folder_is_systemds_then_beside_the_database_then_the_users(tmp_path: Path) -> None:
+    text = '[database]\nurl = "postgresql:///sky"'
+    assert load(tmp_path, text, STATE_DIRECTORY="/var/lib/astra:/x").service.state == Path("/var/lib/astra")
+    assert load(tmp_path, text).service.state == Path("/home/ada/.local/state/astra")
+    assert load(tmp_path, text, XDG_STATE_HOME="/s").service.state == Path("/s/astra")
+
+
+def test_conditions_become_facts_operations_and_values(tmp_path: Path) -> None:
+    text = """
+    [[rules]]
+    name = "good"
+    filetype = "apVisit"
+    task = "package.module.Class"
+    where = { snr = { ge = 10, lt = 200 }, telescope = "apo25m", field = ["a", "b"] }
+    """
+    assert load(tmp_path, text).rules[0].where == (
+        Condition("snr", "ge", 10),
+        Condition("snr", "lt", 200),
+        Condition("telescope", "eq", "apo25m"),
+        Condition("field", "in", ("a", "b")),
+    )
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["{snr = {above = 3}}", "{snr = {}}", "{field = []}", "{snr = {ge = [3]}}", "{snr = nan}", "{snr = {ge = true}}"],
+)
+def test_a_condition_of_another_shape_is_refused(tmp_path: Path, where: str) -> None:
+    text = f'[[rules]]\nname = "r"\nfiletype = "apStar"\ntask = "a.B"\nwhere = {where}'
+    assert "[[rules]] where" in problems(tmp_path, text)
+
+
+@pytest.mark.parametrize("task", ["Class", "package.", "package.module:Class", "a b.C", 3])
+def test_a_component_is_named_by_dots(tmp_path: Path, task: object) -> None:
+    text = f'[[rules]]\nname = "r"\nfiletype = "apStar"\ntask = {json.dumps(task)}'
+    assert "package.module.Class" in problems(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["* * * * *", "30 4 * * mon-fri", "*/15 0-6,12 1 jan,mar 0", "0 4-20/4 * * SUN"])
+def test_a_calendar_entry_has_five_fields(text: str) -> None:
+    assert cron(text, Place(Path("/"), {})) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "* * * *",
+        "60 * * * *",
+        "* 24 * * *",
+        "* * 0 * *",
+        "* * * 13 *",
+        "* * * * 7",
+        "5-2 * * * *",
+        "*/0 * * * *",
+        "@daily",
+        5,
+    ],
+)
+def test_a_calendar_entry_that_never_comes_is_refused(text: object) -> None:
+    with pytest.raises(Refused, match="five fields"):
+        cron(text, Place(Path("/"), {}))
+
+
+def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    told = problems(
+        tmp_path,
+        """
+        [settle]
+        quiet = 700
+        [scheduler]
+        tick = 60
+        [output]
+        root = "data/out"
+        [[watch]]
+        path = "data"
+        name = "one"
+        [[watch]]
+        path = "data/deep"
+        name = "one"
+        """,
+    )
+    assert "[settle] quiet = 700: must be less than patience" in told
+    assert "[scheduler] tick = 60: must be less than lease" in told
+    assert '[[watch]] name = "one": used 2 times' in told
+    assert f"[[watch]] path = {tmp_path}/data/deep: lies in {tmp_path}/data" in told
+    assert "[output] root" in told
+
+
+def test_one_folder_watched_under_two_names_is_refused_through_a_link_too(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    assert "every file would come twice" in problems(tmp_path, '[[watch]]\npath = "data"\n[[watch]]\npath = "link"')
+
+
+def test_neighbours_whose_names_begin_alike_are_no_nest(tmp_path: Path) -> None:
+    text = '[[watch]]\npath = "data"\n[[watch]]\npath = "data2"\n[output]\nroot = "data3"'
+    assert len(load(tmp_path, text).watch) == 2
+
+
+def test_a_password_is_never_shown(tmp_path: Path) -> None:
+    settings = load(tmp_path, '[database]\nurl = "postgresql://ada:s3cr@t@host/sky"')
+    described = json.dumps(config.describe(settings))
+    assert "postgresql://ada:***@host/sky" in described
+    assert "s3cr" not in described
+    assert "s3cr" not in problems(tmp_path, '[database]\nurl = "mysql://ada:s3cret@host/sky"')
+
+
+def test_what_is_described_is_json_and_whole(tmp_path: Path) -> None:
+    text = '[[watch]]\npath = "a"\n[[rules]]\nname = "r"\nfiletype = "apStar"\ntask = "a.B"\nwhere = {x = [1]}'
+    described = json.loads(json.dumps(config.describe(load(tmp_path, text))))
+    for setting in config.SETTINGS:
+        section = described[setting.section.strip("[]")]
+        assert all(setting.name in each for each in ([section] if isinstance(section, dict) else section))
+
+
+_scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+_values = st.recursive(
+    _scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+)
+
+
+@given(value=_values, setting=st.sampled_from(config.SETTINGS))
+def test_any_value_is_taken_or_refused_with_its_key(value: object, setting: config.Setting) -> None:
+    section = setting.section.strip("[]")
+    raw = [{setting.name: value}] if setting.section.startswith("[[") else {setting.name: value}
+    reader = config._Reader(Place(Path("/"), {"HOME": "/home/ada"}))
+    if reader.settings({section: raw}, None) is None:
+        assert all(problem.startswith("[") for problem in reader.problems)

@@ -1,0 +1,214 @@
+"""The walk: every file once, in bounded slices, and trouble is never taken for emptiness."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astra.database.astradb import Ingestion
+from astra.errors import UnreadableFile
+from astra.signature import Signature
+from astra.states import IngestionOutcome
+from astra.tree import Found, WalkReport, differing, look, resolve, walk
+
+
+def is_fits(name: str) -> bool:
+    return name.endswith(".fits")
+
+
+def walked(root: Path) -> tuple[dict[str, Signature], WalkReport]:
+    report = WalkReport()
+    return {each.path: each.signature for part in walk(root, is_fits, report) for each in part}, report
+
+
+def write(path: Path, text: str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_every_wanted_file_is_found_with_its_signature(tmp_path: Path) -> None:
+    one = write(tmp_path / "60000" / "a.fits")
+    write(tmp_path / "60000" / "a.txt")
+    write(tmp_path / "b.fits")
+    found, report = walked(tmp_path)
+    assert set(found) == {"60000/a.fits", "b.fits"}
+    assert found["60000/a.fits"] == Signature.of(one.stat())
+    assert (report.files, report.folders, report.problem_count) == (2, 2, 0)
+    assert report.complete
+
+
+@given(
+    tree=st.sets(st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join), max_size=12),
+    size=st.integers(1, 5),
+)
+def test_slices_are_bounded_and_together_give_each_file_once(tree: set[str], size: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for each in tree:
+            write(Path(folder) / f"{each}.fits")
+        slices = list(walk(Path(folder), is_fits, WalkReport(), size))
+    assert all(len(each) <= size for each in slices)
+    assert sorted(found.path for each in slices for found in each) == sorted(f"{each}.fits" for each in tree)
+
+
+def test_a_slice_is_bounded_in_work_even_where_there_is_nothing_to_find(tmp_path: Path) -> None:
+    for number in range(20):
+        write(tmp_path / f"{number}.txt")
+    assert [len(each) for each in walk(tmp_path, is_fits, WalkReport(), 5)] == [0, 0, 0, 0, 0]
+
+
+def test_the_newest_night_comes_first(tmp_path: Path) -> None:
+    for night in ("59000", "60001", "60000"):
+        write(tmp_path / night / "a.fits")
+    found, _ = walked(tmp_path)
+    assert list(found) == ["60001/a.fits", "60000/a.fits", "59000/a.fits"]
+
+
+def test_a_link_inside_the_root_is_an_alias_and_one_that_leads_out_is_a_file(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    real = write(root / "v1.fits")
+    outside = write(tmp_path / "elsewhere" / "o.fits")
+    (root / "newest.fits").symlink_to("v1.fits")
+    (root / "out.fits").symlink_to(outside)
+    (root / "round.fits").symlink_to(tmp_path / "hop.fits")
+    (tmp_path / "hop.fits").symlink_to(real)
+    (root / "folder").symlink_to(tmp_path / "elsewhere")
+    found, report = walked(root)
+    assert set(found) == {"v1.fits", "out.fits"}
+    assert found["out.fits"] == Signature.of(outside.stat())
+    assert report.complete
+    for name in ("v1.fits", "newest.fits", "out.fits", "round.fits"):
+        assert (look(root, name) is not None) == (name in found), name
+        assert (resolve(root / name, root) is not None) == (name in found), name
+
+
+def test_a_root_that_is_itself_a_link_is_walked(tmp_path: Path) -> None:
+    write(tmp_path / "real" / "a.fits")
+    (tmp_path / "real" / "alias.fits").symlink_to("a.fits")
+    (tmp_path / "link").symlink_to("real")
+    assert set(walked(tmp_path / "link")[0]) == {"a.fits"}
+    assert look(tmp_path / "link", "a.fits") is not None
+    assert look(tmp_path / "link", "alias.fits") is None
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Iterator[Path]:
+    write(tmp_path / "good.fits")
+    write(tmp_path / "folder.fits" / "inner.fits")
+    (tmp_path / "loop.fits").symlink_to("loop.fits")
+    (tmp_path / "dangling.fits").symlink_to("nowhere")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.fits")).write_text("x")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xe9")).mkdir()
+    listening = socket.socket(socket.AF_UNIX)
+    cwd = os.getcwd()
+    os.chdir(tmp_path)
+    listening.bind("socket.fits")
+    os.chdir(cwd)
+    yield tmp_path
+    listening.close()
+
+
+def test_odd_entries_are_problems_and_the_walk_goes_on(odd: Path) -> None:
+    found, report = walked(odd)
+    assert set(found) == {"good.fits", "folder.fits/inner.fits"}
+    reasons = {each.path: each.reason for each in report.problems}
+    assert reasons["folder.fits"] == "a folder has the name of a data product"
+    assert "symbolic links" in reasons["loop.fits"]
+    assert "No such file" in reasons["dangling.fits"]
+    assert reasons["caf\\udce9.fits"] == "the name is not UTF-8"
+    assert reasons["n\\udce9"] == "the folder's name is not UTF-8"
+    assert reasons["socket.fits"] == "not a regular file"
+    assert report.finished
+    assert not report.complete
+    for name in ("folder.fits", "socket.fits", "dangling.fits", "gone.fits", "good.fits/under.fits"):
+        assert look(odd, name) is None, name
+    with pytest.raises(UnreadableFile, match="symbolic links"):
+        look(odd, "loop.fits")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read every folder")
+def test_a_folder_that_may_not_be_read_is_a_problem(tmp_path: Path) -> None:
+    write(tmp_path / "a.fits")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    found, report = walked(tmp_path)
+    closed.chmod(0o700)
+    assert set(found) == {"a.fits"}
+    assert report.problems[0].reason == "cannot read the folder: Permission denied"
+
+
+def test_a_folder_that_vanishes_during_the_walk_is_a_problem_and_not_an_outage(tmp_path: Path) -> None:
+    write(tmp_path / "b" / "b.fits")
+    write(tmp_path / "a" / "a.fits")
+    report = WalkReport()
+    slices = walk(tmp_path, is_fits, report, 3)
+    first = next(slices)
+    (tmp_path / "a" / "a.fits").unlink()
+    (tmp_path / "a").rmdir()
+    found: list[Found] = [*first, *(each for part in slices for each in part)]
+    assert [each.path for each in found] == ["b/b.fits"]
+    assert report.problems[0].path == "a"
+
+
+def test_problems_are_all_counted_and_some_kept(tmp_path: Path) -> None:
+    for number in range(150):
+        (tmp_path / f"{number}.fits").symlink_to("nowhere")
+    _, report = walked(tmp_path)
+    assert (report.problem_count, len(report.problems)) == (150, 100)
+
+
+def test_a_root_that_is_not_there_is_an_outage(tmp_path: Path) -> None:
+    for root in (tmp_path / "gone", write(tmp_path / "file")):
+        with pytest.raises(UnreadableFile, match=f"cannot read the watched folder {root}"):
+            walked(root)
+
+
+def test_a_root_that_is_exchanged_during_the_walk_is_an_outage(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in "abc":
+        write(root / f"{name}.fits")
+    report = WalkReport()
+    slices = walk(root, is_fits, report, 1)
+    next(slices)
+    root.rename(tmp_path / "away")
+    root.mkdir()
+    with pytest.raises(UnreadableFile, match="was exchanged"):
+        list(slices)
+    assert not report.finished
+
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def differing_names(root: Path, now: datetime) -> list[str]:
+    slices = differing("root", root, is_fits, now, WalkReport())
+    return sorted(each.path for part in slices for each in part)
+
+
+@pytest.mark.usefixtures("database")
+def test_only_the_files_that_the_ledger_lacks_or_wants_again_differ(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("changed", "done", "fresh", "new", "noted"):
+        write(root / f"{name}.fits")
+    assert differing_names(root, NOW) == ["changed.fits", "done.fits", "fresh.fits", "new.fits", "noted.fits"]
+    for name in ("changed", "done", "fresh", "noted"):
+        Ingestion.insert(
+            root="root",
+            path=f"{name}.fits",
+            **Signature.of((root / f"{name}.fits").stat())._asdict(),
+            outcome=IngestionOutcome.NOTED if name == "noted" else IngestionOutcome.QUARANTINED,
+            recheck_after=NOW + timedelta(seconds=2) if name == "fresh" else None,
+            started=NOW,
+            duration=0.0,
+        ).execute()
+    write(root / "changed.fits", "longer")
+    assert differing_names(root, NOW) == ["changed.fits", "new.fits", "noted.fits"]
+    assert differing_names(root, NOW + timedelta(seconds=3)) == ["changed.fits", "fresh.fits", "new.fits", "noted.fits"]

@@ -1,0 +1,227 @@
+"""When roots are swept: at the start, for ever after, soon when asked; outages are said once and end by themselves."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from astra.clock import Clock
+from astra.config import Watch
+from astra.errors import DatabaseUnavailable
+from astra.tree import Found, WalkReport, walk
+from daemon.sweeper import Offer, Sweeper
+
+
+class StillClock(Clock):
+    """The wall clock stands where the test puts it; nothing a sweep does takes time unless the test says so."""
+
+    def __init__(self, wall: float = 4e9) -> None:
+        self.wall, self.ticks = wall, 0.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.wall, UTC)
+
+    def monotonic(self) -> float:
+        return self.ticks
+
+
+def find(watch: Watch, report: WalkReport) -> Iterator[list[Found]]:
+    return walk(watch.path, lambda name: name.endswith(".fits"), report, 2)
+
+
+class Rig:
+    """A sweeper over real folders, with every file new to it."""
+
+    def __init__(self, tmp_path: Path, *names: str, mode: str = "auto", since: Mapping[str, float] | None = None) -> None:
+        self.offers: list[Offer] = []
+        self.clock = StillClock()
+        self.paths = {name: tmp_path / name for name in names}
+        for path in self.paths.values():
+            path.mkdir(exist_ok=True)
+        watches = [Watch(name=name, path=path, mode=mode) for name, path in self.paths.items()]
+        self.sweeper = Sweeper(watches, find, self.offers.extend, self.clock, {name: 0.0 for name in names} | dict(since or {}))
+
+    def sweeps(self, now: float) -> list[tuple[str, str]]:
+        """Turn until nothing is due, and return each sweep that ended with its reason."""
+        ended = []
+        while report := self.sweeper.turn(now):
+            if report.finished or report.outage:
+                ended.append((report.root, report.reason))
+        return ended
+
+    def found(self) -> list[str]:
+        found = [each.arrival.path for each in self.offers]
+        self.offers.clear()
+        return sorted(found)
+
+
+def test_every_root_is_swept_at_the_start_and_again_after_its_interval(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a", "b")
+    (rig.paths["a"] / "x.fits").touch()
+    assert not rig.sweeper.tried
+    assert not rig.sweeper.idle
+    assert rig.sweeps(0) == [("a", "start"), ("b", "start")]
+    assert rig.sweeper.tried
+    assert rig.sweeper.idle
+    assert rig.found() == ["x.fits"]
+    assert rig.sweeps(299) == []
+    assert rig.sweeps(300) == [("a", "interval"), ("b", "interval")]
+    assert rig.sweeper.roots["a"].sweeps == 2
+    assert rig.sweeper.roots["a"].last.files == 1
+
+
+def test_a_turn_walks_one_slice(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    for number in range(5):
+        (rig.paths["a"] / f"{number}.fits").touch()
+    reports = []
+    while report := rig.sweeper.turn(0):
+        reports.append(report.offered)
+    assert reports == [2, 2, 1, 0]
+
+
+def test_nothing_is_walked_while_the_takers_are_full(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    assert rig.sweeper.turn(0, full=True) is None
+    assert rig.sweeper.turn(0) is not None
+
+
+def test_a_request_brings_a_sweep_soon_and_requests_do_not_pile_up(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    rig.sweeps(0)
+    rig.sweeper.request("a", "events were lost")
+    rig.sweeper.request("a", "events were lost")
+    assert not rig.sweeper.idle
+    assert rig.sweeps(0.4) == []
+    assert rig.sweeps(0.5) == [("a", "events were lost")]
+    assert rig.sweeps(200) == []
+    assert rig.sweeper.idle
+
+
+def test_forced_sweeps_are_spaced_by_what_the_last_one_cost(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+
+    def slow(watch: Watch, report: WalkReport) -> Iterator[list[Found]]:
+        rig.clock.ticks += 10
+        return (yield from find(watch, report))
+
+    rig.sweeper.find = slow
+    rig.sweeps(0)
+    rig.sweeper.request("a", "lost")
+    assert rig.sweeps(39) == []
+    assert rig.sweeps(40) == [("a", "lost")]
+
+
+def test_a_request_during_a_sweep_brings_another(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    for number in range(3):
+        (rig.paths["a"] / f"{number}.fits").touch()
+    rig.sweeper.turn(0)
+    rig.sweeper.request("a", "lost")
+    assert rig.sweeps(0) == [("a", "start")]
+    assert rig.sweeps(1) == [("a", "lost")]
+
+
+def test_a_polled_root_is_swept_often(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a", mode="poll")
+    rig.sweeps(0)
+    assert rig.sweeps(30) == [("a", "interval")]
+    rig.sweeper.poll("a", False)
+    rig.sweeps(60)
+    assert rig.sweeps(90) == []
+
+
+def test_an_outage_is_said_once_tried_again_and_never_taken_for_emptiness(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(tmp_path, "a")
+    rig.paths["a"].rmdir()
+    with caplog.at_level(logging.INFO, "daemon"):
+        tries = [now for now in range(100) if rig.sweeps(now)]
+        assert tries == [0, 1, 3, 7, 15, 31, 63]
+        assert rig.sweeper.tried
+        assert rig.sweeper.idle, "an outage must not keep the service from ending when it drains"
+        rig.paths["a"].mkdir()
+        assert rig.sweeps(200) == [("a", "start")]
+        assert rig.sweeper.roots["a"].outage is None
+    lines = [str(record.msg).split()[0] for record in caplog.records]
+    assert lines == ["root_out", "root_back", "swept"]
+
+
+def test_one_roots_outage_does_not_hold_up_another(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a", "b")
+    rig.paths["a"].rmdir()
+    assert rig.sweeps(0) == [("a", "start"), ("b", "start")]
+    assert rig.sweeper.roots["b"].sweeps == 1
+
+
+def test_a_sweep_that_loses_the_database_is_begun_anew(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    (rig.paths["a"] / "x.fits").touch()
+
+    def broken(watch: Watch, report: WalkReport) -> Iterator[list[Found]]:
+        yield []
+        raise DatabaseUnavailable("the database cannot be reached; it is tried again")
+
+    rig.sweeper.find = broken
+    rig.sweeper.turn(0)
+    with pytest.raises(DatabaseUnavailable):
+        rig.sweeper.turn(0)
+    assert not rig.sweeper.tried
+    assert not rig.sweeper.idle
+    rig.sweeper.find = find
+    assert rig.sweeps(0.9) == []
+    assert rig.sweeps(1) == [("a", "start")]
+    assert rig.found() == ["x.fits"]
+
+
+def test_a_taker_that_fails_loses_nothing(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    (rig.paths["a"] / "x.fits").touch()
+
+    def refuse(offers: list[Offer]) -> None:
+        raise DatabaseUnavailable("no")
+
+    rig.sweeper.hand_over = refuse
+    with pytest.raises(DatabaseUnavailable):
+        rig.sweeps(0)
+    rig.sweeper.hand_over = rig.offers.extend
+    rig.sweeps(1)
+    assert rig.found() == ["x.fits"]
+
+
+def test_what_changed_before_its_root_was_first_watched_is_back_fill_in_every_sweep(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "new", "known", since={"new": 4e9, "known": 1e9})
+    for path in rig.paths.values():
+        (path / "x.fits").touch()
+    for now in (0, 300):
+        rig.sweeps(now)
+        assert {each.arrival.root: each.backfill for each in rig.offers} == {"new": True, "known": False}
+        rig.offers.clear()
+
+
+def test_a_copy_with_an_old_modification_time_is_news_where_it_came_after_the_watch_began(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a", since={"a": 1e9})
+    path = rig.paths["a"] / "x.fits"
+    path.touch()
+    os.utime(path, (1e8, 1e8))
+    rig.sweeps(0)
+    assert [each.backfill for each in rig.offers] == [False]
+
+
+def test_problems_are_logged_when_they_change_and_not_with_every_sweep(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(tmp_path, "a")
+    (rig.paths["a"] / "dangling.fits").symlink_to("nowhere")
+    with caplog.at_level(logging.WARNING, "daemon"):
+        rig.sweeps(0)
+        rig.sweeps(300)
+        rig.sweeps(600)
+    assert len(caplog.records) == 1
+    assert "sweep_problems root=a count=1 first=dangling.fits" in str(caplog.records[0].msg)
