@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from astra import execution, provenance, queue, work
+from astra import execution, members, provenance, queue, work
 from astra.clock import SYSTEM, Clock
 from astra.components import component_class, remember
 from astra.database import migrate
-from astra.database.astradb import STAGES, Bundle, DataProduct, ResultModel, Task, TaskBundle
+from astra.database.astradb import STAGES, Bundle, DataProduct, ResultModel, Task
 from astra.database.fields import canonical_json
 from astra.errors import ComponentError
 from astra.inputs import entries, recorded_inputs, resolve
@@ -220,9 +220,7 @@ class TaskInstance:
             )
         now = SYSTEM.now()
         keys = queue.enqueue([work.with_identity(each, priority) for each in self._new_tasks()], now)
-        parts = (keys[start : start + 500] for start in range(0, len(keys), 500))
-        found = {task.id: task for part in parts for task in Task.select().where(Task.id << part)}
-        return [found[key] for key in keys]
+        return members.tasks_by_key(keys)
 
     def _new_tasks(self) -> list[work.NewTask]:
         inputs = resolve(self._inputs) if self._inputs is not None else [()] * self.bundle_size
@@ -252,7 +250,7 @@ class TaskInstance:
         """Return new tasks to record, or the keys of recorded ones to run; completed work is repeated as a new task."""
         if not self._tasks:
             return self._new_tasks(), []
-        states = {task.id: task for task in Task.select().where(Task.id << self._tasks)}
+        states = {task.id: task for task in members.tasks_by_key(self._tasks)}
         if all(each.state is TaskState.COMPLETED for each in states.values()):
             given = recorded_inputs(self._tasks)
             return [work.repeat(states[key], given[key]) for key in self._tasks], []
@@ -283,8 +281,7 @@ class TaskInstance:
     @staticmethod
     def from_bundle(bundle: Bundle, strict: bool = False) -> TaskInstance:
         """Return the instance of all tasks of a recorded bundle, in a constant number of queries."""
-        query = Task.select().join(TaskBundle, on=(TaskBundle.task == Task.id)).where(TaskBundle.bundle == bundle.id)
-        return _rebuild(bundle.name, list(query.order_by(TaskBundle.position)), strict)
+        return _rebuild(bundle.name, members.tasks_of_bundle(bundle.id), strict)
 
 
 def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -332,8 +329,10 @@ def _rebuild(name: str, tasks: Sequence[Task], strict: bool) -> TaskInstance:
     instance._tasks, instance._inputs = [task.id for task in tasks], None
     instance.bundle_size = len(tasks)
     instance._shared, instance._spread = {}, {}
+    given = [task.parameters for task in tasks]
     for each, parameter in component.parameters.items():
-        values = [task.parameters.get(each, None if parameter.required else parameter.default) for task in tasks]
+        missing = None if parameter.required else parameter.default
+        values = [own.get(each, missing) for own in given]
         if parameter.bundled or len(tasks) == 1:
             instance._shared[each] = values[0]
         else:

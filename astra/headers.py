@@ -32,11 +32,15 @@ HEADER_LIMIT = 364 * BLOCK  # about 1 MB: some 700 visits; more than that is not
 
 _BEGIN = b"SIMPLE  ="
 _EXTENSION = b"XTENSION="
-_KEYWORDS = struct.Struct("8s72x")
+_keywords = lru_cache(maxsize=64)(struct.Struct)
 _FIRST_CARDS = struct.Struct("80x" + "10s21s49x" * 8)  # one column more than a number fills: no number is cut short
 _AXES = tuple(f"NAXIS{n}".ljust(8).encode() + b"= " for n in range(1, 1000))
 _INTEGER = re.compile(rb"[+-]?\d+\Z")
 _REAL = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?\Z")
+# A value that can be taken as it stands: a number, or a string with no quote in it that no other card continues.
+_PLAIN = re.compile(
+    rb"= +(?:(?:([+-]?\d+)|([+-]?(?:\d+\.?\d*|\.\d+)(?:[Ee][+-]?\d+)?)) *(?:/|\Z)|'([^'&\x80-\xff]*)'(?!'))"
+)
 _NOTHING = frozenset({"", "nan", "none", "null"})
 _INT64 = 1 << 63
 _LARGEST = sys.float_info.max
@@ -235,15 +239,30 @@ def _walk(opened: _Opened, header: bytes) -> int:
     size, hdus = opened.signature.size, 1
     position = len(header) + _data_length(opened, header, 0)
     while position < size:
-        content = os.pread(opened.descriptor, 2 * BLOCK, position)
-        if not content.startswith(_EXTENSION):
-            raise opened.incomplete(_no_extension(content, hdus, size - position))
-        header = _to_end(opened, content, position, hdus)
-        position += len(header) + _data_length(opened, header, hdus)
+        block = os.pread(opened.descriptor, BLOCK, position)
+        length = _short_hdu(block)
+        if length is None:
+            if not block.startswith(_EXTENSION):
+                raise opened.incomplete(_no_extension(block, hdus, size - position))
+            header = _to_end(opened, block, position, hdus)
+            length = len(header) + _data_length(opened, header, hdus)
+        position += length
         hdus += 1
     if position > size:
         raise opened.incomplete(f"{size:,} bytes present, its headers promise {position:,}")
     return hdus
+
+
+@lru_cache(maxsize=1024)
+def _short_hdu(block: bytes) -> int | None:
+    """Return the length of an extension whose header is this one whole block; None where that is not so plain.
+
+    Most extensions of one product type begin with the same block, byte for byte, so the answer is mostly known.
+    """
+    cards = block.rstrip()
+    plain = block.startswith(_EXTENSION) and cards.endswith(b"END") and len(cards) % 80 == 3 and b"\0" not in block
+    promised = _promised(block[: _FIRST_CARDS.size]) if plain and len(block) == BLOCK else None
+    return None if promised is None else BLOCK + promised
 
 
 def _no_extension(content: bytes, hdus: int, rest: int) -> str:
@@ -318,24 +337,35 @@ def _padded(wanted: frozenset[str]) -> dict[bytes, str]:
 def _cards(header: bytes, wanted: frozenset[str]) -> tuple[dict[str, Value], dict[str, bytes]]:
     """Return the values, and the cards as they stand, of the first card of each wanted keyword."""
     keys = _padded(wanted)
-    found = [(place, word) for place, (word,) in enumerate(_KEYWORDS.iter_unpack(header)) if word in keys]
+    words = _keywords("8s72x" * (len(header) // 80)).unpack(header)
     values: dict[str, Value] = {}
     images: dict[str, bytes] = {}
-    for place, word in found:
+    for place, word in [(place, word) for place, word in enumerate(words) if word in keys]:
         key = keys[word]
         if key in values:
             continue
-        images[key] = image = header[place * 80 : place * 80 + 80]
-        token = image[10:].partition(b"/")[0].strip()
-        if image[8:10] != b"= ":
-            values[key] = None
-        elif token[:1] == b"'":
-            values[key] = _string(image[10:].lstrip(), header, place)
-        elif _REAL.match(token):
-            values[key] = int(token) if _INTEGER.match(token) else _real(token)
+        start = place * 80
+        images[key] = image = header[start : start + 80]
+        plain = _PLAIN.match(image, 8)
+        if plain is None:
+            values[key] = _value(image, header, place)
+        elif plain.lastindex == 3:
+            values[key] = plain[3].decode("ascii").rstrip(" ")
         else:
-            values[key] = {b"T": True, b"F": False}.get(token)
+            values[key] = int(plain[1]) if plain.lastindex == 1 else float(plain[2])
     return values, images
+
+
+def _value(image: bytes, header: bytes, place: int) -> Value:
+    """Return the value of any card, by the rules of the standard; None where it has no legal one."""
+    token = image[10:].partition(b"/")[0].strip()
+    if image[8:10] != b"= ":
+        return None
+    if token[:1] == b"'":
+        return _string(image[10:].lstrip(), header, place)
+    if _REAL.match(token):
+        return int(token) if _INTEGER.match(token) else _real(token)
+    return {b"T": True, b"F": False}.get(token)
 
 
 def _real(token: bytes) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import peewee
 
 from astra.database.astradb import DataProduct, Task
-from astra.database.connection import run
+from astra.database.connection import by_index, run
 from astra.errors import InputChanged
 
 RANGE = 5_000  # tasks read, and ended, at a time
@@ -54,15 +54,40 @@ _TASK = [name.column_name for name in Task._meta.sorted_fields]
 _PRODUCT = [name.column_name for name in DataProduct._meta.sorted_fields]
 
 
-def _read(bundle: int, first: int) -> list[Member]:
-    limits = (bundle, first, first + RANGE - 1)
+def tasks_of_bundle(bundle: int) -> list[Task]:
+    """Return the tasks of a bundle in order; a statement for each range."""
+    tasks: list[Task] = []
+    while True:
+        rows = _task_rows(bundle, len(tasks))
+        tasks += [_record(Task, row[1:]) for row in rows]
+        if len(rows) < RANGE:
+            return tasks
+
+
+def tasks_by_key(keys: Sequence[int]) -> list[Task]:
+    """Return the tasks with these keys, in the order of the keys; a statement for each range."""
+    found: dict[int, Task] = {}
+    for start in range(0, len(keys), RANGE):
+        listed = ", ".join(str(int(key)) for key in keys[start : start + RANGE])
+        columns = ", ".join(f't."{name}"' for name in _TASK)
+        with by_index():
+            rows = run(f"SELECT {columns} FROM task t WHERE t.id IN ({listed})")
+        found |= {row[0]: _record(Task, row) for row in rows}
+    return [found[key] for key in keys]
+
+
+def _task_rows(bundle: int, first: int) -> list[Any]:
     columns = ", ".join(f't."{name}"' for name in _TASK)
-    rows = run(
+    return run(
         f"SELECT m.position, {columns} FROM task_bundle m JOIN task t ON t.id = m.task_id "
         "WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position",
-        limits,
+        (bundle, first, first + RANGE - 1),
     )
-    members = {row[0]: Member(row[0], _record(Task, row[1:])) for row in rows}
+
+
+def _read(bundle: int, first: int) -> list[Member]:
+    limits = (bundle, first, first + RANGE - 1)
+    members = {row[0]: Member(row[0], _record(Task, row[1:])) for row in _task_rows(bundle, first)}
     columns = ", ".join(f'p."{name}"' for name in _PRODUCT)
     products: dict[int, DataProduct] = {}
     for position, size, mtime_ns, source, *row in run(
@@ -115,25 +140,24 @@ def check_input(task: int, path: str, size: int, mtime_ns: int) -> None:
         )
 
 
-def _converters(model: type[Any]) -> list[tuple[str, Callable[[Any], Any] | None]]:
-    """Return how each column of a model becomes its attribute; most are what the driver gives already."""
+def _columns(model: type[Any]) -> tuple[list[str], list[tuple[str, Callable[[Any], Any]]]]:
+    """Return a model's attributes, and how those of them are made which are not what the driver gives already."""
     kept = (peewee.IntegerField, peewee.DoubleField, peewee.ForeignKeyField)
-    return [
-        (each.name, None if isinstance(each, kept) or type(each) is peewee.TextField else each.python_value)
-        for each in model._meta.sorted_fields
-    ]
+    fields = model._meta.sorted_fields
+    made = [each for each in fields if not isinstance(each, kept) and type(each) is not peewee.TextField]
+    return [each.name for each in fields], [(each.name, each.python_value) for each in made]
 
 
-_CONVERTERS = {model: _converters(model) for model in (Task, DataProduct)}
+_COLUMNS = {model: _columns(model) for model in (Task, DataProduct)}
 
 
 def _record(model: type[Any], values: Any) -> Any:
     """Return a model's instance from one row, without the cost of asking peewee to build it."""
     instance: Any = object.__new__(model)
-    instance.__data__ = {
-        name: value if convert is None else convert(value)
-        for (name, convert), value in zip(_CONVERTERS[model], values, strict=True)
-    }
+    names, converters = _COLUMNS[model]
+    instance.__data__ = data = dict(zip(names, values, strict=True))
+    for name, convert in converters:
+        data[name] = convert(data[name])
     instance.__rel__ = {}
     instance._dirty = set()
     return instance

@@ -73,13 +73,7 @@ def resume(replay: int, roots: tuple[Root, ...], rules: tuple[Rule, ...]) -> Pla
         raise AstraError(f"there is no replay {replay}")
     if record.state != "running":
         raise AstraError(f"replay {replay} is {record.state}: there is nothing left of it to do")
-    plan = make_plan(Request(Verb(record.verb), Selection.read(record.selection), roots, rules), replay)
-    with database.atomic():
-        changed(
-            "UPDATE replay SET done = planned - ? WHERE id = ? AND state = 'running' AND planned >= ?",
-            (len(plan.entries), replay, len(plan.entries)),
-        )
-    return plan
+    return make_plan(Request(Verb(record.verb), Selection.read(record.selection), roots, rules), replay)
 
 
 def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iterator[Progress]:
@@ -93,6 +87,7 @@ def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iter
         The id that `begin` returned, or that was resumed.
     """
     settings = settings or Settings()
+    _count_from(replay, len(plan.entries))
     progress = Progress(replay, len(plan.entries), left=list(plan.left))
     for start in range(0, len(plan.entries), CHUNK):
         chunk = plan.entries[start : start + CHUNK]
@@ -106,6 +101,15 @@ def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iter
         changed("UPDATE replay SET state = 'completed' WHERE id = ? AND state = 'running'", (replay,))
     if not plan.entries:
         yield progress
+
+
+def _count_from(replay: int, left: int) -> None:
+    """Count as done all that is not left: of a replay that was cut short, also what it did not come to count."""
+    with database.atomic():
+        changed(
+            "UPDATE replay SET done = planned - ? WHERE id = ? AND state = 'running' AND planned >= ?",
+            (left, replay, left),
+        )
 
 
 def _advance(replay: int, count: int) -> None:

@@ -170,9 +170,11 @@ def _plan_tasks(plan: Plan, replay: int | None) -> None:
     if replay is not None:
         conditions.append(Condition("coalesce(t.replay_id, 0) <> ?", (replay,)))
     where = joined(conditions)
+    # a task that was enqueued again stands for the one it repeats: what failed and then went well is not failed
     rows = run(
-        "SELECT t.id, t.name, t.parameters, t.rule FROM task t "
-        f"WHERE t.identity IS NOT NULL AND {where.sql} ORDER BY t.id DESC",
+        "SELECT t.id, t.name, t.parameters, t.rule FROM task t WHERE t.identity IS NOT NULL AND NOT EXISTS "
+        "(SELECT 1 FROM task r WHERE r.repeat_of_id = t.id AND r.identity IS NOT NULL) "
+        f"AND {where.sql} ORDER BY t.id DESC",
         where.values,
     )
     known = _Components()

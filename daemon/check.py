@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from astra import products, rules
-from astra.components import component_class
 from astra.config import Settings, Watch
 from astra.database import connection, migrate
 from astra.database.connection import available
 from astra.errors import AstraError
-from daemon.service import refuse_network_sqlite
+from daemon.startup import compile_rules, refuse_network_sqlite
 from daemon.watcher import choose_mode
 
 _LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
@@ -67,7 +65,7 @@ def _database(settings: Settings) -> str:
 
 
 def _rules(settings: Settings) -> str:
-    compiled = rules.compile_rules(settings.rules, component_class, products.product_types())
+    compiled = compile_rules(settings)
     return f"{len(compiled)} rules, for {', '.join(sorted({each.filetype for each in compiled})) or 'no product type'}"
 
 

@@ -107,7 +107,8 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
         lines = [f"service     not alive: {words}"]
     else:
         lines = [
-            f"service     alive, pid {running['pid']} since {running['began']}, {running['bundles_running']} bundles running"
+            f"service     alive, pid {running['pid']} since {running['began']}, "
+            f"{running['bundles_running']} bundles running"
         ]
         for root in running["roots"]:
             state = root["outage"] or root["blind"] or ("polled" if root["polled"] else "events and sweeps")

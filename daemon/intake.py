@@ -17,7 +17,7 @@ from astra import ingest, tree
 from astra.clock import Clock
 from astra.config import Settings, Watch
 from astra.database.connection import available
-from astra.errors import DatabaseUnavailable
+from astra.errors import DatabaseUnavailable, UnreadableFile
 from astra.ingest import Recorded, Root
 from astra.rules import Rule
 from astra.standing import Examined, Refused
@@ -67,6 +67,7 @@ class Intake:
         self._rules, self._clock = rules, clock
         self._hints: SimpleQueue[Arrival] = SimpleQueue()
         self._in_hand: list[tuple[Settled, Examined | Refused]] = []
+        self._examining = 0
         self._again_at, self._backoff = 0.0, 0.5
 
     def hint(self, root: str, path: str) -> None:
@@ -87,7 +88,17 @@ class Intake:
     @property
     def waiting(self) -> int:
         """How many files are on their way: offered, settling, or in hand."""
-        return len(self.settler) + len(self._in_hand) + self._hints.qsize()
+        return self._hints.qsize() + len(self.settler) + self._examining + len(self._in_hand)
+
+    @property
+    def settled(self) -> int:
+        """How many files have settled, are being examined, or wait to be recorded."""
+        return self.settler.settled_count + self._examining + len(self._in_hand)
+
+    @property
+    def ready(self) -> bool:
+        """Whether another turn could do something at once; not while the database is waited for."""
+        return self.settler.settled_count > 0 and not self._in_hand
 
     def turn(self, now: float) -> list[Recorded]:
         """Take one turn at the monotonic time `now`, and return what was recorded."""
@@ -115,22 +126,30 @@ class Intake:
     def _look(self, now: float) -> None:
         """Stat the arrivals whose quiet wait is over."""
         for arrival in self.settler.due(now):
-            signature = tree.look(self._roots[arrival.root].folder, arrival.path)
+            try:
+                signature = tree.look(self._roots[arrival.root].folder, arrival.path)
+            except UnreadableFile as error:
+                event(log, "unreadable", logging.WARNING, reason=str(error))
+                signature = None  # a sweep offers it again when it can be looked at
             self.settler.observe(arrival, signature, self._instant(now))
 
     def _examine(self, now: float) -> None:
         deadline = now + _TURN_SECONDS
         while self._clock.monotonic() < deadline and len(self._in_hand) < ingest.CHUNK:
-            taken = self.settler.take(1)
+            self._examining = 1  # before it leaves the settler: who asks meanwhile must not find that nothing waits
+            try:
+                for settled in (taken := self.settler.take(1)):
+                    self._examine_one(settled)
+            finally:
+                self._examining = 0
             if not taken:
                 return
-            settled = taken[0]
-            found = ingest.examine(self._roots[settled.arrival.root], settled.arrival.path, self._clock)
-            if isinstance(found, ingest.NotOurs):
-                continue
-            if isinstance(found, Refused) and self._waits(settled, found):
-                continue
-            self._in_hand.append((settled, found))
+
+    def _examine_one(self, settled: Settled) -> None:
+        found = ingest.examine(self._roots[settled.arrival.root], settled.arrival.path, self._clock)
+        if isinstance(found, ingest.NotOurs) or (isinstance(found, Refused) and self._waits(settled, found)):
+            return
+        self._in_hand.append((settled, found))
 
     def _waits(self, settled: Settled, refused: Refused) -> bool:
         """Whether a file that is not whole is waited for, or is gone; otherwise it is to be quarantined."""
@@ -150,10 +169,7 @@ class Intake:
         recorded: list[Recorded] = []
         try:
             with available():
-                for silent in (
-                    False,
-                    True,
-                ):  # what lay there before the root was watched
+                for silent in (False, True):  # silent: what lay there before the root was watched
                     part = [given for settled, given in self._in_hand if self._is_silent(settled) is silent]
                     if part:
                         recorded += ingest.record(part, () if silent else self._rules, self._clock)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from dataclasses import dataclass, field
 
 from astra import provenance, queue
@@ -49,6 +50,7 @@ class Scheduler:
         self._served: tuple[int, str] | None = None
         self._recover_at = 0.0
         self._timing: dict[int, float] = {}
+        self._endings: deque[Ending] = deque()
         self.draining = False
         self.pending = True
 
@@ -69,8 +71,10 @@ class Scheduler:
     def tick(self, now: float) -> TickReport:
         """Take one turn at the monotonic time `now`."""
         report = TickReport()
-        for ending in self._executor.turn(now):
-            self._collect(ending, now, report)
+        self._endings.extend(self._executor.turn(now))
+        while self._endings:  # each leaves when it is dealt with: the database may go away in between
+            self._collect(self._endings[0], now, report)
+            self._endings.popleft()
         if now >= self._recover_at:
             report.recovered.extend(self._recover())
             self._recover_at = now + _RECOVER_EVERY
@@ -81,8 +85,9 @@ class Scheduler:
 
     def stop(self) -> int:
         """End what still runs, and give its tasks back unrun; return how many bundles that were."""
-        stopped = set(self._executor.stop())
+        stopped = {*self._executor.stop(), *(each.bundle for each in self._endings)}
         self._timing.clear()
+        self._endings.clear()
         try:
             with available():
                 self._release(stopped)
@@ -125,15 +130,16 @@ class Scheduler:
         return max(1, min(most, math.ceil(waiting / slots)))
 
     def _collect(self, ending: Ending, now: float, report: TickReport) -> None:
-        seconds = now - self._timing.pop(ending.bundle, now)
-        report.ended.append(ending.bundle)
+        seconds = now - self._timing.get(ending.bundle, now)
         if ending.trouble is None:
             event(log, "ended", bundle=ending.bundle, seconds=seconds)
-            return
-        event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
-        for found in queue.open_bundles(self._clock.now()):
-            if found.bundle == ending.bundle:
-                self._take_back(found, ending.trouble)
+        else:
+            for found in queue.open_bundles(self._clock.now()):
+                if found.bundle == ending.bundle:
+                    self._take_back(found, ending.trouble)
+            event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
+        self._timing.pop(ending.bundle, None)
+        report.ended.append(ending.bundle)
 
     def _recover(self) -> list[int]:
         """Free the bundles whose lease has run out, or whose process is known to be dead."""

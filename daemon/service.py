@@ -7,34 +7,33 @@ calendar alone; every other wait is counted here, in monotonic time.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
-from astra import products, roots, rules, tree
+from astra import products, queue, roots, tree
 from astra.clock import Clock
 from astra.components import component_class
 from astra.config import Schedule, Settings, Watch
 from astra.database import connection, migrate
 from astra.database.connection import available, run
-from astra.errors import AstraError, ConfigurationError, DatabaseUnavailable
-from astra.filesystem import filesystem_kind, is_network
+from astra.database.fields import instant_text
+from astra.errors import DatabaseUnavailable
+from astra.rules import Rule
 from daemon import executors, status
 from daemon.intake import Intake
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
 from daemon.scheduler import Scheduler
+from daemon.startup import compile_rules, lock_root, prepare_database, refuse_network_sqlite
 from daemon.sweeper import Sweeper
 from daemon.watcher import Hints, Watcher, choose_mode
 
@@ -80,12 +79,14 @@ class Service:
         """Run until stopped or done; return the exit status: 1 where something failed in a run that ends by itself."""
         with ExitStack() as stack:
             stack.enter_context(self._handled_signals())
+            compiled = compile_rules(self._settings)  # first: what no wait for the database mends
             self._open_database(stack)
             if self._stop.is_set():
                 return 0
             stack.enter_context(self._locked_roots())
-            before = _last_keys()
-            self._build()
+            with available():
+                before = _last_ingestion()
+                self._build(compiled)
             self._start(stack)
             notify("READY=1", f"STATUS=watching {len(self._settings.watch)} folders")
             event(log, "started", database=connection.place(), roots=len(self._settings.watch))
@@ -93,9 +94,13 @@ class Service:
             notify("STOPPING=1")
             event(log, "stopping", running=self._scheduler.running)
             self._drain()
+            return self._exit_status(before)
+
+    def _exit_status(self, before: int) -> int:
         if self._until is Until.STOPPED:
             return 0
-        return 1 if _troubles(before) or any(each.outage for each in self._sweeper.roots.values()) else 0
+        with available():
+            return 1 if _troubles(before, self._began) or any(r.outage for r in self._sweeper.roots.values()) else 0
 
     # ------------------------------------------------------------------------------------------------- starting
 
@@ -125,11 +130,10 @@ class Service:
                 stack.enter_context(lock_root(self._settings, watch))
             yield
 
-    def _build(self) -> None:
+    def _build(self, compiled: tuple[Rule, ...]) -> None:
         settings, clock = self._settings, self._clock
-        compiled = rules.compile_rules(settings.rules, component_class, products.product_types())
-        for each in settings.rules:
-            migrate.create_result_tables(component_class(each.task).result_models)
+        for task in {each.task for each in settings.rules} | {each.task for each in settings.schedule}:
+            migrate.create_result_tables(component_class(task).result_models)
         self._intake = Intake(settings, compiled, clock)
         modes = {watch.name: choose_mode(watch) for watch in settings.watch}
         for name, (mode, why) in modes.items():
@@ -170,7 +174,6 @@ class Service:
         """Watch, sweep and take in, until the service stops."""
         backoff = 0.5
         while not self._stop.is_set():
-            self._front_wake.clear()
             try:
                 with available():
                     pause = 0.0 if self._front_turn(self._clock.monotonic()) else self._pause()
@@ -184,6 +187,7 @@ class Service:
             self._front_turned = self._clock.monotonic()
             if pause:
                 self._clock.wait(self._front_wake, pause)
+            self._front_wake.clear()  # before `_stop` is looked at, which is set before it
         connection.drop_connection()
 
     def _front_turn(self, now: float) -> bool:
@@ -195,7 +199,7 @@ class Service:
         recorded = self._intake.turn(self._clock.monotonic())
         if recorded:
             self._wake.set()
-        return swept is not None or bool(recorded) or self._intake.settler.settled_count > 0
+        return swept is not None or bool(recorded) or self._intake.ready
 
     def _judge_events(self, root: str) -> None:
         """Poll a root whose events cannot be relied on, as what a whole sweep saw tells."""
@@ -215,7 +219,6 @@ class Service:
         beat, tick = watchdog_interval(), self._settings.scheduler.tick
         next_beat = next_status = 0.0
         while not self._stop.is_set():
-            self._wake.clear()
             now = self._clock.monotonic()
             busy = self._turn(now)
             if beat is not None and now >= next_beat:
@@ -224,9 +227,10 @@ class Service:
             if now >= next_status:
                 self._tell_status()
                 next_status = now + _STATUS_EVERY
-            if self._until is not Until.STOPPED and not busy and self._is_done():
+            if self._until is not Until.STOPPED and not busy and self._ends():
                 return
             self._clock.wait(self._wake, tick)
+            self._wake.clear()
 
     def _turn(self, now: float) -> bool:
         """Take one turn of the scheduler; whatever goes wrong in it is told, and the next turn tries again."""
@@ -249,12 +253,20 @@ class Service:
         except OSError as error:
             event(log, "status_not_written", logging.WARNING, reason=str(error))
 
+    def _ends(self) -> bool:
+        try:
+            with available():
+                return self._is_done()
+        except DatabaseUnavailable:
+            return False  # the next turn of the scheduler tells of it
+
     def _is_done(self) -> bool:
         """Whether nothing is left to do; before that is believed, every root is swept once more."""
         if not (self._sweeper.tried and self._sweeper.idle):
             return False
-        waiting = self._intake.settler.settled_count if self._until is Until.ONCE else self._intake.waiting
-        if waiting or not self._scheduler.idle or (self._until is Until.DRAINED and _unfinished()):
+        once = self._until is Until.ONCE
+        waiting = self._intake.settled if once else self._intake.waiting
+        if waiting or not self._scheduler.idle or (queue.pick() is not None if once else _unfinished()):
             self._confirming = False
             return False
         if self._confirming or self._until is Until.ONCE:
@@ -345,59 +357,20 @@ class Service:
         event(log, "stopped", released=stopped)
 
 
-def prepare_database() -> None:
-    """Make the tables of a new database; refuse one that is not of this code."""
-    if not connection.database.table_exists("schema_migration"):
-        migrate.migrate()
-    migrate.require_current()
-
-
-def refuse_network_sqlite(settings: Settings) -> None:
-    """Raise `ConfigurationError` for SQLite on a file system where its locks cannot be trusted."""
-    url = settings.database.url
-    if url.startswith("sqlite:///") and is_network(kind := filesystem_kind(Path(url.removeprefix("sqlite:///")))):
-        raise ConfigurationError(
-            f"[database] url = {url!r} lies on {kind}, where SQLite's locks do not hold: "
-            "put it on a local disk, or use PostgreSQL"
-        )
-
-
-@contextmanager
-def lock_root(settings: Settings, watch: Watch) -> Iterator[None]:
-    """Hold the lock of one root, or raise `ConfigurationError` naming who does."""
-    state = settings.service.state
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(f"{settings.database.url}\n{watch.name}".encode()).hexdigest()[:16]
-        held = open(state / f"root-{digest}.lock", "a+")  # noqa: SIM115 -- held below
-    except OSError as error:
-        raise ConfigurationError(f"[service] state = {str(state)!r} cannot be written: {error.strerror}") from error
-    with held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held.seek(0)
-            raise AstraError(
-                f"{watch.path} is watched already, by astrad process {held.read().strip() or '?'}: stop that one first"
-            ) from None
-        held.truncate(0)
-        held.write(str(os.getpid()))
-        held.flush()
-        yield
-
-
 def _unfinished() -> bool:
     """Whether tasks wait for another try, or run elsewhere."""
     return bool(run("SELECT 1 FROM task WHERE state IN ('pending', 'running') LIMIT 1"))
 
 
-def _last_keys() -> tuple[int, int]:
-    bundle, ingestion = run("SELECT (SELECT max(id) FROM bundle), (SELECT max(id) FROM ingestion)")[0]
-    return bundle or 0, ingestion or 0
+def _last_ingestion() -> int:
+    return int(run("SELECT max(id) FROM ingestion")[0][0] or 0)
 
 
-def _troubles(before: tuple[int, int]) -> int:
-    """Return how many tasks failed and how many files were quarantined since `before`."""
-    failed = run("SELECT count(*) FROM task_bundle WHERE bundle_id > ? AND outcome = 'failed'", (before[0],))[0][0]
-    refused = run("SELECT count(*) FROM ingestion WHERE id > ? AND outcome = 'quarantined'", (before[1],))[0][0]
-    return int(failed) + int(refused)
+def _troubles(before: int, began: datetime) -> int:
+    """Return how many tasks have failed, and how many files were quarantined, in this run of the service."""
+    failed = (
+        "SELECT count(*) FROM task t JOIN bundle b ON b.id = t.bundle_id "
+        "WHERE t.state = 'failed' AND b.ended >= ? AND b.executor <> 'interactive'"
+    )
+    refused = "SELECT count(*) FROM ingestion WHERE id > ? AND outcome = 'quarantined'"
+    return int(run(failed, (instant_text(began),))[0][0]) + int(run(refused, (before,))[0][0])

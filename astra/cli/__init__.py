@@ -48,18 +48,16 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except AstraError as error:
             sentence = str(error)
-        except Exception as error:
-            if not _is_loss_of_database(error):
-                raise
+        except _losses_of_database() as error:
             sentence = f"the database is unavailable: {str(error).strip()}"
         click.echo(f"astra: {sentence}", err=True)
         ctx.exit(1)
 
 
-def _is_loss_of_database(error: Exception) -> bool:
-    """Return whether `error` says that the database cannot be reached; asked without importing peewee."""
+def _losses_of_database() -> tuple[type[Exception], ...]:
+    """Return the errors that say that the database cannot be reached; none, where nobody has imported peewee."""
     peewee = sys.modules.get("peewee")
-    return peewee is not None and isinstance(error, (peewee.OperationalError, peewee.InterfaceError))
+    return (peewee.OperationalError, peewee.InterfaceError) if peewee is not None else ()
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:

@@ -19,13 +19,13 @@ def command(path: Path | None, as_json: bool) -> None:
     and nothing is changed.
     """
     from astra import config
-    from astra.cli.opening import result_models, rules_of
+    from astra.cli.opening import make_result_tables, rules_of
     from astra.database import connection, migrate
 
     settings = config.load(path)
     connection.open_database(settings.database.url, settings.database.synchronous)
     applied = migrate.migrate()
-    tables = [model._meta.table_name for model in result_models(rules_of(settings))]  # type: ignore[attr-defined]
+    tables = make_result_tables(rules_of(settings))
     answer = {
         "database": connection.place(),
         "applied": applied,

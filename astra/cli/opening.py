@@ -45,23 +45,22 @@ def open_records(path: Path | None) -> config.Settings:
 
 
 def rules_of(settings: config.Settings) -> tuple[Rule, ...]:
-    """Return the settings' rules, ready for use, with the result tables of their components made."""
+    """Return the settings' rules, ready for use."""
     from astra.components import component_class
-    from astra.database.migrate import create_result_tables
     from astra.products import product_types
     from astra.rules import compile_rules
 
-    rules = compile_rules(settings.rules, component_class, product_types())
-    create_result_tables(result_models(rules))
-    return rules
+    return compile_rules(settings.rules, component_class, product_types())
 
 
-def result_models(rules: tuple[Rule, ...]) -> list[type]:
-    """Return the result tables of the rules' components, each once."""
+def make_result_tables(rules: tuple[Rule, ...]) -> list[str]:
+    """Make the result tables of the rules' components where they are not there yet, and return their names."""
     from astra.components import component_class
+    from astra.database.migrate import create_result_tables
 
-    found = dict.fromkeys(model for rule in rules for model in component_class(rule.plan.name).result_models)
-    return list(found)
+    models = list(dict.fromkeys(model for rule in rules for model in component_class(rule.plan.name).result_models))
+    create_result_tables(models)
+    return [model._meta.table_name for model in models]
 
 
 def roots_of(settings: config.Settings) -> tuple[Root, ...]:

@@ -48,7 +48,7 @@ def command(
     asked = {name: value for name, value in given.items() if value not in (None, ())}
     _check_usage(verb, resume, asked)
     from astra import replay
-    from astra.cli.opening import open_records, roots_of, rules_of
+    from astra.cli.opening import make_result_tables, open_records, roots_of, rules_of
 
     settings = open_records(config)
     roots, rules = roots_of(settings), rules_of(settings)
@@ -57,12 +57,10 @@ def command(
     else:
         request = replay.Request(replay.Verb(verb or "rule"), selection_of(given), roots, rules)
         plan, key = replay.make_plan(request), None
-    if only_plan:
+    if only_plan or (key is None and not plan.entries):
         _show_plan(plan, as_json)
         return
-    if not plan.entries and key is None:
-        _show_plan(plan, as_json)
-        return
+    make_result_tables(rules)
     number = replay.begin(plan) if key is None else key
     patience = replay.Settings(settings.settle.patience)
     _carry_out(replay.carry_out(plan, number, patience), plan, number, as_json)

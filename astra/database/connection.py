@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -90,16 +91,24 @@ class SqliteWithWriteLock(peewee.SqliteDatabase):
             self._give()
 
 
+class PostgresWithReconnect(peewee.PostgresqlDatabase):
+    """PostgreSQL whose lost connection is replaced by a new one, but never in the middle of a transaction."""
+
+    def cursor(self, named_cursor: str | None = None) -> Any:
+        if not self.is_closed() and self._state.conn.closed and not self.in_transaction():
+            self.close()
+        return super().cursor(named_cursor)
+
+
 class LazyDatabase(peewee.DatabaseProxy):
     """The proxy that the tables are bound to. Used before anyone opened a database, it opens the user's own."""
 
     def __getattr__(self, name: str) -> Any:
-        if self.obj is None:
-            open_default()
-        return getattr(self.obj, name)
+        return getattr(_opened(), name)
 
 
 database = LazyDatabase()
+_preparing: list[int] = []  # the thread that is making the user's own database: the others wait for its tables
 
 
 def open_database(url: str, synchronous: str = "NORMAL") -> peewee.Database:
@@ -124,7 +133,7 @@ def open_database(url: str, synchronous: str = "NORMAL") -> peewee.Database:
         opened = _open_sqlite(url.removeprefix("sqlite:///"), synchronous)
     elif scheme in ("postgresql", "postgres"):
         options = "-c jit=off -c random_page_cost=1.1 -c timezone=UTC"
-        opened = peewee.PostgresqlDatabase(
+        opened = PostgresWithReconnect(
             url.replace("postgres://", "postgresql://", 1),
             options=options,
             application_name="astra",
@@ -157,10 +166,18 @@ def open_default() -> None:
     from astra.database.migrate import migrate
 
     with _opening:
-        if database.obj is None:
-            settings = load().database
+        if database.obj is not None:
+            return
+        settings = load().database
+        _preparing.append(threading.get_ident())
+        try:
             open_database(settings.url, settings.synchronous)
             migrate()
+        except BaseException:  # the next use tries again, and is told the same
+            close_database()
+            raise
+        finally:
+            _preparing.clear()
 
 
 def close_database() -> None:
@@ -186,7 +203,7 @@ def place() -> str:
 
 
 def _opened() -> Any:
-    if database.obj is None:
+    if database.obj is None or (_preparing and threading.get_ident() not in _preparing):
         open_default()
     return database.obj
 
@@ -195,7 +212,7 @@ def execute(sql: str, parameters: Sequence[Any] = ()) -> Any:
     """Run one statement written with ``?`` placeholders on either database, and return the cursor."""
     opened = _opened()
     if not isinstance(opened, peewee.SqliteDatabase):
-        sql = sql.replace("%", "%%").replace("?", "%s") if parameters else sql
+        sql = sql.replace("%", "%%").replace("?", "%s")
     return opened.execute_sql(sql, tuple(parameters) if parameters else None)
 
 
@@ -282,6 +299,8 @@ def available() -> Iterator[None]:
     try:
         yield
     except (peewee.OperationalError, peewee.InterfaceError) as error:
+        if getattr(error.__context__, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:  # SQL that no retry mends
+            raise
         drop_connection()
         raise DatabaseUnavailable(f"the database cannot be used now: {str(error).strip()}") from error
     except peewee.DatabaseError as error:

@@ -13,6 +13,9 @@ import peewee
 SQLITE_TYPES = {"INSTANT": "TEXT"}
 POSTGRESQL_TYPES = {"INSTANT": "TIMESTAMPTZ"}
 
+# One for all: `json.dumps` would make a new encoder for every call with options, which costs more than the encoding.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
 
 def instant_text(instant: datetime | None) -> str | None:
     """Return an aware instant as fixed-width UTC text, which both databases order and read alike."""
@@ -33,7 +36,7 @@ def read_instant(value: str | datetime | None) -> datetime | None:
 
 def canonical_json(value: object) -> str:
     """Return the one text of a JSON value: sorted keys, no blanks, no NaN. Ids keep all their digits."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return _CANONICAL.encode(value)
 
 
 class InstantField(peewee.Field):

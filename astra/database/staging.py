@@ -17,7 +17,10 @@ from astra.database.fields import POSTGRESQL_TYPES, SQLITE_TYPES
 
 
 def stage(table: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
-    """Fill the temporary table `table`, made anew, with `rows`; must run inside a transaction.
+    """Fill the temporary table `table` with `rows`, and nothing else; must run inside a transaction.
+
+    The table is made once in each connection: making it anew each time would have SQLite prepare every statement again,
+    and PostgreSQL's own tables grow without end. A name therefore always has the same columns.
 
     Parameters
     ----------
@@ -30,9 +33,11 @@ def stage(table: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]])
     """
     sqlite = isinstance(database.obj, peewee.SqliteDatabase)
     kinds = SQLITE_TYPES if sqlite else {**POSTGRESQL_TYPES, "REAL": "DOUBLE PRECISION"}
-    execute(f"DROP TABLE IF EXISTS {table}")
     declared = ", ".join(f"{name} {kinds.get(kind, kind)}" for name, kind in columns.items())
-    execute(f"CREATE TEMPORARY TABLE {table} ({declared})")
+    kept = "" if sqlite else " ON COMMIT DELETE ROWS"
+    execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {table} ({declared}){kept}")
+    # by its schema: a table of that name which is not temporary may be somebody's own
+    execute(f"DELETE FROM {'temp' if sqlite else 'pg_temp'}.{table}")
     with driver_cursor() as cursor:
         if sqlite:
             marks = ", ".join("?" * len(columns))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from astra.errors import BadHeader, IncompleteFile
-from astra.headers import Header, is_sentinel, named
+from astra.headers import Header, named
 from astra.products import healpix, releases
 from astra.products.base import Description, Recognised, identity
 
@@ -249,15 +249,23 @@ def _metadata(facts: Facts) -> dict[str, Any]:
         found[name] = header.text(key)
     for name, (key,) in _INTEGERS.items():
         found[name] = header.integer(key)
-    for numbers, unknown in ((_NUMBERS, is_sentinel), (_MAGNITUDES, _no_magnitude)):
+    cards = header.cards
+    for numbers in (_NUMBERS, _MAGNITUDES):
         for name, keys in numbers.items():
-            key = next((key for key in keys if key in header.cards), keys[0])
+            key = keys[0] if len(keys) == 1 or keys[0] in cards else _first_there(cards, keys)
+            if key not in cards:
+                continue
             number = header.number(key)
-            found[name] = None if number is None or unknown(number) else number
-            if found[name] is None and key in header.cards:
-                nulled[key] = str(header.cards[key] if header.cards[key] is not None else header.raw(key))
+            if number is None or (numbers is _MAGNITUDES and _no_magnitude(number)):
+                nulled[key] = str(cards[key] if cards[key] is not None else header.raw(key))
+            else:
+                found[name] = number
     found["sdss_id"], found["catalogid"] = _id_text(header, *_SDSS_ID), _id_text(header, *_CATALOGID)
     return {key: value for key, value in found.items() if value is not None} | ({"nulled": nulled} if nulled else {})
+
+
+def _first_there(cards: Mapping[str, object], keys: tuple[str, ...]) -> str:
+    return next((key for key in keys if key in cards), keys[0])
 
 
 def _no_magnitude(number: float) -> bool:

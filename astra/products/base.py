@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from astra.headers import Header
 
+_FIELDS = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
@@ -77,5 +79,4 @@ class ProductType(Protocol):
 
 def identity(release: str, filetype: str, kwargs: Mapping[str, str]) -> str:
     """Return the unique text of a data product: equal for equal fields, in whatever order they were given."""
-    fields = json.dumps(dict(kwargs), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return f"{release}/{filetype}/{fields}"
+    return f"{release}/{filetype}/{_FIELDS.encode(dict(kwargs))}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Protocol
 
 from astra.clock import Clock
@@ -47,19 +48,14 @@ class Executor(Protocol):
         """End every process now, and return the bundles that were still running."""
 
 
-def _local(settings: Settings, clock: Clock, wake: Callable[[], None]) -> Executor:
-    from daemon.executors.local import LocalExecutor
-
-    return LocalExecutor(settings, clock, wake)
-
-
-EXECUTORS: Mapping[str, Callable[[Settings, Clock, Callable[[], None]], Executor]] = {"local": _local}
+EXECUTORS = ("local",)
+"""The files of this folder that hold an executor, as `EXECUTOR`."""
 
 
 def build(settings: Settings, clock: Clock, wake: Callable[[], None]) -> Executor:
     """Return the executor that the settings name; it calls `wake`, from any thread, when a `turn` is worth taking."""
-    make = EXECUTORS.get(settings.executor.name)
-    if make is None:
-        known = ", ".join(EXECUTORS)
-        raise ConfigurationError(f"[executor] name = {settings.executor.name!r} is not known; there are: {known}")
-    return make(settings, clock, wake)
+    name = settings.executor.name
+    if name not in EXECUTORS:
+        raise ConfigurationError(f"[executor] name = {name!r} is not known; there are: {', '.join(EXECUTORS)}")
+    executor: Executor = import_module(f"{__name__}.{name}").EXECUTOR(settings, clock, wake)
+    return executor

@@ -41,9 +41,12 @@ class LocalExecutor:
         return [ending for each in self._supervisors if (ending := each.turn(now)) is not None]
 
     def is_mine(self, found: OpenBundle) -> bool:
-        """Return whether an open bundle is in one of these processes, or belongs to a process that lives elsewhere."""
+        """Return whether an open bundle is in one of these processes."""
         return any(each.bundle == found.bundle for each in self._supervisors)
 
     def stop(self) -> list[int]:
         """End every process now, and return the bundles that were still running."""
         return [bundle for each in self._supervisors if (bundle := each.stop()) is not None]
+
+
+EXECUTOR = LocalExecutor

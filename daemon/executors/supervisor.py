@@ -139,7 +139,8 @@ class Supervisor:
             if self._running is None:
                 continue
             if message.get("started") == self._running.claimed.bundle:
-                self._running.token, self._running.renewed = message["token"], now
+                self._running.token = message["token"]
+                self._running.since = self._running.renewed = now
             elif message.get("ended") == self._running.claimed.bundle:
                 return self._end(message["trouble"])
 
@@ -172,6 +173,7 @@ class Supervisor:
 
     def _kill(self) -> None:
         process, self._process = self._process, None
+        self._messages = SimpleQueue()
         if process is None:
             return
         with suppress(ProcessLookupError):

@@ -107,9 +107,8 @@ def _execute(bundle: Bundle, held: Claimed) -> str | None:
         return None
     try:
         instance.run_held(held)
-    except (LeaseLost, AstraError) as error:
-        if isinstance(error, LeaseLost) or error.retry:
-            raise
+    except LeaseLost:
+        raise
     except BaseException as error:  # the component's own, and recorded, unless the records could not take its results
         return _unrecorded(bundle.id, error)
     return None

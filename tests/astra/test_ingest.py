@@ -120,6 +120,19 @@ def test_a_rewritten_file_is_a_new_version_and_its_pending_task_is_superseded(
     assert SourceDataProduct.select().count() == 1
 
 
+def test_a_file_written_again_with_the_same_header_is_a_new_version(
+    database: peewee.Database, root: Root, clock: FakeClock
+) -> None:
+    put(root, VISIT, fits.apvisit())
+    take(root, VISIT, clock=clock)
+    content = bytearray(fits.apvisit())
+    content[-1] ^= 1
+    rewrite(root, VISIT, bytes(content))
+    again = take(root, VISIT, clock=clock)[0]
+    assert again.new
+    assert again.tasks == 1
+
+
 def test_a_second_copy_is_a_duplicate_that_calls_no_rule(
     database: peewee.Database, root: Root, clock: FakeClock
 ) -> None:

@@ -67,8 +67,9 @@ def test_a_file_to_be_rechecked_differs_once_its_time_has_come(database: peewee.
 
 def test_a_row_is_read_as_it_was_written(database: peewee.Database) -> None:
     row = entry(
-        7, "a/b\tc\\d.fits", header_sha256="ab", sha256="cd", reason="a 'reason'", version=59000, duration=0.5, lag=1.25,
-        recheck_after=NOW, signature=Signature(HUGE, HUGE, -HUGE, -HUGE - 1), outcome=IngestionOutcome.QUARANTINED,
+        7, "a/b\tc\\d.fits", header_sha256="ab", sha256="cd", reason="a 'reason'", version=59000, duration=0.5,
+        lag=1.25, recheck_after=NOW, signature=Signature(HUGE, HUGE, -HUGE, -HUGE - 1),
+        outcome=IngestionOutcome.QUARANTINED,
     )  # fmt: skip
     write(row)
     assert ledger.latest([("root", row.path)]) == {("root", row.path): row}

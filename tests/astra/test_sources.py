@@ -51,8 +51,9 @@ def claim(product: int, *identifiers: tuple[str, str]) -> Claim:
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        ("sdss_id", "0"), ("sdss_id", "-1"), ("sdss_id", "-999"), ("sdss_id", "9223372036854775808"), ("sdss_id", "1.0"),
-        ("sdss_id", ""), ("catalogid31", "nan"), ("gaia_dr3", "007"), ("tmass", "2M00005143+5615568"), ("tmass", "-"),
+        ("sdss_id", "0"), ("sdss_id", "-1"), ("sdss_id", "-999"), ("sdss_id", "9223372036854775808"),
+        ("sdss_id", "1.0"), ("sdss_id", ""), ("catalogid31", "nan"), ("gaia_dr3", "007"),
+        ("tmass", "2M00005143+5615568"), ("tmass", "-"),
         ("apogee", ""), ("apogee", "-"), ("apogee", "2M"), ("apogee", "2MNone"), ("apogee", "None"), ("apogee", "nan"),
         ("apogee", "00005143+5615568"), ("apogee", "10.5 +56.25"), ("apogee", "VESTA\0"), ("apogee", " VESTA"),
         ("coordinates", "10.5+56.25"),

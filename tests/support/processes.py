@@ -164,6 +164,14 @@ class Daemon:
         return killed
 
 
+def lives(pid: int) -> bool:
+    """Return whether a process is there and has not ended (Linux)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def descendants(pid: int) -> list[int]:
     """Return the ids of all processes below `pid` (Linux)."""
     found = []

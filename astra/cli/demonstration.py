@@ -1,0 +1,241 @@
+"""The demo itself: its folder, the service as a process of its own, and the night written while that runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from astra import config
+from astra.clock import SYSTEM, Clock
+from astra.database import connection, migrate
+from astra.database.connection import run
+from astra.errors import AstraError
+from astra.simulate import Night, Simulation, Truth, simulate
+
+MARK = ".made-by-astra-demo"
+START_SECONDS, WORK_SECONDS, STOP_SECONDS = 20.0, 45.0, 20.0
+GLANCE_SECONDS = 0.25
+PAUSE = 0.01  # between two steps of the simulation: some 12 seconds in all
+
+SETTINGS = """\
+# The demo's settings: every one is explained in the sample config.toml of the sources.
+[database]
+url = "sqlite:///astra.sqlite"
+
+[[watch]]
+path = "sas"
+name = "demo"
+backfill = true
+
+[settle]
+quiet = 1
+patience = 120
+
+[[rules]]
+name = "quality-of-visits"
+filetype = "apVisit"
+task = "astra.contrib.spectrum_quality.base.SpectrumQuality"
+
+[[rules]]
+name = "quality-of-stars"
+filetype = "apStar"
+task = "astra.contrib.spectrum_quality.base.SpectrumQuality"
+
+[scheduler]
+tick = 0.2
+
+[executor]
+workers = 2
+
+[output]
+root = "output"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """One demo: its folder, the night to write, and the newest ledger row, task and bundle before it."""
+
+    folder: Path
+    simulation: Simulation
+    files: int
+    before: tuple[int, int, int]
+    clock: Clock = SYSTEM
+
+    @property
+    def config(self) -> Path:
+        """The settings file."""
+        return self.folder / "config.toml"
+
+    @property
+    def watched(self) -> Path:
+        """The folder that is watched."""
+        return self.folder / "sas"
+
+    @property
+    def log(self) -> Path:
+        """What the service says."""
+        return self.folder / "astrad.log"
+
+    @property
+    def truth(self) -> list[Truth]:
+        """What was put into each star."""
+        return self.simulation.truth
+
+
+@dataclass(slots=True)
+class Glance:
+    """How far it has come."""
+
+    seconds: float
+    written: int
+    of: int
+    products: int = 0
+    linked: int = 0
+    sources: int = 0
+    tasks: dict[str, int] = field(default_factory=dict)
+    last: bool = False
+
+
+def prepare(folder: Path, fresh: bool, stars: int) -> Demo:
+    """Make the folder with its settings and database, and plan a night that was not written there before.
+
+    Raises
+    ------
+    AstraError
+        If there are files in the folder that no demo has put there.
+    """
+    folder = folder.absolute()
+    try:
+        night = _make_folder(folder, fresh)
+    except OSError as error:
+        raise AstraError(f"cannot make the demo's folder {folder}: {error.strerror or error}") from error
+    settings = config.load(folder / "config.toml", environ=_environment())
+    connection.open_database(settings.database.url, settings.database.synchronous)
+    migrate.migrate()
+    tables = ("ingestion", "task", "bundle")
+    newest = [run(f"SELECT coalesce(max(id), 0) FROM {table}")[0][0] for table in tables]
+    plan = Night(release="dr19", configurations=2, stars=stars, visits=2, seed=night, pause=PAUSE)
+    files = sum(plan.stars * (plan.visits + 1) for _ in plan.fields())
+    return Demo(folder, simulate(plan, folder / "sas"), files, (newest[0], newest[1], newest[2]))
+
+
+def _make_folder(folder: Path, fresh: bool) -> int:
+    """Make the folder and its settings, and return the number of the night, counted from 1."""
+    mark = folder / MARK
+    if folder.exists() and any(folder.iterdir()) and not mark.exists():
+        raise AstraError(f"{folder} is not empty and was not made by a demo: name another folder; nothing was changed")
+    if fresh and folder.exists():
+        shutil.rmtree(folder)
+    (folder / "sas").mkdir(parents=True, exist_ok=True)
+    night = int(mark.read_text()) + 1 if mark.exists() else 1
+    mark.write_text(f"{night}\n")
+    (folder / "config.toml").write_text(SETTINGS)
+    return night
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without what points astra at another database or place for its state."""
+    hidden = ("STATE_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+    return {k: v for k, v in os.environ.items() if not k.startswith("ASTRA_") and k not in hidden}
+
+
+@contextmanager
+def service(demo: Demo) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the service, wait until it says that it is ready, and leave none behind."""
+    with (
+        tempfile.TemporaryDirectory(prefix="astra-demo-") as place,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
+        demo.log.open("wb") as log,
+    ):
+        ready.bind(f"{place}/ready")
+        sources = str(Path(__file__).resolve().parents[2])
+        python_path = os.pathsep.join(filter(None, (sources, os.environ.get("PYTHONPATH"))))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "daemon", "run", "--config", str(demo.config)],
+            cwd=demo.folder,
+            env={**_environment(), "PYTHONPATH": python_path, "NOTIFY_SOCKET": f"{place}/ready"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait_until_ready(process, ready, demo)
+            yield process
+        finally:
+            stop(process)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], ready: socket.socket, demo: Demo) -> None:
+    ready.settimeout(GLANCE_SECONDS)
+    deadline = demo.clock.monotonic() + START_SECONDS
+    while demo.clock.monotonic() < deadline:
+        _refuse_dead(process, demo)
+        try:
+            if b"READY=1" in ready.recv(4096):
+                return
+        except TimeoutError:
+            continue
+    raise AstraError(f"astrad was not ready within {START_SECONDS:g} s; its log is {demo.log}")
+
+
+def _refuse_dead(process: subprocess.Popen[bytes], demo: Demo) -> None:
+    if process.poll() is not None:
+        said = demo.log.read_text(errors="replace").strip().splitlines()[-5:]
+        lines = "\n  ".join(["", *said])
+        raise AstraError(f"astrad ended with status {process.returncode}; the end of its log {demo.log}:{lines}")
+
+
+def night(demo: Demo, process: subprocess.Popen[bytes]) -> Iterator[Glance]:
+    """Write the night, then wait for all of it to be done, at most a while; yield a glance a few times a second."""
+    begun, shown, written = demo.clock.monotonic(), -1.0, 0
+    for step in demo.simulation:
+        written += step.last and step.of > 0
+        now = demo.clock.monotonic() - begun
+        if now - shown >= GLANCE_SECONDS:
+            _refuse_dead(process, demo)
+            shown = now
+            yield glance(demo, now, written)
+    deadline = demo.clock.monotonic() + WORK_SECONDS
+    while True:
+        seen = glance(demo, demo.clock.monotonic() - begun, written)
+        ended = seen.tasks.get("completed", 0) + seen.tasks.get("failed", 0)
+        seen.last = (seen.products >= demo.files and ended >= demo.files) or demo.clock.monotonic() > deadline
+        yield seen
+        if seen.last:
+            return
+        _refuse_dead(process, demo)
+        demo.clock.pause(GLANCE_SECONDS)
+
+
+def glance(demo: Demo, seconds: float, written: int) -> Glance:
+    """Return what the database says of this demo's night now."""
+    ledger, task, _ = demo.before
+    products, linked, sources = run(
+        "SELECT count(*), count(l.source_id), count(DISTINCT l.source_id) FROM data_product p "
+        "LEFT JOIN source_data_product l ON l.data_product_id = p.id AND l.superseded_by_id IS NULL "
+        "WHERE p.current_ingestion_id > ?",
+        (ledger,),
+    )[0]
+    states = dict(run("SELECT state, count(*) FROM task WHERE id > ? GROUP BY state", (task,)))
+    return Glance(seconds, written, demo.files, products, linked, sources, states)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the service to stop, as systemd does, and see that it has."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

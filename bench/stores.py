@@ -1,0 +1,126 @@
+"""The databases that are measured: a new SQLite file, or a new database of a PostgreSQL server, for every turn."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import peewee
+import psycopg2
+
+from astra.clock import SYSTEM
+from astra.database import migrate
+from astra.database.connection import close_database, open_database, run
+from bench import plain
+from tests.support.postgres import NoPostgres, PrivateServer, Server, make_template, open_server
+
+# The server of the tests skips what only a power cut would miss. Here everything is as an operator leaves it.
+DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
+
+
+@dataclass
+class Store:
+    """One kind of database. `opened` binds astra's tables, and the plain way's, to a database with no rows."""
+
+    name: str
+    folder: Path
+    server: Server | None = None
+    template: str = ""
+    version: str = ""
+    _made: int = field(default=0, repr=False)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Open a new database; it is dropped afterwards."""
+        self._made += 1
+        if self.server is None:
+            path = self.folder / f"{self._made}.sqlite"
+            shutil.copyfile(self.template, path)
+            with _open(f"sqlite:///{path}"):
+                yield
+            for each in self.folder.glob(f"{path.name}*"):
+                each.unlink()
+            return
+        name = self.server.create(self.template)
+        try:
+            with _open(self.server.url(name)):
+                yield
+        finally:
+            self.server.drop(name)
+
+
+@contextmanager
+def _open(url: str) -> Iterator[None]:
+    opened = open_database(url)
+    try:
+        plain.tables.initialize(opened)
+        opened.bind(plain.MODELS)
+        yield
+    finally:
+        close_database()
+
+
+def _migrate(url: str) -> None:
+    opened = open_database(url)
+    migrate.migrate()
+    opened.bind(plain.MODELS)
+    opened.create_tables(plain.MODELS)
+    close_database()
+
+
+def sqlite(folder: Path) -> Store:
+    """Return SQLite as astra opens it: WAL, synchronous NORMAL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    template = folder / "template.sqlite"
+    _migrate(f"sqlite:///{template}")
+    return Store("SQLite", folder, None, str(template), peewee.sqlite3.sqlite_version)
+
+
+@contextmanager
+def postgresql(folder: Path, choice: str | None) -> Iterator[Store | str]:
+    """Yield PostgreSQL, or why there is none.
+
+    Parameters
+    ----------
+    choice
+        What `$ASTRA_TEST_POSTGRES` names: a server's URL, ``system``, or nothing for that of the test extra.
+    """
+    try:
+        server = open_server(choice)
+    except NoPostgres as error:
+        yield str(error)
+        return
+    try:
+        if isinstance(server, PrivateServer):
+            _make_durable(server)
+        template = make_template(server, _migrate)
+        try:
+            with _open(server.url(template)):
+                version = run("SHOW server_version")[0][0].split()[0]
+            yield Store("PostgreSQL", folder, server, template, version)
+        finally:
+            server.drop(template)
+    finally:
+        server.close()
+
+
+def _make_durable(server: PrivateServer) -> None:
+    connection = psycopg2.connect(server.base)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for setting in DURABLE:
+                cursor.execute(f"ALTER SYSTEM SET {setting} = on")
+            cursor.execute("SELECT pg_reload_conf()")
+            until = SYSTEM.monotonic() + 10
+            while SYSTEM.monotonic() < until:
+                cursor.execute("SHOW fsync")
+                if cursor.fetchone() == ("on",):
+                    return
+                SYSTEM.pause(0.05)
+    finally:
+        connection.close()
+    raise RuntimeError("PostgreSQL did not take up fsync = on within ten seconds")

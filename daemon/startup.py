@@ -1,0 +1,78 @@
+"""What must hold before the service starts: usable components, a database of this code, every root watched by one."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from astra import products, rules
+from astra.components import component_class
+from astra.config import Settings, Watch
+from astra.database import connection, migrate
+from astra.errors import AstraError, ConfigurationError
+from astra.filesystem import filesystem_kind, is_network
+from astra.rules import Rule
+
+
+def compile_rules(settings: Settings) -> tuple[Rule, ...]:
+    """Return the rules, ready for use; each component that a rule or the calendar names is made once, as a trial.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming each rule, or the calendar's entry, that cannot be used as it is written.
+    """
+    compiled = rules.compile_rules(settings.rules, component_class, products.product_types())
+    for each in settings.schedule:
+        try:
+            component_class(each.task)(**each.parameters)
+        except (AstraError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"[[schedule]] {each.name!r}: {each.task} cannot be made with its parameters: {error}"
+            ) from error
+    return compiled
+
+
+def prepare_database() -> None:
+    """Make the tables of a new database; refuse one that is not of this code."""
+    if not connection.database.table_exists("schema_migration"):
+        migrate.migrate()
+    migrate.require_current()
+
+
+def refuse_network_sqlite(settings: Settings) -> None:
+    """Raise `ConfigurationError` for SQLite on a file system where its locks cannot be trusted."""
+    url = settings.database.url
+    if url.startswith("sqlite:///") and is_network(kind := filesystem_kind(Path(url.removeprefix("sqlite:///")))):
+        raise ConfigurationError(
+            f"[database] url = {url!r} lies on {kind}, where SQLite's locks do not hold: "
+            "put it on a local disk, or use PostgreSQL"
+        )
+
+
+@contextmanager
+def lock_root(settings: Settings, watch: Watch) -> Iterator[None]:
+    """Hold the lock of one root, or raise `ConfigurationError` naming who does."""
+    state = settings.service.state
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(f"{settings.database.url}\n{watch.name}".encode()).hexdigest()[:16]
+        held = open(state / f"root-{digest}.lock", "a+")  # noqa: SIM115 -- held below
+    except OSError as error:
+        raise ConfigurationError(f"[service] state = {str(state)!r} cannot be written: {error.strerror}") from error
+    with held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.seek(0)
+            raise AstraError(
+                f"{watch.path} is watched already, by astrad process {held.read().strip() or '?'}: stop that one first"
+            ) from None
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        yield

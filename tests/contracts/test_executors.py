@@ -1,0 +1,333 @@
+"""What every executor must do, with real processes and real databases: run, tell how it ended, stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+
+from astra import provenance, queue
+from astra.base import TaskInstance
+from astra.clock import SYSTEM
+from astra.config import Settings
+from astra.database import migrate
+from astra.database.astradb import Bundle, Task, TaskBundle
+from astra.states import BundleState, TaskOutcome, TaskState
+from astra.work import Claimed, NewTask
+from daemon import executors
+from daemon.executors import Ending
+from daemon.executors.supervisor import Supervisor
+from tests.support.components import (
+    BadRow,
+    Exits,
+    HoldsInterpreter,
+    Killed,
+    Raises,
+    ReadsAndPrints,
+    StartsPrograms,
+    Trace,
+    Traced,
+    Waits,
+    make_gate,
+    open_gate,
+    waiting,
+)
+from tests.support.processes import lives, until
+from tests.support.site import Site
+
+# what does not differ between the databases is tried on one
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+class Rig:
+    """One executor and what a scheduler does with it."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.settings = replace(settings, executor=replace(settings.executor, name=name))
+        self.woken = threading.Event()
+        self.executor = executors.build(self.settings, SYSTEM, self.woken.set)
+        self.executor.start()
+
+    def claim(self, limit: int = 100) -> Claimed:
+        picked = queue.pick()
+        assert picked is not None
+        claimed = queue.claim(picked[1], limit, provenance.owner(), self.executor.name, SYSTEM.now())
+        assert claimed is not None
+        return claimed
+
+    def submit(self, *instances: TaskInstance) -> int:
+        """Enqueue, claim and hand over; return the bundle."""
+        for each in instances:
+            each.enqueue()
+        claimed = self.claim()
+        self.executor.submit(claimed, SYSTEM.monotonic())
+        return claimed.bundle
+
+    def turn(self) -> list[Ending]:
+        return self.executor.turn(SYSTEM.monotonic())
+
+    def ending(self, bundle: int) -> Ending:
+        ended = until(self.turn)
+        assert [each.bundle for each in ended] == [bundle]
+        return ended[0]
+
+    def run(self, *instances: TaskInstance) -> Ending:
+        return self.ending(self.submit(*instances))
+
+
+@pytest.fixture
+def sections() -> dict[str, dict[str, Any]]:
+    """The settings that a test wants to be different."""
+    return {}
+
+
+@pytest.fixture(params=list(executors.EXECUTORS))
+def rig(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    database: peewee.Database,
+    database_url: str,
+    sections: dict[str, dict[str, Any]],
+) -> Iterator[Rig]:
+    rig = Rig(settings(tmp_path, database_url, sections), request.param)
+    migrate.create_result_tables([Trace])
+    yield rig
+    rig.executor.stop()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    return make_gate(tmp_path / "gate")
+
+
+def settings(folder: Path, url: str, sections: dict[str, dict[str, Any]] | None = None) -> Settings:
+    return Site(folder, url, sections=sections or {}).settings()
+
+
+def tasks() -> list[tuple[TaskState, str | None]]:
+    """Return the state of every task and its last error."""
+    rows = []
+    for task in Task.select().order_by(Task.id):
+        last = TaskBundle.get_or_none((TaskBundle.task == task.id) & (TaskBundle.bundle == task.bundle_id))
+        rows.append((task.state, last.error_message if last else None))
+    return rows
+
+
+@ON_ONE
+def test_one_process_runs_one_bundle_after_another(rig: Rig) -> None:
+    for _ in range(3):
+        assert rig.run(Traced()).trouble is None
+    assert len({row.pid for row in Trace.select()}) == 1
+
+
+@ON_ONE
+def test_what_ended_wakes_whoever_asked(rig: Rig) -> None:
+    rig.submit(Traced())
+    until(lambda: any(rig.turn() for _ in range(1)))
+    assert rig.woken.is_set()
+
+
+def test_a_task_that_raises_sinks_only_itself(rig: Rig) -> None:
+    ending = rig.run(Raises(note=["good", "bad", "better"]))
+    assert ending.trouble is None
+    assert tasks() == [(TaskState.PENDING, None), (TaskState.FAILED, "this one is bad"), (TaskState.PENDING, None)]
+
+
+@ON_ONE
+@pytest.mark.parametrize(
+    ("component", "trouble"),
+    [(Exits, "its process ended with status 3"), (Killed, "its process was ended by signal 9")],
+)
+def test_a_process_that_dies_is_told_and_followed_by_another(
+    rig: Rig, component: type[TaskInstance], trouble: str
+) -> None:
+    ending = rig.run(component())
+    assert ending.trouble == trouble
+    assert Bundle.get_by_id(ending.bundle).state is BundleState.RUNNING, "the scheduler alone takes it back"
+    until(lambda: rig.turn() == [] and rig.executor.free() == 1)
+    assert rig.run(Traced()).trouble is None
+
+
+@ON_ONE
+@pytest.mark.parametrize("sections", [{"executor": {"workers": 1, "timeout": 1}}])
+def test_a_bundle_that_runs_too_long_is_stopped(rig: Rig, gate: Path) -> None:
+    ending = rig.run(Waits(gate=str(gate)))
+    assert ending.trouble == "stopped: it ran longer than 1 s"
+    [pid] = waiting(gate)
+    assert not lives(pid)
+    until(lambda: rig.turn() == [] and rig.executor.free() == 1)
+    assert rig.run(Traced()).trouble is None
+
+
+@ON_ONE
+def test_a_component_that_is_not_there_fails_its_tasks_and_says_so(rig: Rig) -> None:
+    queue.enqueue([NewTask("nowhere.Nothing", "1", "{}", "nowhere.Nothing {}")], SYSTEM.now())
+    claimed = rig.claim()
+    rig.executor.submit(claimed, SYSTEM.monotonic())
+    assert rig.ending(claimed.bundle).trouble is None
+    assert [state for state, _ in tasks()] == [TaskState.FAILED]
+    assert "there is no component nowhere.Nothing" in str(tasks()[0][1])
+
+
+@ON_ONE
+def test_a_component_that_no_longer_takes_its_parameters_fails_its_tasks(rig: Rig) -> None:
+    name = f"{Waits.__module__}.Waits"
+    queue.enqueue([NewTask(name, "0", "{}", f"{name} {{}}")], SYSTEM.now())
+    claimed = rig.claim()
+    rig.executor.submit(claimed, SYSTEM.monotonic())
+    assert rig.ending(claimed.bundle).trouble is None
+    assert [state for state, _ in tasks()] == [TaskState.FAILED]
+
+
+def test_a_result_that_its_table_refuses_is_told_at_once(rig: Rig) -> None:
+    ending = rig.run(BadRow())
+    assert ending.trouble is not None
+    assert ending.trouble.startswith("its end could not be recorded: IntegrityError")
+    assert Trace.select().count() == 0
+
+
+@pytest.mark.parametrize("sections", [{"scheduler": {"lease": 1, "tick": 0.05}}])
+def test_a_component_that_lets_no_other_thread_run_keeps_its_lease(rig: Rig) -> None:
+    bundle = rig.submit(HoldsInterpreter(seconds=2.5))
+    lapsed = []
+
+    def ended() -> list[Ending]:
+        endings = rig.turn()
+        lapsed.extend(each.bundle for each in queue.open_bundles(SYSTEM.now()) if each.lapsed)
+        return endings
+
+    assert until(ended) == [Ending(bundle, None)]
+    assert lapsed == []
+    assert tasks() == [(TaskState.COMPLETED, None)]
+
+
+@pytest.mark.parametrize("sections", [{"scheduler": {"lease": 1, "tick": 0.05}}])
+def test_a_lease_ends_where_nobody_renews_it(rig: Rig, gate: Path) -> None:
+    bundle = rig.submit(Waits(gate=str(gate)))
+    until(lambda: [each.bundle for each in queue.open_bundles(SYSTEM.now()) if each.lapsed] == [bundle])
+    open_gate(gate)
+
+
+@ON_ONE
+def test_what_a_component_reads_and_prints_stays_out_of_the_way(rig: Rig) -> None:
+    assert rig.run(ReadsAndPrints()).trouble is None
+    assert tasks() == [(TaskState.COMPLETED, None)]
+    assert rig.run(Traced()).trouble is None
+
+
+@ON_ONE
+def test_a_bundle_that_was_taken_back_before_it_started_is_not_run(rig: Rig) -> None:
+    Traced().enqueue()
+    claimed = rig.claim()
+    queue.release(claimed.bundle, claimed.token, "changed my mind", SYSTEM.now())
+    rig.executor.submit(claimed, SYSTEM.monotonic())
+    trouble = rig.ending(claimed.bundle).trouble
+    assert trouble == f"bundle {claimed.bundle} was taken back before it started; nothing was run"
+    assert tasks() == [(TaskState.PENDING, None)]
+    assert Trace.select().count() == 0
+
+
+def test_a_bundle_that_another_took_over_writes_nothing(rig: Rig, gate: Path) -> None:
+    bundle = rig.submit(Waits(gate=str(gate)))
+    found = until(lambda: [each for each in queue.open_bundles(SYSTEM.now()) if each.state is BundleState.RUNNING])
+    until(lambda: waiting(gate))
+    queue.release(bundle, found[0].token, "another took over", SYSTEM.now())
+    open_gate(gate)
+    assert "no longer this process's" in str(rig.ending(bundle).trouble)
+    assert (tasks()[0][0], Trace.select().count()) == (TaskState.PENDING, 0)
+
+
+@ON_ONE
+def test_it_knows_its_own_bundles(rig: Rig, gate: Path) -> None:
+    rig.submit(Waits(gate=str(gate)))
+    until(lambda: waiting(gate))
+    [mine] = queue.open_bundles(SYSTEM.now())
+    assert rig.executor.is_mine(mine)
+    assert not rig.executor.is_mine(replace(mine, bundle=mine.bundle + 1))
+    open_gate(gate)
+    rig.ending(mine.bundle)
+    assert not rig.executor.is_mine(mine)
+
+
+@ON_ONE
+def test_stop_ends_every_process_and_tells_what_was_running(rig: Rig, gate: Path) -> None:
+    bundle = rig.submit(Waits(gate=str(gate)))
+    [pid] = until(lambda: waiting(gate))
+    assert rig.executor.stop() == [bundle]
+    assert not lives(pid)
+    assert rig.executor.free() == 0
+    assert rig.executor.stop() == []
+    assert TaskBundle.get(TaskBundle.bundle == bundle).outcome is None, "the scheduler alone gives it back"
+
+
+@ON_ONE
+def test_stop_ends_the_programs_that_a_component_started(rig: Rig, gate: Path) -> None:
+    rig.submit(StartsPrograms(gate=str(gate)))
+    [child] = until(lambda: [int(path.suffix[1:]) for path in gate.glob("child.*")])
+    assert lives(child)
+    rig.executor.stop()
+    until(lambda: not lives(child))
+
+
+@ON_ONE
+@pytest.mark.parametrize("workers", [2])
+def test_several_bundles_run_at_the_same_time(
+    tmp_path: Path, database: peewee.Database, database_url: str, gate: Path, workers: int
+) -> None:
+    migrate.create_result_tables([Trace])
+    rig = Rig(settings(tmp_path, database_url, {"executor": {"workers": workers}}), "local")
+    try:
+        Waits(gate=str(gate), note=["a", "b"]).enqueue()
+        bundles = []
+        for _ in range(workers):
+            claimed = rig.claim(limit=1)
+            rig.executor.submit(claimed, SYSTEM.monotonic())
+            bundles.append(claimed.bundle)
+        until(lambda: len(waiting(gate)) == workers)
+        assert rig.executor.free() == 0
+        open_gate(gate)
+        ended: list[Ending] = []
+        until(lambda: ended.extend(rig.turn()) or len(ended) == workers)
+        assert sorted(each.bundle for each in ended) == bundles
+        outcomes = {row.outcome for row in TaskBundle.select()}
+        assert outcomes == {TaskOutcome.COMPLETED}
+    finally:
+        rig.executor.stop()
+
+
+def test_a_process_that_cannot_even_start_is_not_started_in_a_tight_loop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    usable = settings(tmp_path, f"sqlite:///{tmp_path / 'astra.sqlite'}")
+    broken = replace(usable, database=replace(usable.database, url="nonsense://"))
+    supervisor = Supervisor(broken, SYSTEM, lambda: None)
+    supervisor.start()
+
+    def deaths() -> int:
+        return sum("worker_died" in str(record.msg) for record in caplog.records)
+
+    try:
+        with caplog.at_level(logging.WARNING, "daemon"):
+            until(lambda: supervisor.turn(0.0) or deaths() == 2)
+            supervisor.turn(0.9)
+            assert not supervisor.idle
+            supervisor.turn(1.0)
+            until(lambda: supervisor.turn(1.0) or deaths() == 3)
+            supervisor.turn(2.9)
+            assert not supervisor.idle
+    finally:
+        supervisor.stop()
+
+
+def test_an_unknown_executor_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    usable = settings(tmp_path, f"sqlite:///{tmp_path / 'astra.sqlite'}")
+    unknown = replace(usable, executor=replace(usable.executor, name="cloud"))
+    with pytest.raises(Exception, match="'cloud' is not known; there are: local"):
+        executors.build(unknown, SYSTEM, lambda: None)

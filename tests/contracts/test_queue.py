@@ -1,0 +1,745 @@
+"""The queue, on SQLite and on PostgreSQL alike: work is enqueued once, claimed once, and ended once by who holds it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import peewee
+import psycopg2
+import pytest
+
+from astra import queue
+from astra.database.astradb import Bundle, ResultModel, Task, TaskBundle, TaskInputDataProduct
+from astra.database.connection import execute, open_database, run
+from astra.database.migrate import create_result_tables
+from astra.errors import AstraError, LeaseLost
+from astra.states import BundleState, TaskOutcome, TaskState
+from astra.work import Claimed, Ended, Expiry, Finish, again_after
+from tests.support.clock import START
+from tests.support.processes import environment
+from tests.support.tasks import (
+    CODE,
+    OTHER,
+    OWNER,
+    TOTALS,
+    by_hand,
+    claim,
+    ended,
+    fill,
+    new_task,
+    product,
+    running,
+    start,
+    statements,
+    version_of,
+)
+
+KEY = "thing {}"
+LATER = START + timedelta(minutes=5)
+COMPLETED, FAILED, RELEASED = TaskOutcome.COMPLETED, TaskOutcome.FAILED, TaskOutcome.RELEASED
+CANCELLED, EXPIRED = TaskOutcome.CANCELLED, TaskOutcome.EXPIRED
+
+
+class QueueResult(ResultModel):
+    snr = peewee.DoubleField()
+
+
+def states() -> dict[str, int]:
+    return dict(Counter(str(task.state) for task in Task.select()))
+
+
+def snapshot() -> list[Any]:
+    """Return all that a queue's tables hold."""
+    return [run(f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("task", "bundle", "task_bundle")]
+
+
+def finish(held: Claimed, *outcomes: TaskOutcome, totals: bool = True, first: int = 0) -> None:
+    rows = ended(held.bundle, *outcomes, first=first)
+    queue.finish(Finish(held.bundle, held.token, rows, (), TOTALS if totals else None), LATER)
+
+
+def expire(held: Claimed, retries: int = 2) -> tuple[int, int]:
+    return queue.expire(Expiry(held.bundle, held.token, "its process is gone", retries, LATER), LATER)
+
+
+def outcomes(bundle: int) -> list[str | None]:
+    query = TaskBundle.select().where(TaskBundle.bundle == bundle).order_by(TaskBundle.position)
+    return [each.outcome for each in query]
+
+
+# -------------------------------------------------------------------------------------------------------- enqueueing
+
+
+def test_what_is_enqueued_is_recorded_as_it_was_given(database: peewee.Database) -> None:
+    given = [product("/b"), product("/a")]
+    work = new_task(inputs=tuple(given), priority=7, rule="quality", parameters='{"x":[1,2.5,"é\\\\N\\t"]}')
+    key = queue.enqueue([work], START)[0]
+    task = Task.get_by_id(key)
+    assert (task.name, task.component_version, task.priority, task.rule) == ("tests.Thing", "1", 7, "quality")
+    assert (task.state, task.bundle_key, task.identity) == (TaskState.PENDING, KEY, work.identity)
+    assert (task.created, task.bundle, task.not_before) == (START, None, None)
+    assert task.parameters == json.loads(work.parameters)
+    rows = TaskInputDataProduct.select().order_by(TaskInputDataProduct.position)
+    assert [(row.task_id, row.data_product_id, row.ingestion_id) for row in rows] == [
+        (key, each.data_product, each.ingestion) for each in given
+    ]
+
+
+def test_work_that_is_alive_is_not_enqueued_again(database: peewee.Database) -> None:
+    work = [new_task(inputs=(product(),)) for _ in range(3)]
+    first = queue.enqueue(work, START)
+    assert queue.enqueue([*reversed(work), new_task()], LATER)[:3] == first[::-1]
+    start(claim(2))
+    assert queue.enqueue(work, LATER) == first, "while it runs, too"
+    assert Task.select().count() == 4
+    assert TaskInputDataProduct.select().count() == 3
+
+
+def test_twins_in_one_batch_are_one_task(database: peewee.Database) -> None:
+    twin, other = new_task(inputs=(product(),)), new_task()
+    keys = queue.enqueue([twin, other, twin, twin], START)
+    assert keys[0] == keys[2] == keys[3] != keys[1]
+    assert sorted(task.id for task in Task.select()) == sorted(set(keys))
+    assert TaskInputDataProduct.select().count() == 1
+
+
+def test_work_that_has_ended_is_enqueued_anew(database: peewee.Database) -> None:
+    work = [new_task() for _ in range(3)]
+    first = queue.enqueue(work, START)
+    finish(start(claim()), COMPLETED, FAILED, CANCELLED)
+    again = queue.enqueue(work, LATER)
+    assert not set(first) & set(again)
+    assert states() == {"completed": 1, "failed": 1, "cancelled": 1, "pending": 3}
+
+
+def test_an_enqueue_in_a_transaction_that_fails_leaves_nothing(database: peewee.Database) -> None:
+    with pytest.raises(ZeroDivisionError), database.atomic():
+        fill(3)
+        1 / 0  # noqa: B018 -- the error is the test
+    assert states() == {}
+
+
+def test_tasks_without_an_identity_are_never_twins(database: peewee.Database) -> None:
+    keys = queue.enqueue([new_task(identity=None), new_task(identity=None)], START)
+    assert len(set(keys)) == Task.select().count() == 2
+
+
+def test_nothing_to_enqueue_is_nothing_done(database: peewee.Database) -> None:
+    assert queue.enqueue([], START) == []
+
+
+ENQUEUE = """
+import sys
+from astra import queue
+from astra.database.connection import open_database
+from astra.work import NewTask
+from tests.support.clock import START
+open_database(sys.argv[1])
+tasks = [NewTask("tests.Thing", "1", "{}", "thing {}", identity=f"shared {n}") for n in range(300)]
+if sys.argv[2] == "1":
+    tasks.reverse()
+print("ready", flush=True)
+sys.stdin.readline()
+keys = [queue.enqueue(tasks[at : at + 50], START) for at in range(0, 300, 50)]
+print(sorted(sum(keys, [])))
+"""
+
+CLAIM = """
+import sys
+from astra import queue
+from astra.database.connection import open_database, run
+from astra.states import TaskOutcome
+from astra.work import Finish
+from tests.support.clock import START
+from tests.support.tasks import OWNER, TOTALS, ended, start
+open_database(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+mine = []
+while (claimed := queue.claim("thing {}", 7, OWNER, "local", START)) is not None:
+    held = start(claimed)
+    rows = ended(held.bundle, *[TaskOutcome.COMPLETED] * held.size)
+    mine += [each.task for each in rows]
+    queue.finish(Finish(held.bundle, held.token, rows, (), TOTALS), START)
+print(mine)
+"""
+
+
+def together(text: str, url: str, count: int) -> list[list[int]]:
+    """Run a script in so many processes, let go at the same moment, and return the list that each printed."""
+    pipe = subprocess.PIPE
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", text, url, str(number)],
+            stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment(),
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = []
+    for process in started:
+        out, err = process.communicate(timeout=90)
+        assert process.returncode == 0, err
+        said.append(json.loads(out))
+    return said
+
+
+def test_processes_that_enqueue_the_same_work_in_opposite_orders_make_it_once(database_url: str) -> None:
+    first, second = together(ENQUEUE, database_url, 2)
+    open_database(database_url)
+    assert first == second == sorted(task.id for task in Task.select())
+    assert len(first) == 300
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_work_whose_twin_ends_while_it_is_enqueued_is_enqueued_itself(
+    database: peewee.Database, database_url: str
+) -> None:
+    work = new_task()
+    twin = queue.enqueue([work], START)[0]
+
+    def end_twin(event: Any) -> None:
+        if "INSERT INTO task " in event.sql:
+            database.query_hooks.clear()
+            own = psycopg2.connect(database_url)
+            with own, own.cursor() as cursor:
+                cursor.execute("UPDATE task SET state = 'completed' WHERE id = %s", (twin,))
+            own.close()
+
+    database.query_hooks.append(end_twin)
+    key = queue.enqueue([work], LATER)[0]
+    assert key != twin
+    assert Task.get_by_id(key).state is TaskState.PENDING
+
+
+def test_pending_rule_tasks_of_an_older_file_version_are_superseded(database: peewee.Database) -> None:
+    old = product("/a")
+    by_rule, by_person = new_task(inputs=(old,), rule="quality"), new_task(inputs=(old,))
+    on_other = new_task(inputs=(product("/b"),), rule="quality")
+    taken = new_task("other {}", inputs=(old,), rule="other")
+    keys = queue.enqueue([by_rule, by_person, on_other, taken], START)
+    assert claim(key="other {}").size == 1
+    assert queue.supersede([old.data_product], START) == 0, "it is still the current one"
+    version_of(old.data_product, "/a")
+    assert queue.supersede([old.data_product], LATER) == 1
+    assert [Task.get_by_id(key).state for key in keys] == ["cancelled", "pending", "pending", "running"]
+    assert queue.supersede([old.data_product], LATER) == 0
+    assert queue.supersede([], LATER) == 0
+
+
+# ----------------------------------------------------------------------------------------------------------- picking
+
+
+def serve(turns: int, limit: int = 1) -> list[str]:
+    """Pick and claim as a scheduler does, and return the keys served, in order."""
+    served: tuple[int, str] | None = None
+    order = []
+    for _ in range(turns):
+        served = queue.pick(served)
+        if served is None:
+            break
+        order.append(served[1])
+        assert queue.claim(served[1], limit, OWNER, "local", START) is not None
+    return order
+
+
+def test_keys_are_served_in_turn_and_a_large_one_starves_nobody(database: peewee.Database) -> None:
+    fill(50, key="b")
+    fill(2, key="c")
+    fill(2, key="a")
+    assert serve(8) == ["a", "b", "c", "a", "b", "c", "b", "b"]
+
+
+def test_a_more_urgent_priority_is_served_first_and_the_round_goes_on_after_it(database: peewee.Database) -> None:
+    fill(2, key="a")
+    fill(2, key="b")
+    assert queue.pick(None) == (100, "a")
+    fill(1, key="z", priority=5)
+    assert queue.pick((100, "a")) == (5, "z")
+    fill(1, key="y", priority=500)
+    assert serve(6) == ["z", "a", "b", "a", "b", "y"]
+    assert queue.pick((500, "y")) is None
+    assert queue.pick(None) is None
+
+
+def test_a_key_that_is_empty_by_its_turn_is_passed_over(database: peewee.Database) -> None:
+    for key in "abc":
+        fill(1, key=key)
+    assert queue.pick((100, "a")) == (100, "b")
+    claim(key="b")
+    assert queue.pick((100, "a")) == (100, "c")
+    assert queue.pick((100, "c")) == (100, "a"), "and round again"
+
+
+def test_waiting_is_counted_no_further_than_asked(database: peewee.Database) -> None:
+    fill(5)
+    fill(3, key="other")
+    assert [queue.waiting(KEY, most) for most in (0, 3, 5, 50)] == [0, 3, 5, 5]
+    claim(2)
+    assert queue.waiting(KEY, 50) == 3
+    assert queue.waiting("nothing", 5) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------- claiming
+
+
+def test_a_claim_takes_the_most_urgent_then_the_oldest_up_to_its_limit(database: peewee.Database) -> None:
+    late = fill(2, priority=100)
+    urgent = fill(2, priority=1)
+    claimed = claim(3)
+    assert claimed.size == 3
+    bundle = Bundle.get_by_id(claimed.bundle)
+    assert [task.id for task in bundle.tasks] == [*urgent, late[0]]
+    assert (bundle.state, bundle.size, bundle.executor) == (BundleState.SUBMITTED, 3, "local")
+    assert (bundle.token, bundle.lease_expires, bundle.created) == (claimed.token, None, START)
+    assert (bundle.owner_boot, bundle.owner_pid, bundle.owner_start) == ("boot", 4242, 99)
+    assert states() == {"running": 3, "pending": 1}
+    assert {task.bundle_id for task in bundle.tasks} == {claimed.bundle}
+    rows = TaskBundle.select().where(TaskBundle.bundle == claimed.bundle).order_by(TaskBundle.position)
+    assert [(row.position, row.task_id, row.outcome) for row in rows] == [
+        (0, urgent[0], None), (1, urgent[1], None), (2, late[0], None),
+    ]  # fmt: skip
+
+
+def test_a_claim_of_nothing_makes_no_bundle(database: peewee.Database) -> None:
+    fill(1, key="other")
+    assert queue.claim(KEY, 5, OWNER, "local", START) is None
+    assert Bundle.select().count() == 0
+
+
+def test_a_task_that_waits_for_its_time_is_not_claimed_before(database: peewee.Database) -> None:
+    held = running(2)
+    assert expire(held) == (2, 0)
+    assert queue.make_due(START) == 0
+    assert queue.pick(None) is None
+    assert queue.claim(KEY, 5, OWNER, "local", START) is None
+    assert queue.make_due(LATER) == 2
+    assert queue.make_due(LATER) == 0
+    assert claim(5).size == 2
+
+
+def test_processes_that_claim_at_once_never_share_a_task(database_url: str) -> None:
+    open_database(database_url)
+    keys = fill(150)
+    taken = together(CLAIM, database_url, 3)
+    assert sorted(sum(taken, [])) == keys
+    assert states() == {"completed": 150}
+
+
+def test_threads_that_claim_at_once_never_share_a_task(database: peewee.Database) -> None:
+    keys = fill(80)
+    claimed: list[int] = []
+
+    def take() -> None:
+        while (found := queue.claim(KEY, 3, OWNER, "local", START)) is not None:
+            claimed.append(found.bundle)
+        database.close()
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    rows = TaskBundle.select().where(TaskBundle.bundle << claimed)
+    assert sorted(row.task_id for row in rows) == keys
+
+
+# ---------------------------------------------------------------------------------------------------------- starting
+
+
+def test_starting_swaps_the_token_and_records_who_runs_what(database: peewee.Database) -> None:
+    fill(1)
+    claimed = claim()
+    held = start(claimed, lease=LATER, now=START)
+    bundle = Bundle.get_by_id(held.bundle)
+    assert bundle.token == held.token != claimed.token
+    assert (bundle.state, bundle.lease_expires, bundle.started) == (BundleState.RUNNING, LATER, START)
+    assert (bundle.version, bundle.component_version, bundle.source_sha256) == ("0.1.0", "1", "ab" * 32)
+    assert bundle.environment.digest
+
+
+def test_a_bundle_is_started_once(database: peewee.Database) -> None:
+    fill(1)
+    claimed = claim()
+    held = start(claimed)
+    before = snapshot()
+    for token in (claimed.token, held.token, "guess"):
+        with pytest.raises(LeaseLost, match=f"bundle {claimed.bundle} was taken back before it started"):
+            start(replace(claimed, token=token))
+    assert snapshot() == before
+
+
+def test_a_released_bundle_is_not_started(database: peewee.Database) -> None:
+    fill(1)
+    claimed = claim()
+    assert queue.release(claimed.bundle, claimed.token, "stopped", START) == 1
+    with pytest.raises(LeaseLost):
+        start(claimed)
+    assert states() == {"pending": 1}
+
+
+def test_only_the_holder_of_a_running_bundle_renews_its_lease(database: peewee.Database) -> None:
+    fill(1)
+    claimed = claim()
+    assert not queue.renew(claimed.bundle, claimed.token, LATER), "it has not started"
+    held = start(claimed)
+    assert queue.renew(held.bundle, held.token, LATER)
+    assert Bundle.get_by_id(held.bundle).lease_expires == LATER
+    assert not queue.renew(held.bundle, claimed.token, START)
+    finish(held, COMPLETED)
+    assert not queue.renew(held.bundle, held.token, LATER)
+    assert Bundle.get_by_id(held.bundle).lease_expires is None
+
+
+# --------------------------------------------------------------------------------------------------------- finishing
+
+
+def test_each_outcome_leaves_its_task_in_its_state_with_its_times(database: peewee.Database) -> None:
+    held = running(4)
+    rows = ended(held.bundle, COMPLETED, FAILED, RELEASED, CANCELLED)
+    rows[1] = replace(rows[1], error_class="ValueError", error_message="bad\tpixel", traceback="line\nline\\N")
+    queue.finish(Finish(held.bundle, held.token, rows, (), replace(TOTALS, error="ValueError: bad")), LATER)
+    bundle = Bundle.get_by_id(held.bundle)
+    assert [task.state for task in bundle.tasks] == ["completed", "failed", "pending", "cancelled"]
+    assert (bundle.state, bundle.ended, bundle.error) == (BundleState.ENDED, LATER, "ValueError: bad")
+    assert (bundle.time_execute, bundle.time_execute_overhead, bundle.lease_expires) == (3.0, 1.5, None)
+    failed = TaskBundle.get((TaskBundle.bundle == held.bundle) & (TaskBundle.position == 1))
+    assert (failed.error_class, failed.error_message, failed.traceback) == ("ValueError", "bad\tpixel", "line\nline\\N")
+    assert (failed.time_pre_execute, failed.time_execute, failed.time_post_execute) == (0.25, 1.5, 0.125)
+
+
+def test_a_bundle_is_finished_in_chunks_and_ends_with_the_last(database: peewee.Database) -> None:
+    held = running(3)
+    finish(held, COMPLETED, FAILED, totals=False)
+    assert Bundle.get_by_id(held.bundle).state is BundleState.RUNNING
+    assert outcomes(held.bundle) == ["completed", "failed", None]
+    finish(held, COMPLETED, first=2)
+    assert Bundle.get_by_id(held.bundle).state is BundleState.ENDED
+    assert states() == {"completed": 2, "failed": 1}
+
+
+def refused(chunk: Finish) -> None:
+    before = [*snapshot(), QueueResult.select().count()]
+    with pytest.raises(LeaseLost, match=f"bundle {chunk.bundle}"):
+        queue.finish(chunk, LATER)
+    assert [*snapshot(), QueueResult.select().count()] == before, "who lost the bundle writes nothing at all"
+
+
+def result(task: int) -> QueueResult:
+    return QueueResult(task=task, snr=1.5)
+
+
+def test_who_does_not_hold_the_token_writes_nothing(database: peewee.Database) -> None:
+    create_result_tables([QueueResult])
+    fill(2)
+    claimed = claim()
+    held = start(claimed)
+    rows = ended(held.bundle, COMPLETED, COMPLETED)
+    for token in (claimed.token, "guess", ""):
+        refused(Finish(held.bundle, token, rows, [result(rows[0].task)], TOTALS))
+
+
+def test_a_second_finisher_with_the_same_token_writes_nothing(database: peewee.Database) -> None:
+    create_result_tables([QueueResult])
+    held = running(3)
+    rows = ended(held.bundle, COMPLETED, FAILED, COMPLETED)
+    queue.finish(Finish(held.bundle, held.token, rows[:2], [result(rows[0].task)], None), LATER)
+    other = [replace(each, outcome=COMPLETED, times=(9.0, 9.0, 9.0)) for each in rows]
+    refused(Finish(held.bundle, held.token, other[:2], [result(rows[1].task)], None))
+    refused(Finish(held.bundle, held.token, other, [result(rows[2].task)], TOTALS))
+    queue.finish(Finish(held.bundle, held.token, rows[2:], [result(rows[2].task)], TOTALS), LATER)
+    refused(Finish(held.bundle, held.token, other[2:], [result(rows[2].task)], TOTALS))
+    refused(Finish(held.bundle, held.token, (), (), TOTALS))
+    assert [each.task_id for each in QueueResult.select().order_by(QueueResult.id)] == [rows[0].task, rows[2].task]
+
+
+def test_two_finishers_at_once_are_one(database: peewee.Database) -> None:
+    held = running(40)
+    barrier, said = threading.Barrier(2), []
+
+    def end() -> None:
+        barrier.wait()
+        try:
+            finish(held, *[COMPLETED] * 40)
+            said.append("written")
+        except LeaseLost:
+            said.append("lost")
+        database.close()
+
+    threads = [threading.Thread(target=end) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert sorted(said) == ["lost", "written"]
+    assert states() == {"completed": 40}
+
+
+def test_tasks_of_another_bundle_or_place_are_not_ended(database: peewee.Database) -> None:
+    create_result_tables([QueueResult])
+    held, other = running(2), running(1)
+    theirs = ended(other.bundle, COMPLETED)[0]
+    mine = ended(held.bundle, COMPLETED, COMPLETED)
+    refused(Finish(held.bundle, held.token, [replace(mine[0], task=theirs.task)], (), None))
+    refused(Finish(held.bundle, held.token, [replace(mine[0], position=1)], (), None))
+
+
+def test_a_bundle_that_was_taken_away_is_not_finished(database: peewee.Database) -> None:
+    create_result_tables([QueueResult])
+    for take in (expire, lambda held: queue.release(held.bundle, held.token, "stopped", LATER)):
+        held = running(2)
+        finish(held, COMPLETED, totals=False)
+        take(held)
+        refused(Finish(held.bundle, held.token, ended(held.bundle, COMPLETED, first=1), (), TOTALS))
+
+
+def test_results_that_cannot_be_written_leave_the_tasks_as_they_were(database: peewee.Database) -> None:
+    create_result_tables([QueueResult])
+    held = running(1)
+    rows = ended(held.bundle, COMPLETED)
+    before = snapshot()
+    with pytest.raises(peewee.IntegrityError):
+        queue.finish(Finish(held.bundle, held.token, rows, [result(987654)], TOTALS), LATER)
+    assert snapshot() == before
+
+
+def test_the_database_itself_refuses_to_end_a_task_twice_in_a_bundle(database: peewee.Database) -> None:
+    held = running(1)
+    execute("UPDATE task_bundle SET time_execute = 1")
+    finish(held, COMPLETED)
+    for change in ("outcome = 'failed'", "outcome = NULL", "time_execute = 7"):
+        with pytest.raises(peewee.DatabaseError, match="a task ends once in a bundle"):
+            execute(f"UPDATE task_bundle SET {change}")
+
+
+# ------------------------------------------------------------------------------------------- released, expired, gone
+
+
+def test_a_released_bundle_gives_back_what_it_has_not_finished(database: peewee.Database) -> None:
+    held = running(3)
+    finish(held, COMPLETED, totals=False)
+    assert queue.release(held.bundle, "guess", "stopped", LATER) == 0
+    assert queue.release(held.bundle, held.token, "the service stopped", LATER) == 2
+    bundle = Bundle.get_by_id(held.bundle)
+    assert (bundle.state, bundle.error, bundle.ended) == (BundleState.RELEASED, "the service stopped", LATER)
+    assert outcomes(held.bundle) == ["completed", "released", "released"]
+    assert states() == {"completed": 1, "pending": 2}
+    assert queue.release(held.bundle, held.token, "again", LATER) == 0
+    assert claim(5).size == 2, "at once: nothing went wrong"
+
+
+def test_an_expired_bundle_s_tasks_wait_and_fail_when_their_tries_are_used_up(database: peewee.Database) -> None:
+    fill(1)
+    for again in range(3):
+        held = start(claim())
+        assert queue.tries(held.bundle) == again + 1
+        assert expire(held, retries=2) == ((1, 0) if again < 2 else (0, 1))
+        assert Bundle.get_by_id(held.bundle).state is BundleState.EXPIRED
+        queue.make_due(LATER)
+    assert states() == {"failed": 1}
+    last = TaskBundle.get(TaskBundle.bundle == held.bundle)
+    assert (last.outcome, last.error_class, last.error_message) == (EXPIRED, "ProcessDied", "its process is gone")
+    assert expire(held) == (0, 0)
+
+
+def test_a_task_that_a_dead_process_had_finished_stays_finished(database: peewee.Database) -> None:
+    held = running(3)
+    finish(held, COMPLETED, FAILED, totals=False)
+    assert expire(held, retries=0) == (0, 1)
+    assert outcomes(held.bundle) == ["completed", "failed", "expired"]
+    assert states() == {"completed": 1, "failed": 2}
+    with pytest.raises(LeaseLost):
+        finish(held, COMPLETED, first=2)
+
+
+def test_releases_do_not_count_as_tries(database: peewee.Database) -> None:
+    fill(1)
+    for _ in range(3):
+        held = start(claim())
+        queue.release(held.bundle, held.token, "stopped", START)
+    held = start(claim())
+    assert queue.tries(held.bundle) == 1
+    assert expire(held, retries=1) == (1, 0)
+
+
+def test_the_wait_before_another_try_doubles_up_to_an_hour() -> None:
+    waits = [(again_after(tries, 10.0, START) - START).total_seconds() for tries in (1, 2, 3, 50)]
+    assert waits == [10.0, 20.0, 40.0, 3600.0]
+
+
+def test_an_interactive_bundle_whose_process_is_gone_fails(database: peewee.Database) -> None:
+    held, keys = queue.open_by_hand(by_hand(new_task(identity=None), new_task(identity=None)), START)
+    finish(held, COMPLETED, totals=False)
+    assert queue.fail_gone(held.bundle, "guess", LATER) == 0
+    assert queue.fail_gone(held.bundle, held.token, LATER) == 1
+    assert [Task.get_by_id(key).state for key in keys] == ["completed", "failed"]
+    row = TaskBundle.get(TaskBundle.task == keys[1])
+    assert (row.outcome, row.error_message) == (FAILED, "process gone")
+    assert queue.fail_gone(held.bundle, held.token, LATER) == 0
+
+
+def test_open_bundles_are_told_with_who_holds_them_and_whether_their_lease_ran_out(database: peewee.Database) -> None:
+    finish(running(1), COMPLETED)
+    fill(1)
+    submitted = claim()
+    fill(1)
+    run_out = start(claim(), lease=START)
+    fill(1)
+    alive = start(claim(), lease=LATER)
+    person, _ = queue.open_by_hand(replace(by_hand(new_task()), owner=OTHER), START)
+    found = queue.open_bundles(START + timedelta(seconds=1))
+    assert [(each.bundle, each.state, each.lapsed) for each in found] == [
+        (submitted.bundle, BundleState.SUBMITTED, False),
+        (run_out.bundle, BundleState.RUNNING, True),
+        (alive.bundle, BundleState.RUNNING, False),
+        (person.bundle, BundleState.RUNNING, False),
+    ]
+    assert [each.owner for each in found] == [OWNER, OWNER, OWNER, OTHER]
+    assert [(each.executor, each.size) for each in found] == [("local", 1)] * 3 + [("interactive", 1)]
+    assert found[1].token == run_out.token
+
+
+# ----------------------------------------------------------------------------------------------------------- by hand
+
+
+def test_new_tasks_run_by_hand_are_recorded_as_running_without_a_lease(database: peewee.Database) -> None:
+    work = [new_task(identity=None, inputs=(product(f"/{n}"),)) for n in range(3)]
+    held, keys = queue.open_by_hand(by_hand(*work), START)
+    bundle = Bundle.get_by_id(held.bundle)
+    assert (bundle.state, bundle.size, bundle.lease_expires) == (BundleState.RUNNING, 3, None)
+    assert (bundle.executor, bundle.name, bundle.bundle_key) == ("interactive", "tests.Thing", KEY)
+    assert [task.id for task in bundle.tasks] == keys
+    assert [task.input_data_products[0].path for task in bundle.tasks] == ["/0", "/1", "/2"]
+    assert states() == {"running": 3}
+    assert queue.pick(None) is None
+
+
+def test_recorded_tasks_that_are_not_done_are_run_by_hand(database: peewee.Database) -> None:
+    fill(3)
+    finish(start(claim()), FAILED, CANCELLED, RELEASED)
+    keys = sorted(task.id for task in Task.select())
+    held, taken = queue.open_by_hand(by_hand(recorded=(keys[2], keys[0], keys[1])), LATER)
+    assert taken == [keys[2], keys[0], keys[1]]
+    assert [task.id for task in Bundle.get_by_id(held.bundle).tasks] == taken
+    assert states() == {"running": 3}
+    finish(held, COMPLETED, COMPLETED, COMPLETED)
+    assert states() == {"completed": 3}
+
+
+@pytest.mark.parametrize("state", ["running", "completed"])
+def test_a_task_that_runs_or_is_completed_is_not_taken_by_hand(database: peewee.Database, state: str) -> None:
+    key = fill(1)[0]
+    held = start(claim())
+    if state == "completed":
+        finish(held, COMPLETED)
+    free = fill(1)[0]
+    before = snapshot()
+    with pytest.raises(AstraError, match="1 of the 2 tasks are running or completed; nothing was started"):
+        queue.open_by_hand(by_hand(recorded=(key, free)), LATER)
+    assert snapshot() == before
+
+
+def test_a_task_with_a_live_twin_is_not_taken_by_hand_and_the_twin_is_named(database: peewee.Database) -> None:
+    work = new_task()
+    old = queue.enqueue([work], START)[0]
+    finish(start(claim()), FAILED)
+    twin = queue.enqueue([work], LATER)[0]
+    before = snapshot()
+    with pytest.raises(AstraError, match=f"task {old} is already queued as task {twin}, which is the same work"):
+        queue.open_by_hand(by_hand(recorded=(old,)), LATER)
+    assert snapshot() == before
+    held, _ = queue.open_by_hand(by_hand(recorded=(twin,)), LATER)
+    finish(held, COMPLETED)
+    queue.open_by_hand(by_hand(recorded=(old,)), LATER)
+
+
+def test_two_records_of_the_same_work_are_not_run_together(database: peewee.Database) -> None:
+    work = new_task()
+    first = queue.enqueue([work], START)[0]
+    finish(start(claim()), FAILED)
+    second = queue.enqueue([work], LATER)[0]
+    finish(start(claim()), FAILED)
+    before = snapshot()
+    with pytest.raises(AstraError, match="the same work"):
+        queue.open_by_hand(by_hand(recorded=(first, second)), LATER)
+    assert snapshot() == before
+
+
+def test_a_task_named_twice_is_told_so(database: peewee.Database) -> None:
+    key = fill(1)[0]
+    with pytest.raises(AstraError, match=f"task {key} was given twice"):
+        queue.open_by_hand(by_hand(recorded=(key, key)), LATER)
+    assert states() == {"pending": 1}
+
+
+# -------------------------------------------------------------------------------------------------------------- cost
+
+
+def cycle(size: int, at: datetime) -> None:
+    """Enqueue, claim, start, renew and finish so many tasks as one bundle."""
+    inputs = (product(),)
+    queue.enqueue([new_task(inputs=inputs) for _ in range(size)], at)
+    picked = queue.pick(None)
+    assert picked is not None
+    assert queue.waiting(picked[1], size) == size
+    held = start(claim(size, at), now=at)
+    queue.renew(held.bundle, held.token, at)
+    rows: list[Ended] = ended(held.bundle, *[COMPLETED] * size)
+    results = [result(each.task) for each in rows]
+    queue.finish(Finish(held.bundle, held.token, rows, results, TOTALS), at)
+
+
+def by_person(size: int, at: datetime) -> None:
+    inputs = (product(),)
+    held, _ = queue.open_by_hand(by_hand(*[new_task(identity=None, inputs=inputs) for _ in range(size)]), at)
+    finish(held, *[FAILED] * size)
+    keys = tuple(task.id for task in Bundle.get_by_id(held.bundle).tasks)
+    again, _ = queue.open_by_hand(by_hand(recorded=keys), at)
+    expire(again)
+    queue.make_due(LATER)
+    for task in keys[:1]:
+        assert Task.get_by_id(task).state is TaskState.PENDING
+    claimed = claim(size, at)
+    queue.release(claimed.bundle, claimed.token, "stopped", at)
+    start(claim(size, at))
+
+
+@pytest.mark.parametrize("way", [cycle, by_person])
+def test_the_number_of_statements_is_the_same_for_ten_tasks_and_for_a_thousand(
+    database: peewee.Database, way: Any
+) -> None:
+    create_result_tables([QueueResult])
+    way(3, START)  # what is made once in each connection
+    execute("DELETE FROM queue_result")
+    counts = []
+    for size in (10, 1000):
+        execute("UPDATE task SET state = 'cancelled' WHERE state = 'pending'")
+        with statements(database) as seen:
+            way(size, START)
+        counts.append(len(seen))
+    assert counts[0] == counts[1], f"{counts}"
+    assert counts[0] < 80
+
+
+def test_instants_of_one_bundle_are_in_order(database: peewee.Database) -> None:
+    fill(1)
+    claimed = claim(now=START)
+    held = start(claimed, now=START + timedelta(seconds=1))
+    finish(held, COMPLETED)
+    bundle = Bundle.get_by_id(held.bundle)
+    times = [bundle.created, bundle.started, bundle.ended]
+    assert all(earlier < later for earlier, later in pairwise(times))
