@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,8 +18,9 @@ from astra import execution, members, provenance, queue, work
 from astra.clock import SYSTEM, Clock
 from astra.components import component_class, remember
 from astra.database import migrate
-from astra.database.astradb import STAGES, Bundle, DataProduct, ResultModel, Task
+from astra.database.astradb import Bundle, DataProduct, ResultModel, Task
 from astra.database.fields import canonical_json
+from astra.database.staging import check_row
 from astra.errors import ComponentError
 from astra.inputs import entries, recorded_inputs, resolve
 from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of
@@ -29,6 +30,8 @@ __all__ = ["DictParameter", "Parameter", "TaskInstance", "TupleParameter", "bund
 
 KEY_LENGTH = 500  # of a bundle key in words; a longer one is told by its digest
 ALWAYS_ACCEPTED = ("debug", "verbose")
+# The author's `execute` behind each one that records.
+_authors: weakref.WeakKeyDictionary[Callable[..., Any], Callable[..., Any]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +73,11 @@ class TaskInstance:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.parameters = parameters_of(cls)
-        if taken := sorted(set(cls.parameters) & set(dir(TaskInstance))):
+        if taken := sorted(set(cls.parameters) & {"context", "bundle_size", "input_data_products", *dir(TaskInstance)}):
             raise TypeError(f"{cls.__name__} cannot have a parameter called {taken[0]}: every TaskInstance has its own")
         remember(cls.component_name(), cls)
-        if "execute" in vars(cls):
-            cls.execute = _recorded(vars(cls)["execute"])  # type: ignore[method-assign]
+        if cls.execute is not TaskInstance.execute and cls.execute not in _authors:  # or it is a base's, recorded
+            cls.execute = _recorded(cls.execute)  # type: ignore[method-assign]
 
     def __init__(self, input_data_products: Any = None, **parameters: Any) -> None:
         self.context: dict[str, Any] = {}
@@ -196,6 +199,7 @@ class TaskInstance:
         product = row.__data__.get("data_product")
         sources = member.sources if product is None else {product: member.sources.get(product)}
         row.source = next(iter(sources.values()), None)
+        check_row(row)
         session.results.setdefault(member.position, []).append(row)
 
     def _running(self, what: str) -> execution.Session:
@@ -223,17 +227,21 @@ class TaskInstance:
         return members.tasks_by_key(keys)
 
     def _new_tasks(self) -> list[work.NewTask]:
-        inputs = resolve(self._inputs) if self._inputs is not None else [()] * self.bundle_size
+        given = self._inputs
+        if self._tasks:  # the data products that were recorded, in the file versions that are current now
+            recorded = recorded_inputs(self._tasks)
+            given = [[each.data_product for each in recorded[key]] for key in self._tasks]
+        inputs = resolve(given) if given is not None else [()] * self.bundle_size
         return [
-            work.NewTask(plan.name, plan.component_version, plan.parameters, plan.bundle_key, given)
-            for plan, given in zip(self.plans(), inputs, strict=True)
+            work.NewTask(plan.name, plan.component_version, plan.parameters, plan.bundle_key, own)
+            for plan, own in zip(self.plans(), inputs, strict=True)
         ]
 
     def stage(self, name: str) -> Callable[..., Any]:
         """Return the author's own method for a stage."""
         method: Callable[..., Any] = getattr(self, name)
-        original = getattr(method, "__wrapped__", None)
-        return functools.partial(original, self) if original is not None else method
+        author = _authors.get(getattr(method, "__func__", method))
+        return method if author is None else functools.partial(author, self)
 
     def run_held(self, held: work.Claimed, clock: Clock = SYSTEM) -> Any:
         """Run the bundle that this process holds: what an executor's process does. Exceptions are recorded first."""
@@ -293,24 +301,11 @@ def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(self, *args, **keywords)
         if args:
             raise TypeError(f"{type(self).__name__}.execute() takes keywords only")
-        _refuse_unknown(self, keywords)
+        execution.refuse_unknown(self, keywords, ALWAYS_ACCEPTED)
         return self._run_by_hand(keywords)
 
+    _authors[execute] = method
     return execute
-
-
-def _refuse_unknown(instance: TaskInstance, keywords: dict[str, Any]) -> None:
-    taken = set(ALWAYS_ACCEPTED)
-    for name in STAGES:
-        for each in inspect.signature(instance.stage(name)).parameters.values():
-            if each.kind is each.VAR_KEYWORD:
-                return
-            taken.add(each.name)
-    unknown = sorted(set(keywords) - taken)
-    if unknown:
-        raise TypeError(
-            f"no stage of {type(instance).__name__} takes {', '.join(unknown)}; accepted: {', '.join(sorted(taken))}"
-        )
 
 
 # ------------------------------------------------------------------------------------------------------- rebuilding
@@ -350,11 +345,14 @@ def bundler(tasks: Iterable[TaskInstance | Task], max_size: int | None = None) -
     max_size
         The most tasks in one of them.
     """
+    if max_size is not None and max_size < 1:
+        raise ValueError(f"bundler: max_size must be at least 1, not {max_size}")
     groups: dict[str, list[TaskInstance]] = {}
     for each in tasks:
         instance = each if isinstance(each, TaskInstance) else TaskInstance.from_task(each)
         kind = "recorded" if instance._tasks else "new"
-        groups.setdefault(f"{kind} {instance.plan().bundle_key}", []).append(instance)
+        group = groups.setdefault(f"{kind} {instance.plan().bundle_key}", [])
+        group += _cut(instance, max_size) if max_size and instance.bundle_size > max_size else [instance]
     return [_joined(part) for group in groups.values() for part in _parts(group, max_size)]
 
 
@@ -371,6 +369,17 @@ def _parts(group: list[TaskInstance], max_size: int | None) -> Iterator[list[Tas
         yield part
 
 
+def _cut(whole: TaskInstance, size: int) -> Iterator[TaskInstance]:
+    for at in range(0, whole.bundle_size, size):
+        here = slice(at, at + size)
+        piece = object.__new__(type(whole))
+        piece.context, piece._session, piece._shared = {}, None, whole._shared
+        piece._tasks, piece._inputs = whole._tasks[here], whole._inputs[here] if whole._inputs is not None else None
+        piece._spread = {name: values[here] for name, values in whole._spread.items()}
+        piece.bundle_size = min(size, whole.bundle_size - at)
+        yield piece
+
+
 def _joined(part: Sequence[TaskInstance]) -> TaskInstance:
     if len(part) == 1:
         return part[0]
@@ -379,10 +388,9 @@ def _joined(part: Sequence[TaskInstance]) -> TaskInstance:
     joined.context, joined._session = {}, None
     joined._tasks = [key for each in part for key in each._tasks]
     joined.bundle_size = sum(each.bundle_size for each in part)
-    with_inputs = any(each._inputs is not None for each in part)
-    joined._inputs = (
-        [entry for each in part for entry in each._inputs or [[]] * each.bundle_size] if with_inputs else None
-    )
+    joined._inputs = None
+    if any(each._inputs is not None for each in part):
+        joined._inputs = [entry for each in part for entry in each._inputs or [[]] * each.bundle_size]
     joined._shared = {name: first._shared[name] for name, each in first.parameters.items() if each.bundled}
     joined._spread = {
         name: [value for own in part for value in own._spread.get(name) or [own._shared.get(name)] * own.bundle_size]

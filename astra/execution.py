@@ -9,10 +9,13 @@ from __future__ import annotations
 import inspect
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import CodeType, FrameType
 from typing import Any, Protocol
+
+import peewee
 
 from astra import queue
 from astra.clock import Clock
@@ -28,6 +31,9 @@ _MEMBER = "bundle_member"  # where a task handed out by `iterable()` carries its
 DONE_AT_ONCE = 1_000  # tasks that `done` collects before it writes them
 DONE_SECONDS = 5.0  # or how long it holds them
 DATABASE_PATIENCE = 120.0  # seconds that a finished chunk waits for a database that is away
+# How a database, or its driver, says that a row cannot be kept.
+REFUSED = (peewee.IntegrityError, peewee.DataError, peewee.ProgrammingError, TypeError, ValueError, OverflowError)
+LOOPS = 16  # loops over `iterable()` inside each other that one error may end, the innermost first
 MESSAGE_LENGTH = 2_000
 TRACEBACK_LENGTH = 20_000
 
@@ -65,7 +71,9 @@ class Session:
     recorded: set[int] = field(default_factory=set)
     finished: dict[int, None] = field(default_factory=dict)
     results: dict[int, list[ResultModel]] = field(default_factory=dict)
-    dropped: tuple[int, frozenset[Place]] | None = None
+    dropped: deque[tuple[int, list[Place]]] = field(default_factory=lambda: deque(maxlen=LOOPS))
+    trouble: Exception | None = None
+    unusable: tuple[int, InputChanged] | None = None
 
     def __post_init__(self) -> None:
         self.keys = task_keys(self.held.bundle)
@@ -75,33 +83,49 @@ class Session:
     def iterate(self) -> Iterator[tuple[Task, list[DataProduct]]]:
         """Hand out the tasks that have not ended yet, timing each until the next is asked for."""
         for member in members_of_bundle(self.held.bundle):
-            if member.position in self.recorded:
+            if self._has_ended(member.position):
                 continue
             setattr(member.task, _MEMBER, member)
             self.watch.enter(member.position)
             try:
                 member.check_inputs()
                 yield member.task, member.data_products
+            except InputChanged as error:
+                self.unusable = (member.position, error)
+                raise
             except GeneratorExit:
-                self.dropped = (member.position, _callers(sys._getframe(1)))
+                self.dropped.append((member.position, _callers(sys._getframe(1))))
                 raise
             finally:
                 self.watch.leave(member.position)
+            self._write_in_time()
 
     def member(self, task: Task) -> Member:
         """Return the member that `iterable()` handed out as `task`."""
         found: Member | None = getattr(task, _MEMBER, None)
         if found is None or found.position >= len(self.keys) or self.keys[found.position] != task.id:
             raise ValueError(f"task {task.id} is not one that iterable() has handed out in this bundle")
-        if found.position in self.recorded:
+        if self._has_ended(found.position):
             raise ValueError(f"task {task.id} has ended in this bundle: nothing more can be recorded for it")
         return found
 
     def done(self, task: Task) -> None:
-        """Keep a task's work whatever follows; it is written with the next few, or within seconds."""
-        self.finished[self.member(task).position] = None
+        """Keep a task's work whatever follows; it is written with the next few, or within seconds.
+
+        A task in hand is not written before the loop asks for the next one: only then is its time complete.
+        """
+        member = self.member(task)
+        member.check_inputs()
+        self.finished[member.position] = None
+        if not self.watch.owns(member.position):
+            self._write_in_time()
+
+    def _has_ended(self, position: int) -> bool:
+        return position in self.recorded or position in self.finished
+
+    def _write_in_time(self) -> None:
         late = self.clock.monotonic() - self._written > DONE_SECONDS
-        if len(self.finished) >= DONE_AT_ONCE or late:
+        if self.finished and (late or len(self.finished) >= DONE_AT_ONCE):
             self.write_finished()
 
     def write_finished(self) -> None:
@@ -114,15 +138,36 @@ class Session:
     def write(self, positions: Sequence[int], judge: Judge, totals: Totals | None) -> None:
         """End the tasks at `positions` as `judge` says, with their times and the results of those that completed."""
         ended: list[Ended] = []
-        rows: list[ResultModel] = []
+        results: dict[int, list[ResultModel]] = {}
         for position in positions:
             outcome, error = judge(position)
             ended.append(self._ended(position, outcome, error))
-            own = self.results.pop(position, ())
-            if outcome is TaskOutcome.COMPLETED:
-                rows += own
-        self._finish(Finish(self.held.bundle, self.held.token, ended, rows, totals))
+            own = self.results.pop(position, [])
+            if outcome is TaskOutcome.COMPLETED and own:
+                results[position] = own
+        try:
+            self._finish(self._chunk(ended, [row for own in results.values() for row in own], totals))
+        except REFUSED:
+            if not results:
+                raise
+            self._write_one_by_one(ended, results, totals)
         self.recorded.update(positions)
+
+    def _write_one_by_one(
+        self, ended: Sequence[Ended], results: Mapping[int, list[ResultModel]], totals: Totals | None
+    ) -> None:
+        """Write a chunk in which the database refuses a result: the task whose result it is fails, and no other."""
+        for each in ended:
+            try:
+                self._finish(self._chunk([each], results.get(each.position, []), None))
+            except REFUSED as error:
+                self._finish(self._chunk([self._ended(each.position, TaskOutcome.FAILED, error)], [], None))
+                self.trouble = self.trouble or error
+        if totals is not None:
+            self._finish(self._chunk([], [], replace(totals, error=totals.error or _said(self.trouble))))
+
+    def _chunk(self, ended: Sequence[Ended], rows: Sequence[ResultModel], totals: Totals | None) -> Finish:
+        return Finish(self.held.bundle, self.held.token, ended, rows, totals)
 
     def _finish(self, chunk: Finish) -> None:
         """Write a chunk; hours of work are not given up because the database is away for a minute."""
@@ -180,6 +225,8 @@ def execute(component: Component, session: Session, keywords: Mapping[str, Any])
     ------
     BaseException
         Whatever the component raised, unchanged, after it has been recorded.
+    InputChanged, peewee.PeeweeException
+        If an input changed meanwhile, or the database refused a result: its task has failed.
     LeaseLost
         If the bundle was taken away meanwhile; nothing more was recorded.
     """
@@ -189,6 +236,8 @@ def execute(component: Component, session: Session, keywords: Mapping[str, Any])
     _record(session, failure)
     if failure is not None:
         raise failure.error
+    if session.trouble is not None:
+        raise session.trouble
     return returned
 
 
@@ -203,7 +252,7 @@ def _run_stages(component: Component, session: Session, keywords: Mapping[str, A
         with session.watch.stage(name):
             try:
                 value = _call(component.stage(name), keywords)
-            except LeaseLost:
+            except (LeaseLost, DatabaseUnavailable):  # no failure of the work: another try may end well
                 raise
             except BaseException as error:  # the component's own code: whatever it raises is recorded
                 return None, Failure(error, _culprit(session, error))
@@ -220,21 +269,31 @@ def _culprit(session: Session, error: BaseException) -> int | None:
     A loop that ends by an exception drops its iterator just as one that ends by `break` does, but only in the first
     case does the error's traceback name the very instruction at which the iterator was dropped.
     """
-    position = session.watch.owner
-    if position is None and session.dropped is not None:
-        at, callers = session.dropped
-        position = at if callers & _places(error) else None
-    if position in session.recorded or position in session.finished:
-        return None
-    return position
+    if session.unusable is not None and session.unusable[1] is error:
+        return session.unusable[0]
+    if session.watch.owner is not None:
+        return session.watch.owner
+    return next((at for at, callers in session.dropped if _dropped_by(error, callers)), None)
 
 
-def _callers(frame: FrameType | None) -> frozenset[Place]:
-    found = set()
+def _callers(frame: FrameType | None) -> list[Place]:
+    """Return where each frame is, from the innermost outwards."""
+    found = []
     while frame is not None and frame.f_code is not _call.__code__:
-        found.add((frame.f_code, frame.f_lasti))
+        found.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
-    return frozenset(found)
+    return found
+
+
+def _dropped_by(error: BaseException, callers: Sequence[Place]) -> bool:
+    """Whether the loop that dropped its iterator did so because of `error`; generators around it are looked through."""
+    places = _places(error)
+    for place in callers:
+        if place in places:
+            return True
+        if not place[0].co_flags & inspect.CO_GENERATOR:
+            return False
+    return False
 
 
 def _places(error: BaseException | None) -> set[Place]:
@@ -246,6 +305,21 @@ def _places(error: BaseException | None) -> set[Place]:
             step = step.tb_next
         error = error.__cause__ or error.__context__
     return found
+
+
+def refuse_unknown(component: Component, keywords: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    """Raise `TypeError` for a keyword that no stage takes, unless it is one of those always `accepted`."""
+    taken = set(accepted)
+    for name in STAGES:
+        for each in inspect.signature(component.stage(name)).parameters.values():
+            if each.kind is each.VAR_KEYWORD:
+                return
+            taken.add(each.name)
+    unknown = sorted(set(keywords) - taken)
+    if unknown:
+        raise TypeError(
+            f"no stage of {type(component).__name__} takes {', '.join(unknown)}; accepted: {', '.join(sorted(taken))}"
+        )
 
 
 def _call(method: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
@@ -262,13 +336,16 @@ def _record(session: Session, failure: Failure | None) -> None:
     changed = {} if failure else changed_inputs(session.held.bundle)
     if changed:
         judge = _judge_changed(judge, changed)
+        session.trouble = next((error for at, error in changed.items() if at not in session.recorded), None)
     stages = tuple((s.total, s.overhead) if (s := session.watch.stages.get(name)) else (None, None) for name in STAGES)
-    totals = Totals(
-        stages, clean(f"{type(failure.error).__name__}: {failure.error}")[:MESSAGE_LENGTH] if failure else None
-    )
+    totals = Totals(stages, _said(failure.error if failure else session.trouble))
     for start in range(0, max(1, len(open_positions)), RANGE):
         chunk = open_positions[start : start + RANGE]
         session.write(chunk, judge, totals if start + RANGE >= len(open_positions) else None)
+
+
+def _said(error: BaseException | None) -> str | None:
+    return None if error is None else clean(f"{type(error).__name__}: {error}")[:MESSAGE_LENGTH]
 
 
 def _judge(session: Session, failure: Failure | None) -> Judge:

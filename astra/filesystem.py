@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 # Kinds whose changes can come from another host, so that neither file events nor shared-memory locks hold.
@@ -27,7 +28,7 @@ def filesystem_kind(path: Path, mounts: str | None = None) -> str:
     best, kind = -1, "unknown"
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
-        mount = before.split(" ")[4].replace("\\040", " ")
+        mount = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split(" ")[4])
         inside = place == mount or place.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= best:
             best, kind = len(mount), after.split(" ")[0]

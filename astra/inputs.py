@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import PurePath
 from typing import Any
 
 from astra import known, noting
 from astra.database.astradb import DataProduct
-from astra.database.connection import run
+from astra.database.connection import by_index, run
 from astra.work import Input
+
+CHUNK = 10_000  # tasks asked for at a time
 
 
 def entries(component: str, given: Any) -> list[list[Any]] | None:
     """Return the inputs of each task as lists, checked; None where no input was given."""
     if given is None:
         return None
-    if isinstance(given, str | PurePath | DataProduct | int):
+    if isinstance(given, str | PurePath | DataProduct | Integral):
         given = [given]
-    if not isinstance(given, Iterable):
+    if not isinstance(given, Iterable) or isinstance(given, bytes):
         raise TypeError(
             f"{component}: input_data_products is a {type(given).__name__}; give a path, a DataProduct or a list"
         )
@@ -40,8 +43,8 @@ def _checked_input(component: str, position: int, given: Any) -> Any:
                 f"{component}: input_data_products[{position}], {os.fspath(given)!r}, is not a file"
             )
         return path
-    if isinstance(given, int) and not isinstance(given, bool):
-        return given
+    if isinstance(given, Integral) and given is not True and given is not False:
+        return int(given)
     raise TypeError(
         f"{component}: input_data_products[{position}] is a {type(given).__name__}; "
         "give a path, a DataProduct or its key"
@@ -65,10 +68,10 @@ def resolve(given: Sequence[Sequence[str | int]]) -> list[tuple[Input, ...]]:
 def recorded_inputs(tasks: Sequence[int]) -> dict[int, tuple[Input, ...]]:
     """Return the inputs that recorded tasks were given, by task."""
     found: dict[int, list[Input]] = {task: [] for task in tasks}
-    for start in range(0, len(tasks), 500):
-        part = tasks[start : start + 500]
-        marks = ", ".join("?" * len(part))
+    for start in range(0, len(tasks), CHUNK):
+        listed = ", ".join(str(int(task)) for task in tasks[start : start + CHUNK])
         query = "SELECT task_id, data_product_id, ingestion_id FROM task_input_data_product WHERE task_id IN"
-        for task, product, ingestion in run(f"{query} ({marks}) ORDER BY task_id, position", part):
-            found[task].append(Input(product, ingestion, "", ""))
+        with by_index():
+            for task, product, ingestion in run(f"{query} ({listed}) ORDER BY task_id, position"):
+                found[task].append(Input(product, ingestion, "", ""))
     return {task: tuple(given) for task, given in found.items()}

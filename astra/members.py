@@ -10,9 +10,9 @@ from typing import Any
 
 import peewee
 
-from astra.database.astradb import DataProduct, Task
-from astra.database.connection import by_index, run
-from astra.errors import InputChanged
+from astra.database.astradb import Bundle, DataProduct, Task
+from astra.database.connection import available, by_index, run
+from astra.errors import AstraError, InputChanged
 
 RANGE = 5_000  # tasks read, and ended, at a time
 
@@ -43,7 +43,8 @@ def members_of_bundle(bundle: int) -> Iterator[Member]:
     """Yield the members of a bundle in order, holding one range of them at a time."""
     first = 0
     while True:
-        members = _read(bundle, first)
+        with available():
+            members = _read(bundle, first)
         yield from members
         if len(members) < RANGE:
             return
@@ -52,6 +53,16 @@ def members_of_bundle(bundle: int) -> Iterator[Member]:
 
 _TASK = [name.column_name for name in Task._meta.sorted_fields]
 _PRODUCT = [name.column_name for name in DataProduct._meta.sorted_fields]
+
+
+def bundle_by_key(key: int) -> Bundle:
+    """Return the record of a bundle: what each one begins with, so without the cost of building the query anew."""
+    columns = ", ".join(f'"{each.column_name}"' for each in Bundle._meta.sorted_fields)
+    rows = run(f"SELECT {columns} FROM bundle WHERE id = ?", (key,))
+    if not rows:
+        raise AstraError(f"there is no bundle {key}; nothing was run")
+    bundle: Bundle = _record(Bundle, rows[0])
+    return bundle
 
 
 def tasks_of_bundle(bundle: int) -> list[Task]:
@@ -148,7 +159,7 @@ def _columns(model: type[Any]) -> tuple[list[str], list[tuple[str, Callable[[Any
     return [each.name for each in fields], [(each.name, each.python_value) for each in made]
 
 
-_COLUMNS = {model: _columns(model) for model in (Task, DataProduct)}
+_COLUMNS = {model: _columns(model) for model in (Bundle, Task, DataProduct)}
 
 
 def _record(model: type[Any], values: Any) -> Any:

@@ -6,6 +6,7 @@ so that what a component reads in a notebook is what it will read from the datab
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
@@ -92,7 +93,9 @@ class Parameter:
 
     def spread(self, component: str, given: Any) -> list[Any] | None:
         """Return one checked value for each task, or None where `given` is a single value for all."""
-        if self.bundled or not isinstance(given, list | tuple | np.ndarray) or np.ndim(given) == 0:
+        if self.bundled or not isinstance(given, list | tuple | np.ndarray):
+            return None
+        if isinstance(given, np.ndarray) and given.ndim == 0:
             return None
         return [self.checked(component, value) for value in given]
 
@@ -106,6 +109,8 @@ class Parameter:
             raise TypeError(f"{place} must be {self.type.__name__}, not {type(value).__name__} {value!r}")
         for key, bound in self.bounds.items():
             words, holds = _BOUNDS[key]
+            if not _is(value, float):
+                raise TypeError(f"{place} must be a number {words} {bound}, not {type(value).__name__} {value!r}")
             if not holds(value, bound):
                 raise ValueError(f"{place} must be {words} {bound}, not {value!r}")
         if self.choices is not None and value not in self.choices:
@@ -113,8 +118,8 @@ class Parameter:
         return value
 
     def present(self, value: Any) -> Any:
-        """Return a kept value as the component reads it."""
-        return value
+        """Return a kept value as the component reads it: its own copy, whatever the component does to it."""
+        return copy.deepcopy(value) if isinstance(value, list | dict) else value
 
 
 class TupleParameter(Parameter):
@@ -131,7 +136,7 @@ class TupleParameter(Parameter):
         return super().checked(component, given)
 
     def present(self, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+        return tuple(copy.deepcopy(value)) if isinstance(value, list) else value
 
 
 class DictParameter(Parameter):
@@ -150,22 +155,26 @@ class DictParameter(Parameter):
 
 def plain(value: Any, place: str) -> Any:
     """Return `value` as JSON can hold it; `place` names it in the error where it cannot."""
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, float):
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float | np.floating):
         if not math.isfinite(value):
             raise ValueError(f"{place} is {value!r}, which cannot be recorded: give None where there is no value")
         return float(value)
     if isinstance(value, str):
         if "\0" in value:
             raise ValueError(f"{place} holds a NUL character, which databases cannot keep")
-        return str(value)
+        if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
+            raise ValueError(f"{place} is {value!a}, which holds bytes that are no text, so it cannot be recorded")
+        return str.__str__(value)
     return _plain_container(value, place)
 
 
 def _plain_container(value: Any, place: str) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        return plain(value.tolist(), place)
+    if isinstance(value, np.generic | np.ndarray) and not isinstance(listed := value.tolist(), np.generic):
+        return plain(listed, place)
     if isinstance(value, PurePath):
         return plain(str(value), place)
     if isinstance(value, list | tuple):

@@ -7,6 +7,7 @@ Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -99,7 +100,12 @@ def _insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now:
     if inserted < len(tasks):
         twins = run(f"SELECT n.id, t.id FROM new_task n JOIN task t ON t.identity = n.identity AND t.{LIVE}")
         existing = dict(twins)
+        # A twin may have ended since it was met: then nothing stands for that task yet.
+        gone = [at for at, (key, t) in enumerate(zip(keys, tasks, strict=True)) if t.identity and key not in existing]
         keys = [existing.get(key, key) for key in keys]
+        if gone:
+            for at, key in zip(gone, _insert([tasks[at] for at in gone], state, bundle, now), strict=True):
+                keys[at] = key
     return keys
 
 
@@ -283,15 +289,18 @@ def _take_recorded(tasks: Sequence[int], bundle: int) -> list[int]:
     """Move recorded tasks that are not running or completed into a bundle run by hand."""
     if not tasks:
         return []
+    if len(set(tasks)) < len(tasks):
+        raise AstraError(f"task {Counter(tasks).most_common(1)[0][0]} was given twice; nothing was started")
     stage("taken", {"id": "BIGINT"}, [(each,) for each in tasks])
     twins = run(
-        "SELECT t.id, o.id FROM taken n JOIN task t ON t.id = n.id JOIN task o ON o.identity = t.identity "
-        f"AND o.id <> t.id AND o.{LIVE} LIMIT 1"
+        f"SELECT t.id, o.id, o.{LIVE} FROM taken n JOIN task t ON t.id = n.id JOIN task o ON o.identity = t.identity "
+        f"AND o.id <> t.id AND (o.{LIVE} OR o.id IN (SELECT id FROM taken)) ORDER BY o.{LIVE} DESC, t.id, o.id LIMIT 1"
     )
     if twins:
-        raise AstraError(
-            f"task {twins[0][0]} is already queued as task {twins[0][1]}, which is the same work: run that one"
-        )
+        task, twin, alive = twins[0]
+        if alive:
+            raise AstraError(f"task {task} is already queued as task {twin}, which is the same work: run that one")
+        raise AstraError(f"tasks {task} and {twin} record the same work; nothing was started: run one of them")
     taken = changed(
         "UPDATE task SET state = 'running', bundle_id = ?, not_before = NULL "
         "WHERE id IN (SELECT id FROM taken) AND state IN ('pending', 'failed', 'cancelled')",

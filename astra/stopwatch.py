@@ -45,6 +45,10 @@ class Stopwatch:
         """The position of the task that owns the time now."""
         return self._owners[-1] if self._owners else None
 
+    def owns(self, position: int) -> bool:
+        """Return whether the task at `position` is in hand: its time is not complete yet."""
+        return position in self._owners
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time one stage; its times are kept whatever happens in it."""

@@ -9,17 +9,17 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from astra.clock import SYSTEM
 from astra.ledger import RACY_SECONDS
-from bench import files, reading, stores, taking_in, tasks
+from bench import files, footprint, reading, stores, taking_in, tasks
 from bench.measure import Table
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-PARTS = ("headers", "whole", "intake", "restart", "tasks")
+PARTS = ("headers", "whole", "intake", "restart", "tasks", "memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and with ``--write`` keep the report."""
     given = _parser().parse_args(arguments)
     plan = QUICK if given.quick else Plan()
-    plan = Plan(tuple(given.part or plan.parts), given.rounds or plan.rounds, plan.repeats, plan.sizes, plan.plain, plan.tasks)
+    plan = replace(plan, parts=tuple(given.part or plan.parts), rounds=given.rounds or plan.rounds)
     shown = []
     with tempfile.TemporaryDirectory(prefix="astra-bench-", dir=given.folder) as folder:
         for text in report(plan, Path(folder)):
@@ -82,7 +82,7 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
             yield reading.header_values(paths, plan.rounds, plan.repeats)
         if "whole" in plan.parts:
             yield reading.completeness(paths, plan.rounds, plan.repeats, folder)
-    if {"intake", "restart", "tasks"} & set(plan.parts):
+    if {"intake", "restart", "tasks", "memory"} & set(plan.parts):
         trees = [(size, files.make_tree(folder / f"tree-{size}", size)) for size in plan.sizes]
         # Files this fresh would be looked at a second time, which is right and would be measured too.
         SYSTEM.pause(RACY_SECONDS + 0.2)
@@ -93,6 +93,8 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
         if "tasks" in plan.parts:
             for store in opened:
                 yield tasks.in_bundles(store, plan.tasks, plan.rounds, trees[-1][1])
+        if "memory" in plan.parts:
+            yield footprint.footprints(trees[-1][1], folder / "memory", (plan.tasks, 5 * plan.tasks))
 
 
 def _preface(plan: Plan, opened: Sequence[stores.Store], lacking: str | None) -> str:
@@ -104,8 +106,8 @@ def _preface(plan: Plan, opened: Sequence[stores.Store], lacking: str | None) ->
             "# Benchmarks",
             "",
             "Written by `make bench ARGS=--write`. Everything in one table was measured in the same run, "
-            f"{plan.rounds} rounds in turn, forwards and backwards; ratios are of the same round. "
-            "Of another machine expect other times and much the same ratios.",
+            f"{plan.rounds} round{'s' if plan.rounds > 1 else ''}, each way in turn, forwards and backwards; ratios "
+            "are of the same round. Of another machine expect other times and much the same ratios.",
             "",
             f"- {SYSTEM.now():%Y-%m-%d}, {_processor()}, {os.cpu_count()} cores, {_memory():.0f} GB, "
             f"{platform.system()} {platform.release()}, load {os.getloadavg()[0]:.1f} when it began",

@@ -1,4 +1,4 @@
-"""What is read and taken in: the real spectra where there are any, and trees of as many synthetic ones as are wanted."""
+"""What is read and taken in: the real spectra where there are any, and trees of as many synthetic ones as wanted."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def make_tree(root: Path, size: int) -> Path:
 
 
 def make_samples(root: Path) -> list[Path]:
-    """Return whole files to read again and again: the real spectra, or where there are none synthetic ones, with data."""
+    """Return whole files to read again and again: the real spectra, or synthetic ones where there are none."""
     real = os.environ.get("ASTRA_REAL_DATA")
     if real:
         return sorted([*Path(real).glob("apStar-*.fits"), *Path(real).glob("apVisit-*.fits")])

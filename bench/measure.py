@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -17,7 +16,7 @@ from astra.clock import SYSTEM
 class Turn(NamedTuple):
     """One turn of one way: how many things it did, and in how many seconds."""
 
-    count: int
+    done: int
     seconds: float
 
 
@@ -70,15 +69,15 @@ COLUMNS = ("n", "us each: median (min to max)", "per second", "times as fast as 
 
 def compare(found: Mapping[str, Sequence[Turn]]) -> list[tuple[str, ...]]:
     """Return a row for each way; the first is what the others are compared with, round by round."""
-    costs = {name: [each.seconds / max(1, each.count) for each in turns] for name, turns in found.items()}
+    costs = {name: [each.seconds / max(1, each.done) for each in turns] for name, turns in found.items()}
     first = next(iter(costs.values()))
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, own in costs.items():
         ratios = [one / each for one, each in zip(first, own, strict=True)]
         spread = "1" if own is first else f"{_short(median(ratios))} ({_short(min(ratios))} to {_short(max(ratios))})"
         micro = [each * 1e6 for each in own]
         shown = f"{_short(median(micro))} ({_short(min(micro))} to {_short(max(micro))})"
-        rows.append((name, f"{found[name][0].count:,}", shown, f"{1 / median(own):,.0f}", spread))
+        rows.append((name, f"{found[name][0].done:,}", shown, f"{1 / median(own):,.0f}", spread))
     return rows
 
 
@@ -86,32 +85,8 @@ def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-@dataclass
-class Peak:
-    """What a stretch of work added to this process's memory at its highest, in megabytes; None where unknown."""
-
-    extra: float | None = None
-
-    def __str__(self) -> str:
-        return "unknown" if self.extra is None else f"{self.extra:,.0f} MB"
-
-
-@contextmanager
-def peak_memory() -> Iterator[Peak]:
-    """Watch this process's memory; Linux alone tells, and lets the highest mark be set back."""
-    found = Peak()
-    before = _memory("VmRSS")
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        before = None
-    yield found
-    after = _memory("VmHWM")
-    if before is not None and after is not None:
-        found.extra = max(0.0, after - before)
-
-
-def _memory(name: str) -> float | None:
+def memory(name: str) -> float | None:
+    """Return ``VmRSS`` or ``VmHWM`` of this process in megabytes; None where the system does not tell."""
     try:
         match = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,10 +87,8 @@ def values_by_open(path: str | Path) -> dict[str, Any]:
 
 def count_by_open(path: str | Path) -> int:
     """Return how many HDUs astropy finds; of a file that was cut it finds those that are left."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with fits.open(path) as hdus:
-            return len(hdus)
+    with fits.open(path) as hdus:
+        return len(hdus)
 
 
 def take_in(folder: Path, most: int) -> int:
@@ -102,15 +99,20 @@ def take_in(folder: Path, most: int) -> int:
             break
         values = values_by_getheader(path)
         filetype, apred, *fields = os.path.basename(path).removesuffix(".fits").split("-")
-        source, _ = PlainSource.get_or_create(
-            designation=values["OBJID"], defaults={"ra": values["RA"], "dec": values["DEC"]}
+        source, _ = _get_or_create(
+            PlainSource, designation=values["OBJID"], defaults={"ra": values["RA"], "dec": values["DEC"]}
         )
-        product, _ = PlainProduct.get_or_create(
+        product, _ = _get_or_create(
+            PlainProduct,
             release=apred,
             filetype=filetype,
             kwargs=json.dumps(fields),
             defaults={"path": path, "metadata": json.dumps(values)},
         )
-        PlainLink.get_or_create(source=source, data_product=product)
+        _get_or_create(PlainLink, source=source, data_product=product)
         count += 1
     return count
+
+
+def _get_or_create(model: Any, **values: Any) -> Any:
+    return model.get_or_create(**values)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import peewee
 import psycopg2
 
 from astra.clock import SYSTEM
@@ -76,7 +76,7 @@ def sqlite(folder: Path) -> Store:
     folder.mkdir(parents=True, exist_ok=True)
     template = folder / "template.sqlite"
     _migrate(f"sqlite:///{template}")
-    return Store("SQLite", folder, None, str(template), peewee.sqlite3.sqlite_version)
+    return Store("SQLite", folder, None, str(template), sqlite3.sqlite_version)
 
 
 @contextmanager

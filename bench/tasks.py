@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +11,9 @@ from astra.base import TaskInstance
 from astra.clock import SYSTEM
 from astra.database.astradb import Bundle
 from astra.database.connection import changed, database, execute, execute_many, run
+from astra.members import bundle_by_key
 from bench.components import Trivial
-from bench.measure import Table, Turn, Way, compare, interleaved, peak_memory, timed
+from bench.measure import Table, Turn, Way, compare, interleaved, timed
 from bench.stores import Store
 from bench.taking_in import rules, take_in
 
@@ -32,7 +32,7 @@ def run_bundles(size: int, most: int) -> int:
     while count < most and (picked := queue.pick()) is not None:
         claimed = queue.claim(picked[1], size, owner, "local", SYSTEM.now())
         assert claimed is not None
-        bundle, now = Bundle.get_by_id(claimed.bundle), SYSTEM.now()
+        bundle, now = bundle_by_key(claimed.bundle), SYSTEM.now()
         token = queue.start(claimed, owner, provenance.code_of(Trivial), environment, now + LEASE, now)
         TaskInstance.from_bundle(bundle).run_held(replace(claimed, token=token))
         count += claimed.size
@@ -143,16 +143,9 @@ def in_bundles(store: Store, count: int, rounds: int, folder: Path) -> Table:
     }
     rows = compare(interleaved(ways, rounds))
     table = Table(f"Tasks: {store.name}", ("way", *COLUMNS), [row[: 1 + len(COLUMNS)] for row in rows])
-    with store.opened(), peak_memory() as peak:
-        Trivial(number=list(range(count))).execute()
     table.notes = [
         "The component does nothing. Each task keeps its parameters, versions, environment, bundle, outcome and three "
         "stage times; with a file, also the file version, which is checked before and after. The floor is the same "
-        f"database through bare SQL that keeps a state and nothing else. One bundle of {count:,} by hand added {peak}."
+        "database through bare SQL that keeps a state and nothing else."
     ]
     return table
-
-
-def all_parts(stores: Sequence[Store], count: int, rounds: int, folder: Path) -> list[Table]:
-    """Return the table of each database."""
-    return [in_bundles(store, count, rounds, folder) for store in stores]

@@ -80,16 +80,14 @@ def status(config: Path | None, as_json: bool) -> None:
 
     Example: astrad status --json
     """
+    from astra.cli.opening import open_records
     from astra.clock import SYSTEM
-    from astra.database import connection, migrate
     from astra.database.connection import available
     from daemon import status as snapshots
 
-    settings = _settings(config)
-    running = snapshots.read(snapshots.status_file(settings), SYSTEM)
-    connection.open_database(settings.database.url, settings.database.synchronous)
     with available():
-        migrate.require_current()
+        settings = open_records(config)
+        running = snapshots.read(snapshots.status_file(settings), SYSTEM)
         recorded = snapshots.records(SYSTEM)
     if as_json:
         click.echo(json.dumps({"service": running, "records": recorded}, indent=2))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from astra import provenance, queue
 from astra.clock import Clock
@@ -17,7 +17,7 @@ from astra.config import Settings
 from astra.database.connection import available
 from astra.errors import DatabaseUnavailable
 from astra.states import BundleState
-from astra.work import Expiry, OpenBundle, again_after
+from astra.work import Claimed, Expiry, OpenBundle, again_after
 from daemon.executors import Ending, Executor
 from daemon.logs import event
 
@@ -136,10 +136,22 @@ class Scheduler:
         else:
             for found in queue.open_bundles(self._clock.now()):
                 if found.bundle == ending.bundle:
-                    self._take_back(found, ending.trouble)
+                    self._take_back(self._as_started(found) if ending.died else found, ending.trouble)
             event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
         self._timing.pop(ending.bundle, None)
         report.ended.append(ending.bundle)
+
+    def _as_started(self, found: OpenBundle) -> OpenBundle:
+        """Turn a bundle running whose process died on the way: a component that cannot be imported alive is a try.
+
+        Given back unrun, it would be taken, and kill its process, for ever.
+        """
+        if found.state is not BundleState.SUBMITTED:
+            return found
+        now, unknown = self._clock.now(), provenance.Code(provenance.astra_version(), "", None, None, None)
+        claimed = Claimed(found.bundle, found.size, found.token)
+        token = queue.start(claimed, self._owner, unknown, provenance.environment_id(), now, now)
+        return replace(found, state=BundleState.RUNNING, token=token)
 
     def _recover(self) -> list[int]:
         """Free the bundles whose lease has run out, or whose process is known to be dead."""

@@ -95,9 +95,10 @@ class PostgresWithReconnect(peewee.PostgresqlDatabase):
     """PostgreSQL whose lost connection is replaced by a new one, but never in the middle of a transaction."""
 
     def cursor(self, named_cursor: str | None = None) -> Any:
-        if not self.is_closed() and self._state.conn.closed and not self.in_transaction():
+        is_lost = not self.is_closed() and self.connection().closed  # type: ignore[no-untyped-call]
+        if is_lost and not self.in_transaction():
             self.close()
-        return super().cursor(named_cursor)
+        return super().cursor(named_cursor)  # type: ignore[no-untyped-call]
 
 
 class LazyDatabase(peewee.DatabaseProxy):

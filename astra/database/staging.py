@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -71,15 +72,41 @@ def insert_rows(rows: Sequence[peewee.Model]) -> None:
         fields = [field for field in model._meta.sorted_fields if not isinstance(field, peewee.AutoField)]
         names = ", ".join(f'"{field.column_name}"' for field in fields)
         marks = ", ".join("?" * len(fields))
-        values = [tuple(field.db_value(_given(row, field)) for field in fields) for row in own]
+        values = [tuple(_value(row, field) for field in fields) for row in own]
         execute_many(f'INSERT INTO "{model._meta.table_name}" ({names}) VALUES ({marks})', values)
 
 
-def _given(row: peewee.Model, field: peewee.Field) -> Any:
+# What peewee must have made of a value: where it cannot, it hands on what it was given, and SQLite keeps that.
+_HELD: dict[type[peewee.Field], Any] = {
+    peewee.DoubleField: float,
+    peewee.FloatField: float,
+    peewee.IntegerField: int,
+    peewee.BigIntegerField: int,
+    peewee.SmallIntegerField: int,
+}
+
+
+def check_row(row: peewee.Model) -> None:
+    """Raise `ValueError` where a column of an unsaved row has no value, or one that it cannot hold."""
+    for field in row._meta.sorted_fields:
+        place = f"{type(row).__name__}.{field.name}"
+        try:
+            value = _value(row, field)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{place} cannot hold {row.__data__.get(field.name)!r}: {error}") from error
+        if value is not None and not isinstance(value, _HELD.get(type(field), object)):
+            raise ValueError(f"{place} cannot hold {row.__data__.get(field.name)!r}")
+        if value is None and not field.null and not isinstance(field, peewee.AutoField):
+            raise ValueError(f"{place} needs a value, and has {row.__data__.get(field.name)!r}")
+
+
+def _value(row: peewee.Model, field: peewee.Field) -> Any:
+    """Return what a column of a row is to hold. NaN is no value: SQLite cannot keep it, so PostgreSQL must not."""
     value = row.__data__.get(field.name)
     if value is None and field.default is not None:
-        return field.default() if callable(field.default) else field.default
-    return value
+        value = field.default() if callable(field.default) else field.default
+    value = field.db_value(value)  # type: ignore[no-untyped-call]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def reserve_ids(table: str, count: int) -> list[int]:

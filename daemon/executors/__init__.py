@@ -15,10 +15,11 @@ from astra.work import Claimed, OpenBundle
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A bundle that left its executor. `trouble` says how its process died, None where it reported by itself."""
+    """A bundle that left its executor. `trouble` says what went wrong with it, `died` whether its process is gone."""
 
     bundle: int
     trouble: str | None
+    died: bool = False
 
 
 class Executor(Protocol):

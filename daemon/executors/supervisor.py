@@ -90,7 +90,7 @@ class Supervisor:
             return ending
         if now - self._running.since > self._settings.executor.timeout:
             self._kill()
-            return self._end(f"stopped: it ran longer than {self._settings.executor.timeout:g} s")
+            return self._end(f"stopped: it ran longer than {self._settings.executor.timeout:g} s", died=True)
         if self._running.lost is not None:
             # The last chunk may have ended the bundle a moment ago, and the worker's own word is on its way.
             if now - self._running.lost > _WORD_SECONDS:
@@ -138,6 +138,8 @@ class Supervisor:
                 self._failures = 0
             if self._running is None:
                 continue
+            if "ready" in message:
+                self._running.since = now  # the time to start the worker is not the bundle's
             if message.get("started") == self._running.claimed.bundle:
                 self._running.token = message["token"]
                 self._running.since = self._running.renewed = now
@@ -150,11 +152,11 @@ class Supervisor:
         self._kill()
         self._start_at = now + (min(_LONGEST_BACKOFF, 2.0 ** (self._failures - 1)) if self._failures else 0.0)
         self._failures += 1
-        return self._end(trouble) if self._running else None
+        return self._end(trouble, died=True) if self._running else None
 
-    def _end(self, trouble: str | None) -> Ending:
+    def _end(self, trouble: str | None, died: bool = False) -> Ending:
         assert self._running is not None
-        ending = Ending(self._running.claimed.bundle, trouble)
+        ending = Ending(self._running.claimed.bundle, trouble, died)
         self._running = None
         return ending
 

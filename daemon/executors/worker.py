@@ -21,6 +21,7 @@ from astra.components import component_class
 from astra.database.astradb import Bundle
 from astra.database.connection import available, drop_connection, open_database
 from astra.errors import AstraError, ComponentError, LeaseLost
+from astra.members import bundle_by_key
 from astra.states import BundleState
 from astra.work import Claimed
 
@@ -68,7 +69,7 @@ def _run(claimed: Claimed, lease: float, say: Any) -> str | None:
     """Run one bundle, and return why it could not be recorded, or None."""
     try:
         with available():
-            bundle = Bundle.get_by_id(claimed.bundle)
+            bundle = bundle_by_key(claimed.bundle)
             component, problem = _component(bundle.name)
             now = SYSTEM.now()
             token = queue.start(

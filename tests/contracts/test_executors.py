@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -149,7 +148,7 @@ def test_a_process_that_dies_is_told_and_followed_by_another(
     rig: Rig, component: type[TaskInstance], trouble: str
 ) -> None:
     ending = rig.run(component())
-    assert ending.trouble == trouble
+    assert (ending.trouble, ending.died) == (trouble, True)
     assert Bundle.get_by_id(ending.bundle).state is BundleState.RUNNING, "the scheduler alone takes it back"
     until(lambda: rig.turn() == [] and rig.executor.free() == 1)
     assert rig.run(Traced()).trouble is None
@@ -159,7 +158,7 @@ def test_a_process_that_dies_is_told_and_followed_by_another(
 @pytest.mark.parametrize("sections", [{"executor": {"workers": 1, "timeout": 1}}])
 def test_a_bundle_that_runs_too_long_is_stopped(rig: Rig, gate: Path) -> None:
     ending = rig.run(Waits(gate=str(gate)))
-    assert ending.trouble == "stopped: it ran longer than 1 s"
+    assert (ending.trouble, ending.died) == ("stopped: it ran longer than 1 s", True)
     [pid] = waiting(gate)
     assert not lives(pid)
     until(lambda: rig.turn() == [] and rig.executor.free() == 1)
@@ -177,6 +176,30 @@ def test_a_component_that_is_not_there_fails_its_tasks_and_says_so(rig: Rig) -> 
 
 
 @ON_ONE
+def test_a_component_whose_import_ends_the_process_is_told_as_a_death(rig: Rig) -> None:
+    name = "tests.support.deadly.Nothing"
+    queue.enqueue([NewTask(name, "1", "{}", f"{name} {{}}")], SYSTEM.now())
+    claimed = rig.claim()
+    rig.executor.submit(claimed, SYSTEM.monotonic())
+    assert rig.ending(claimed.bundle) == Ending(claimed.bundle, "its process ended with status 7", died=True)
+    assert Bundle.get_by_id(claimed.bundle).state is BundleState.SUBMITTED
+
+
+@ON_ONE
+def test_an_input_that_has_changed_sinks_only_its_own_task(rig: Rig, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.dat" for number in range(3)]
+    for path in paths:
+        path.write_bytes(b"as it was")
+    Traced(input_data_products=[str(path) for path in paths]).enqueue()
+    paths[1].write_bytes(b"as it is now")
+    claimed = rig.claim()
+    rig.executor.submit(claimed, SYSTEM.monotonic())
+    assert rig.ending(claimed.bundle).trouble is None
+    assert [state for state, _ in tasks()] == [TaskState.PENDING, TaskState.FAILED, TaskState.PENDING]
+    assert "input changed" in str(tasks()[1][1])
+
+
+@ON_ONE
 def test_a_component_that_no_longer_takes_its_parameters_fails_its_tasks(rig: Rig) -> None:
     name = f"{Waits.__module__}.Waits"
     queue.enqueue([NewTask(name, "0", "{}", f"{name} {{}}")], SYSTEM.now())
@@ -186,10 +209,9 @@ def test_a_component_that_no_longer_takes_its_parameters_fails_its_tasks(rig: Ri
     assert [state for state, _ in tasks()] == [TaskState.FAILED]
 
 
-def test_a_result_that_its_table_refuses_is_told_at_once(rig: Rig) -> None:
-    ending = rig.run(BadRow())
-    assert ending.trouble is not None
-    assert ending.trouble.startswith("its end could not be recorded: IntegrityError")
+def test_a_result_that_its_table_refuses_fails_its_task_at_once(rig: Rig) -> None:
+    assert rig.run(BadRow()).trouble is None
+    assert [state for state, _ in tasks()] == [TaskState.FAILED]
     assert Trace.select().count() == 0
 
 

@@ -37,14 +37,18 @@ def find(watch: Watch, report: WalkReport) -> Iterator[list[Found]]:
 class Rig:
     """A sweeper over real folders, with every file new to it."""
 
-    def __init__(self, tmp_path: Path, *names: str, mode: str = "auto", since: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, tmp_path: Path, *names: str, mode: str = "auto", since: Mapping[str, float] | None = None
+    ) -> None:
         self.offers: list[Offer] = []
         self.clock = StillClock()
         self.paths = {name: tmp_path / name for name in names}
         for path in self.paths.values():
             path.mkdir(exist_ok=True)
         watches = [Watch(name=name, path=path, mode=mode) for name, path in self.paths.items()]
-        self.sweeper = Sweeper(watches, find, self.offers.extend, self.clock, {name: 0.0 for name in names} | dict(since or {}))
+        self.sweeper = Sweeper(
+            watches, find, self.offers.extend, self.clock, dict.fromkeys(names, 0.0) | dict(since or {})
+        )
 
     def sweeps(self, now: float) -> list[tuple[str, str]]:
         """Turn until nothing is due, and return each sweep that ended with its reason."""

@@ -16,6 +16,9 @@ from tests.support.processes import run, run_json, until
 from tests.support.records import outcomes, states
 from tests.support.site import Site
 
+# what does not differ between the databases is tried on one
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
@@ -27,6 +30,7 @@ def recorded(tmp_path: Path, database_url: str, database: peewee.Database) -> Si
     return Site(tmp_path, database_url, TRACED_RULES)
 
 
+@ON_ONE
 def test_a_second_copy_on_the_same_root_is_refused_with_the_first_ones_process(recorded: Site) -> None:
     with recorded.daemon() as first:
         first.says(" started ")
@@ -93,6 +97,7 @@ def test_drain_ends_with_1_where_a_task_failed(recorded: Site) -> None:
     recorded.drain(expect=0)
 
 
+@ON_ONE
 def test_drain_ends_with_1_where_a_file_was_quarantined(recorded: Site) -> None:
     fits.write(recorded.tree / fits.visit_name(), b"no spectrum " * 1000)
     fits.write(recorded.tree / fits.visit_name(fiber=7), fits.apvisit(FIBERID=7))
@@ -101,6 +106,7 @@ def test_drain_ends_with_1_where_a_file_was_quarantined(recorded: Site) -> None:
     recorded.drain(expect=0)
 
 
+@ON_ONE
 def test_drain_ends_with_1_where_a_folder_cannot_be_read(recorded: Site) -> None:
     config = recorded.write()
     recorded.tree.rmdir()
@@ -109,6 +115,7 @@ def test_drain_ends_with_1_where_a_folder_cannot_be_read(recorded: Site) -> None
     assert "root_out" in done.stderr
 
 
+@ON_ONE
 def test_drain_waits_for_a_file_that_has_not_settled_and_once_does_not(recorded: Site) -> None:
     recorded.sections = {"settle": {"quiet": 2}}
     fits.write(recorded.tree / fits.visit_name(), fits.apvisit())
@@ -128,6 +135,7 @@ def test_once_takes_in_what_has_settled_and_runs_what_is_pending(recorded: Site)
     assert (outcomes(), states()) == (Counter(ingested=20), Counter(completed=20))
 
 
+@ON_ONE
 def test_what_lay_there_before_is_taken_in_and_calls_no_rule_without_backfill(recorded: Site) -> None:
     recorded.watch = {"backfill": False}
     fits.write(recorded.tree / fits.visit_name(), fits.apvisit())

@@ -36,6 +36,7 @@ class Site:
     rules: Sequence[Mapping[str, Any]] = ()
     watch: dict[str, Any] = field(default_factory=dict)
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schedule: Sequence[Mapping[str, Any]] = ()
     running: Daemon | None = None
 
     @property
@@ -57,8 +58,9 @@ class Site:
         sections["database"] = {"url": self.url}
         sections["service"] = {"state": str(self.folder / "state")}
         sections["output"] = {"root": str(self.folder / "output")}
-        listed = {"watch": [watch], **({"rules": list(self.rules)} if self.rules else {})}
-        return write_config(self.folder / "config.toml", {**sections, **listed})
+        listed = {"watch": [watch], "rules": list(self.rules), "schedule": list(self.schedule)}
+        given = {name: tables for name, tables in listed.items() if tables}
+        return write_config(self.folder / "config.toml", {**sections, **given})
 
     def settings(self) -> Settings:
         """Write the settings, and return them as the service reads them."""

@@ -12,7 +12,8 @@ from typing import Any
 import peewee
 
 from astra import provenance, queue
-from astra.database.astradb import DataProduct, Ingestion, TaskBundle
+from astra.database.astradb import DataProduct, Ingestion
+from astra.database.connection import run
 from astra.provenance import Code, Owner
 from astra.states import IngestionOutcome, TaskOutcome
 from astra.work import ByHand, Claimed, Ended, Input, NewTask, Totals
@@ -62,7 +63,7 @@ def by_hand(*new: NewTask, recorded: tuple[int, ...] = ()) -> ByHand:
 
 def ended(bundle: int, *outcomes: TaskOutcome, first: int = 0) -> list[Ended]:
     """Return the ends of a bundle's tasks from position `first` on, one for each outcome."""
-    tasks = {row.position: row.task_id for row in TaskBundle.select().where(TaskBundle.bundle == bundle)}
+    tasks = dict(run("SELECT position, task_id FROM task_bundle WHERE bundle_id = ?", (bundle,)))
     return [Ended(at, tasks[at], outcome, TIMES) for at, outcome in enumerate(outcomes, start=first)]
 
 

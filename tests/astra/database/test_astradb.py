@@ -89,7 +89,11 @@ def test_a_bundle_has_its_tasks_in_order_and_each_answers_its_times(database: pe
     task = bundle.tasks[1]
     assert task.time_total == 3.75
     assert (task.time_execute, task.time_execute_task, task.time_execute_bundle_overhead) == (3.0, 1.5, 1.5)
-    assert (task.time_pre_execute, task.time_pre_execute_task, task.time_pre_execute_bundle_overhead) == (0.5, 0.25, 0.25)
+    assert (task.time_pre_execute, task.time_pre_execute_task, task.time_pre_execute_bundle_overhead) == (
+        0.5,
+        0.25,
+        0.25,
+    )
     assert task.time_post_execute_task == 0.125
     with pytest.raises(AttributeError, match="Task has no attribute 'time_of_day'"):
         task.time_of_day  # noqa: B018 -- reading it is the test

@@ -76,7 +76,6 @@ def test_no_instant_is_none_both_ways(kept: type[Kept]) -> None:
     assert (row.at, row.value, row.state) == (None, None, None)
 
 
-
 @on_one_database
 @given(values)
 def test_a_json_value_comes_back_as_it_was(kept: type[Kept], value: Any) -> None:
@@ -87,7 +86,9 @@ def test_a_json_value_comes_back_as_it_was(kept: type[Kept], value: Any) -> None
 
 @on_one_database
 @given(st.dictionaries(st.text(max_size=4), st.integers(), min_size=2, max_size=5), st.randoms())
-def test_equal_json_values_are_equal_bytes_in_whatever_order_they_were_typed(value: dict[str, int], random: Any) -> None:
+def test_equal_json_values_are_equal_bytes_in_whatever_order_they_were_typed(
+    value: dict[str, int], random: Any
+) -> None:
     shuffled = list(value.items())
     random.shuffle(shuffled)
     assert canonical_json(dict(shuffled)) == canonical_json(value)

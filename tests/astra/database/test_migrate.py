@@ -155,7 +155,9 @@ def test_a_model_is_the_table_that_the_migrations_make(database: peewee.Database
 def test_a_reference_of_a_model_is_one_that_the_database_keeps(
     database: peewee.Database, model: type[AstraModel]
 ) -> None:
-    kept = {(each.column, each.dest_table, each.dest_column) for each in database.get_foreign_keys(model._meta.table_name)}
+    kept = {
+        (each.column, each.dest_table, each.dest_column) for each in database.get_foreign_keys(model._meta.table_name)
+    }
     assert kept == {(each.column_name, each.rel_model._meta.table_name, "id") for each in model._meta.refs}
 
 
@@ -165,7 +167,9 @@ def test_an_index_leads_to_the_rows_that_refer_to_a_row(database: peewee.Databas
     indexed = {each.columns[0] for each in database.get_indexes(model._meta.table_name) if each.columns}
     keys = database.get_primary_keys(model._meta.table_name)
     missing = {each.column_name for each in model._meta.refs} - indexed - set(keys[:1])
-    assert missing <= {"bundle_id", "superseded_by_id"}, "a task in its bundle has an index of its own; links are not removed"
+    assert missing <= {"bundle_id", "superseded_by_id"}, (
+        "a task in its bundle has an index of its own; links are not removed"
+    )
 
 
 def test_every_unique_field_of_the_models_is_unique_in_the_database(database: peewee.Database) -> None:

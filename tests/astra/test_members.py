@@ -1,0 +1,121 @@
+"""The tasks of a bundle as records: as peewee would read them, in ranges, with inputs, sources and file versions."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import peewee
+import pytest
+
+from astra import members, queue
+from astra.database.astradb import DataProduct, Source, SourceDataProduct, Task
+from astra.errors import InputChanged
+from astra.inputs import resolve
+from astra.members import changed_inputs, check_input, members_of_bundle, task_keys, tasks_by_key, tasks_of_bundle
+from tests.support.clock import START
+from tests.support.tasks import by_hand, fill, new_task, product, running, statements
+
+
+def opened(*inputs: tuple[str | int, ...]) -> int:
+    """Record a bundle of one task for each of `inputs`: paths or data products."""
+    given = resolve(inputs)
+    held, _ = queue.open_by_hand(by_hand(*[new_task(identity=None, inputs=each) for each in given]), START)
+    return held.bundle
+
+
+def test_a_member_is_the_record_that_peewee_would_read(database: peewee.Database, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"a")
+    bundle = opened((str(path),), ())
+    first, second = members_of_bundle(bundle)
+    row = Task.get_by_id(first.task.id)
+    assert first.task == row
+    assert first.task.__data__ == row.__data__
+    assert first.task.dirty_fields == []
+    assert first.task.bundle.id == bundle
+    found = DataProduct.get_by_id(first.data_products[0].id)
+    assert first.data_products[0].__data__ == found.__data__
+    assert (second.data_products, second.given, second.sources) == ([], [], {})
+    first.task.priority = 3
+    assert first.task.dirty_fields == [Task.priority]
+
+
+def test_members_come_in_order_whatever_the_ranges(database: peewee.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = running(7)
+    keys = list(task_keys(held.bundle))
+    for size in (1, 2, 7, 8):
+        monkeypatch.setattr(members, "RANGE", size)
+        assert [each.position for each in members_of_bundle(held.bundle)] == list(range(7))
+        assert [each.task.id for each in members_of_bundle(held.bundle)] == keys
+        assert [each.id for each in tasks_of_bundle(held.bundle)] == keys
+        assert [each.id for each in tasks_by_key(keys[::-1])] == keys[::-1]
+    assert list(members_of_bundle(987654)) == []
+
+
+def test_reading_a_range_takes_a_constant_number_of_statements(database: peewee.Database) -> None:
+    given = product()
+    keys = queue.enqueue([new_task(inputs=(given,)) for _ in range(500)], START)
+    held, _ = queue.open_by_hand(by_hand(recorded=tuple(keys)), START)
+    with statements(database) as seen:
+        found = list(members_of_bundle(held.bundle))
+    assert len(seen) == 2
+    assert len({id(each.data_products[0]) for each in found}) == 1, "one product of many tasks is held once"
+
+
+def test_a_member_knows_the_source_of_each_data_product_as_it_is_linked_now(database: peewee.Database) -> None:
+    star = Source.create(provisional=True, created=START)
+    linked, free = product("/a"), product("/b")
+    old = SourceDataProduct.create(source=star, data_product=free.data_product, method="m", created=START)
+    SourceDataProduct.update(superseded_by=old).where(SourceDataProduct.id == old.id).execute()
+    SourceDataProduct.create(source=star, data_product=linked.data_product, method="m", created=START)
+    held, _ = queue.open_by_hand(by_hand(new_task(inputs=(free, linked))), START)
+    member = next(members_of_bundle(held.bundle))
+    assert member.sources == {free.data_product: None, linked.data_product: star.id}
+    assert [each.path for each in member.data_products] == ["/b", "/a"]
+
+
+@pytest.mark.parametrize("how", ["size", "time", "gone", "link"])
+def test_a_file_that_is_not_the_version_given_is_found(database: peewee.Database, tmp_path: Path, how: str) -> None:
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_bytes(b"spectrum")
+    bundle = opened(*((str(path),) for path in paths))
+    for member in members_of_bundle(bundle):
+        member.check_inputs()
+    assert changed_inputs(bundle) == {}
+    changed = paths[1]
+    if how == "size":
+        stat = changed.stat()
+        changed.write_bytes(b"spectra!!")
+        os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    elif how == "time":
+        os.utime(changed, ns=(1, changed.stat().st_mtime_ns + 1))
+    else:
+        changed.unlink()
+        if how == "link":
+            changed.symlink_to(tmp_path / "nowhere")
+    found = changed_inputs(bundle)
+    assert list(found) == [1]
+    assert str(found[1]).startswith(f"input changed: {changed} ")
+    seen = list(members_of_bundle(bundle))
+    with pytest.raises(InputChanged, match="input changed"):
+        seen[1].check_inputs()
+    seen[2].check_inputs()
+
+
+def test_what_changed_says_which_file_which_task_and_what_comes_next(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"a")
+    words = f"input changed: {path} is not the file version that task 7 was given; the new version's own task does"
+    with pytest.raises(InputChanged, match=words):
+        check_input(7, str(path), 2, path.stat().st_mtime_ns)
+    path.unlink()
+    with pytest.raises(InputChanged, match=r"cannot be read any more \(No such file or directory\)"):
+        check_input(7, str(path), 1, 1)
+
+
+def test_a_task_that_does_not_exist_is_missed(database: peewee.Database) -> None:
+    keys = fill(2)
+    with pytest.raises(KeyError):
+        tasks_by_key([*keys, 987654])

@@ -1,0 +1,71 @@
+"""The commands' words and exit statuses; what they do with real processes is in the journeys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import peewee
+import pytest
+from click.testing import CliRunner, Result
+
+from astra.clock import SYSTEM
+from daemon import cli, status
+from daemon.service import Service, Until
+from tests.support.site import QUALITY_RULES, Site
+
+
+@pytest.fixture
+def site(tmp_path: Path, database_url: str, database: peewee.Database) -> Site:
+    return Site(tmp_path, database_url, QUALITY_RULES)
+
+
+def ask(site: Site, *arguments: str) -> Result:
+    return CliRunner().invoke(cli.astrad, [*arguments, "--config", str(site.write())])
+
+
+def test_check_says_ok_or_bad_line_by_line(site: Site) -> None:
+    done = ask(site, "check")
+    assert done.exit_code == 0, done.output
+    assert all(line.startswith("ok ") for line in done.output.splitlines())
+    site.rules = [{"name": "typo", "filetype": "apStar", "task": "nowhere.Nothing"}]
+    done = ask(site, "check")
+    assert done.exit_code == 1
+    assert "BAD rules: cannot use the rules as they are written" in done.output
+    shown = json.loads(ask(site, "check", "--json").output)
+    assert [each["subject"] for each in shown if not each["good"]] == ["rules"]
+
+
+def test_status_tells_that_no_service_has_run_and_what_the_records_hold(site: Site) -> None:
+    done = ask(site, "status")
+    assert done.exit_code == 1
+    lines = dict(line.split(None, 1) for line in done.output.splitlines())
+    assert lines["service"] == "has not run with these settings"
+    assert lines["records"] == "0 data products, 0 linked to 0 sources"
+    assert (lines["ingested"], lines["tasks"]) == ("nothing yet", "none yet")
+    assert json.loads(ask(site, "status", "--json").output)["service"] is None
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_status_tells_of_a_service_that_is_alive(site: Site) -> None:
+    settings = site.settings()
+    assert Service(settings, SYSTEM, Until.DRAINED).run() == 0
+    shown = status.read(status.status_file(settings), SYSTEM)
+    assert shown is not None
+    assert shown["alive"], "the process that ran it still lives"
+    done = ask(site, "status")
+    assert done.exit_code == 0
+    assert f"alive, pid {shown['pid']} since" in done.output
+    assert "redux: 0 files in 1 folders; events and sweeps" in done.output
+
+
+def test_a_database_without_tables_is_told_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, f"sqlite:///{tmp_path / 'new.sqlite'}")
+    monkeypatch.setattr("sys.argv", ["astrad", "status", "--config", str(site.write())])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "astrad: there is no database at " in capsys.readouterr().err
+    assert not (tmp_path / "new.sqlite").exists()

@@ -1,0 +1,160 @@
+"""The service in this process: its loops survive what goes wrong, tell systemd, keep the calendar, and end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+
+from astra.clock import SYSTEM
+from astra.errors import ConfigurationError
+from daemon.intake import Intake
+from daemon.scheduler import Scheduler
+from daemon.service import Service, Until
+from tests.support import fits
+from tests.support.clock import FakeClock
+from tests.support.components import COMPONENTS
+from tests.support.records import outcomes, states
+from tests.support.site import Site
+
+TRACED = f"{COMPONENTS}.Traced"
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def site(tmp_path: Path, database_url: str, database: peewee.Database) -> Site:
+    site = Site(tmp_path, database_url, [{"name": "trace", "filetype": "apVisit", "task": TRACED}])
+    fits.write(site.tree / fits.visit_name(), fits.apvisit())
+    return site
+
+
+def drain(site: Site) -> int:
+    """Run the service to its end, and open the database again, which it closes."""
+    from astra.database.connection import open_database
+
+    status = Service(site.settings(), SYSTEM, Until.DRAINED).run()
+    open_database(site.url)
+    return status
+
+
+def test_it_runs_to_its_end_and_leaves_the_signals_as_they_were(site: Site) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    assert drain(site) == 0
+    assert (outcomes(), states()) == (Counter(ingested=1), Counter(completed=1))
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
+
+
+@ON_ONE
+def test_how_it_went_is_asked_of_its_own_database_and_of_no_other(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("ASTRA_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path / "sas")
+    fits.write(site.tree / fits.visit_name(fiber=7), b"no spectrum " * 500)
+    assert drain(site) == 1
+    assert not (tmp_path / "home").exists(), "the user's own database was opened"
+
+
+@ON_ONE
+@pytest.mark.parametrize(("part", "method"), [(Intake, "turn"), (Scheduler, "tick")])
+def test_a_turn_that_fails_is_logged_and_the_next_one_goes_on(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    part: type[Any],
+    method: str,
+) -> None:
+    taken: Callable[..., Any] = getattr(part, method)
+    failures = iter([RuntimeError("something nobody thought of")])
+
+    def turn(self: Any, now: float) -> Any:
+        for error in failures:
+            raise error
+        return taken(self, now)
+
+    monkeypatch.setattr(part, method, turn)
+    with caplog.at_level(logging.ERROR, "daemon"):
+        assert drain(site) == 0
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert "something nobody thought of" in caplog.text
+    assert "tries again" in record.getMessage() or "goes on in" in record.getMessage()
+    assert states() == Counter(completed=1)
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+    """What systemd hears, and a watchdog that wants to hear often."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+
+        def heard() -> list[str]:
+            found = []
+            while True:
+                try:
+                    found += listener.recv(65536).decode().splitlines()
+                except BlockingIOError:
+                    return found
+
+        yield heard
+
+
+@ON_ONE
+def test_systemd_hears_that_it_is_ready_alive_and_stopping_in_this_order(
+    site: Site, systemd: Callable[[], list[str]]
+) -> None:
+    assert drain(site) == 0
+    heard = systemd()
+    assert heard[:2] == ["READY=1", "STATUS=watching 1 folders"]
+    assert heard.index("READY=1") < heard.index("WATCHDOG=1") < heard.index("STOPPING=1")
+    assert heard.count("WATCHDOG=1") >= 3
+    assert any(line.startswith("STATUS=0 bundles running") for line in heard)
+
+
+@ON_ONE
+def test_what_falls_due_is_enqueued_and_runs(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.schedule = [{"name": "nightly", "cron": "0 12 * * *", "task": TRACED, "parameters": {"note": "x"}}]
+    settings = site.settings()
+    service = Service(settings, SYSTEM, Until.DRAINED)
+    service._fall_due(settings.schedule[0])
+    with caplog.at_level(logging.INFO, "daemon"):
+        assert service.run() == 0
+    assert "scheduled schedule=nightly tasks=1" in [str(record.msg) for record in caplog.records]
+
+
+@ON_ONE
+def test_a_step_of_the_wall_clock_reschedules_the_calendar(
+    site: Site, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.schedule = [{"name": "nightly", "cron": "0 12 * * *", "task": TRACED}]
+    service = Service(site.settings(), clock)
+    with service._calendar(), caplog.at_level(logging.WARNING, "daemon"):
+        asked: list[str] = []
+        service._calendar_jobs.append(lambda: asked.append("rescheduled"))
+        for seconds, step in ((3600, 0), (1, 3), (1, -86400), (60, 0)):
+            clock.advance(seconds)
+            clock.step_wall(step)
+            service._enqueue_due()
+    assert asked == ["rescheduled"], "neither time that passes nor a second's correction is a step"
+    assert [str(record.msg).split()[0] for record in caplog.records] == ["clock_stepped"]
+
+
+@ON_ONE
+def test_a_calendar_entry_that_cannot_be_made_stops_the_start(site: Site) -> None:
+    site.schedule = [{"name": "nightly", "cron": "0 12 * * *", "task": f"{COMPONENTS}.Waits"}]
+    with pytest.raises(ConfigurationError, match=r"\[\[schedule\]\] 'nightly': .*Waits cannot be made .* gate"):
+        Service(site.settings(), SYSTEM, Until.DRAINED).run()

@@ -1,0 +1,54 @@
+"""Bundles run in this process on a clock that stands still, as an executor's process or a person would run them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from astra import execution, provenance, queue, work
+from astra.base import TaskInstance
+from astra.clock import Clock
+from astra.database.astradb import TIME_COLUMNS, Bundle, Task, TaskBundle
+from astra.work import Claimed
+
+
+def held(instance: TaskInstance, clock: Clock) -> Claimed:
+    """Enqueue an instance's tasks, and return them as a bundle that this process has started."""
+    new = [work.with_identity(each, 100) for each in instance._new_tasks()]
+    queue.enqueue(new, clock.now())
+    claimed = queue.claim(new[0].bundle_key, len(new), provenance.owner(), "local", clock.now())
+    assert claimed is not None
+    return started(claimed, type(instance), clock)
+
+
+def started(claimed: Claimed, component: type[TaskInstance], clock: Clock) -> Claimed:
+    lease = clock.now() + timedelta(minutes=1)
+    code, environment = provenance.code_of(component), provenance.environment_id()
+    token = queue.start(claimed, provenance.owner(), code, environment, lease, clock.now())
+    return replace(claimed, token=token)
+
+
+def by_person(instance: TaskInstance, clock: Clock) -> tuple[Claimed, execution.Session]:
+    """Record an instance's tasks as a person's bundle, and return it with its session on `clock`."""
+    code, environment = provenance.code_of(type(instance)), provenance.environment_id()
+    request = work.ByHand(instance._new_tasks(), (), provenance.owner(), code, environment)
+    claimed, _ = queue.open_by_hand(request, clock.now())
+    return claimed, execution.Session(claimed, clock, interactive=True)
+
+
+def tasks(bundle: int) -> list[Task]:
+    return Bundle.get_by_id(bundle).tasks
+
+
+def states(bundle: int) -> list[str]:
+    return [str(task.state) for task in tasks(bundle)]
+
+
+def rows(bundle: int) -> list[TaskBundle]:
+    return list(TaskBundle.select().where(TaskBundle.bundle == bundle).order_by(TaskBundle.position))
+
+
+def times(task: Task) -> dict[str, Any]:
+    """Return the ten times of a task, without their common beginning."""
+    return {name.removeprefix("time_"): getattr(task, name) for name in TIME_COLUMNS}
