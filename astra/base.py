@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from astra import execution, members, provenance, queue, work
+from astra.bundling import bundler, rebuild
 from astra.clock import SYSTEM, Clock
-from astra.components import component_class, remember
+from astra.components import remember
 from astra.database import migrate
 from astra.database.astradb import Bundle, DataProduct, ResultModel, Task
+from astra.database.connection import available
 from astra.database.fields import canonical_json
 from astra.database.staging import check_row
-from astra.errors import ComponentError
+from astra.errors import ComponentError, DatabaseUnavailable
 from astra.inputs import entries, recorded_inputs, resolve
 from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of
+from astra.settings_values import MOST_PRIORITY
 from astra.states import TaskState
 
 __all__ = ["DictParameter", "Parameter", "TaskInstance", "TupleParameter", "bundler"]
@@ -197,8 +200,8 @@ class TaskInstance:
         member = session.member(task)
         row.task = task.id
         product = row.__data__.get("data_product")
-        sources = member.sources if product is None else {product: member.sources.get(product)}
-        row.source = next(iter(sources.values()), None)
+        sources = set(member.sources.values()) if product is None else {member.sources.get(product)}
+        row.source = sources.pop() if len(sources) == 1 else None  # inputs of several sources belong to none of them
         check_row(row)
         session.results.setdefault(member.position, []).append(row)
 
@@ -216,12 +219,16 @@ class TaskInstance:
         ------
         ComponentError
             If the class lives in a notebook or script: the daemon could not import it.
+        ValueError
+            If the priority is beyond what the records hold.
         """
         if type(self).__module__ == "__main__" or "<locals>" in type(self).__qualname__:
             raise ComponentError(
                 f"{type(self).__name__} is defined in a notebook, script or function, where the daemon cannot find it: "
                 "put it in a module that can be imported, or call execute() to run it here"
             )
+        if not -MOST_PRIORITY - 1 <= priority <= MOST_PRIORITY:
+            raise ValueError(f"priority is a number from {-MOST_PRIORITY - 1} to {MOST_PRIORITY}, not {priority}")
         now = SYSTEM.now()
         keys = queue.enqueue([work.with_identity(each, priority) for each in self._new_tasks()], now)
         return members.tasks_by_key(keys)
@@ -252,7 +259,12 @@ class TaskInstance:
         code, environment = provenance.code_of(type(self)), provenance.environment_id()
         new, recorded = self._what_to_run()
         held, _ = queue.open_by_hand(work.ByHand(new, recorded, provenance.owner(), code, environment), SYSTEM.now())
-        return self._run(execution.Session(held, SYSTEM, interactive=True), keywords)
+        try:
+            return self._run(execution.Session(held, SYSTEM, interactive=True), keywords)
+        except BaseException:
+            with suppress(DatabaseUnavailable), available():  # does nothing to a bundle whose end is recorded
+                queue.fail_gone(held.bundle, held.token, "its end could not be recorded", SYSTEM.now())
+            raise
 
     def _what_to_run(self) -> tuple[list[work.NewTask], list[int]]:
         """Return new tasks to record, or the keys of recorded ones to run; completed work is repeated as a new task."""
@@ -284,12 +296,12 @@ class TaskInstance:
         strict
             Refuse a component whose version is no longer the recorded one, instead of warning.
         """
-        return _rebuild(task.name, [task], strict)
+        return rebuild(task.name, [task], strict)
 
     @staticmethod
     def from_bundle(bundle: Bundle, strict: bool = False) -> TaskInstance:
         """Return the instance of all tasks of a recorded bundle, in a constant number of queries."""
-        return _rebuild(bundle.name, members.tasks_of_bundle(bundle.id), strict)
+        return rebuild(bundle.name, members.tasks_of_bundle(bundle.id), strict)
 
 
 def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -306,95 +318,3 @@ def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
 
     _authors[execute] = method
     return execute
-
-
-# ------------------------------------------------------------------------------------------------------- rebuilding
-
-
-def _rebuild(name: str, tasks: Sequence[Task], strict: bool) -> TaskInstance:
-    component = component_class(name)
-    recorded = {task.component_version for task in tasks}
-    if recorded != {str(component.version)}:
-        words = f"{name} is version {component.version} here, but was recorded with {', '.join(sorted(recorded))}"
-        if strict:
-            raise ComponentError(words)
-        warnings.warn(words, stacklevel=3)
-    instance: TaskInstance = object.__new__(component)
-    instance.context, instance._session = {}, None
-    instance._tasks, instance._inputs = [task.id for task in tasks], None
-    instance.bundle_size = len(tasks)
-    instance._shared, instance._spread = {}, {}
-    given = [task.parameters for task in tasks]
-    for each, parameter in component.parameters.items():
-        missing = None if parameter.required else parameter.default
-        values = [own.get(each, missing) for own in given]
-        if parameter.bundled or len(tasks) == 1:
-            instance._shared[each] = values[0]
-        else:
-            instance._spread[each] = values
-    return instance
-
-
-def bundler(tasks: Iterable[TaskInstance | Task], max_size: int | None = None) -> list[TaskInstance]:
-    """Return instances that run tasks with equal bundled parameters together, in the order they were given.
-
-    Parameters
-    ----------
-    tasks
-        Instances not executed yet, or `Task` records.
-    max_size
-        The most tasks in one of them.
-    """
-    if max_size is not None and max_size < 1:
-        raise ValueError(f"bundler: max_size must be at least 1, not {max_size}")
-    groups: dict[str, list[TaskInstance]] = {}
-    for each in tasks:
-        instance = each if isinstance(each, TaskInstance) else TaskInstance.from_task(each)
-        kind = "recorded" if instance._tasks else "new"
-        group = groups.setdefault(f"{kind} {instance.plan().bundle_key}", [])
-        group += _cut(instance, max_size) if max_size and instance.bundle_size > max_size else [instance]
-    return [_joined(part) for group in groups.values() for part in _parts(group, max_size)]
-
-
-def _parts(group: list[TaskInstance], max_size: int | None) -> Iterator[list[TaskInstance]]:
-    part: list[TaskInstance] = []
-    size = 0
-    for each in group:
-        if part and max_size is not None and size + each.bundle_size > max_size:
-            yield part
-            part, size = [], 0
-        part.append(each)
-        size += each.bundle_size
-    if part:
-        yield part
-
-
-def _cut(whole: TaskInstance, size: int) -> Iterator[TaskInstance]:
-    for at in range(0, whole.bundle_size, size):
-        here = slice(at, at + size)
-        piece = object.__new__(type(whole))
-        piece.context, piece._session, piece._shared = {}, None, whole._shared
-        piece._tasks, piece._inputs = whole._tasks[here], whole._inputs[here] if whole._inputs is not None else None
-        piece._spread = {name: values[here] for name, values in whole._spread.items()}
-        piece.bundle_size = min(size, whole.bundle_size - at)
-        yield piece
-
-
-def _joined(part: Sequence[TaskInstance]) -> TaskInstance:
-    if len(part) == 1:
-        return part[0]
-    first = part[0]
-    joined = type(first).__new__(type(first))
-    joined.context, joined._session = {}, None
-    joined._tasks = [key for each in part for key in each._tasks]
-    joined.bundle_size = sum(each.bundle_size for each in part)
-    joined._inputs = None
-    if any(each._inputs is not None for each in part):
-        joined._inputs = [entry for each in part for entry in each._inputs or [[]] * each.bundle_size]
-    joined._shared = {name: first._shared[name] for name, each in first.parameters.items() if each.bundled}
-    joined._spread = {
-        name: [value for own in part for value in own._spread.get(name) or [own._shared.get(name)] * own.bundle_size]
-        for name, each in first.parameters.items()
-        if not each.bundled
-    }
-    return joined

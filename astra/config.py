@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from astra import settings_file
 from astra import settings_values as values
 from astra.errors import ConfigurationError
 from astra.settings_values import Condition, Place, Refused
@@ -91,7 +91,7 @@ class Rule:
     filetype: str = _setting(values.text, "product type the rule answers to")
     task: str = _setting(values.import_path, "component to enqueue: package.module.Class")
     parameters: dict[str, Any] = _setting(values.table, "its parameters, as a table", default={})
-    priority: int = _setting(values.whole_number(), "tasks with a lower number run first", default=100)
+    priority: int = _setting(values.priority, "tasks with a lower number run first", default=100)
     where: tuple[Condition, ...] = _setting(
         values.conditions,
         'conditions on header facts, all of which must hold: snr = {ge = 10}, telescope = "apo25m", field = ["a", "b"]',
@@ -138,7 +138,7 @@ class Schedule:
     cron: str = _setting(values.cron, "when, in UTC: minute, hour, day of month, month, day of week")
     task: str = _setting(values.import_path, "component to enqueue: package.module.Class")
     parameters: dict[str, Any] = _setting(values.table, "its parameters, as a table", default={})
-    priority: int = _setting(values.whole_number(), "tasks with a lower number run first", default=100)
+    priority: int = _setting(values.priority, "tasks with a lower number run first", default=100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,15 +236,6 @@ SETTINGS: tuple[Setting, ...] = tuple(_reference())
 """Every setting there is."""
 
 
-def find(environ: Mapping[str, str]) -> Path | None:
-    """Return the settings file to use when none is named on the command line, or None where there is none."""
-    if named := environ.get("ASTRA_CONFIG"):
-        return Path(named).expanduser()
-    home = values.user_folder(Place(Path.cwd(), environ), "XDG_CONFIG_HOME", ".config")
-    candidates = (Path("config.toml"), home / "config.toml", Path("/etc/astra/config.toml"))
-    return next((each for each in candidates if each.is_file()), None)
-
-
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read and check the settings.
 
@@ -262,9 +253,9 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         Naming every unknown key and every unusable value.
     """
     environ = os.environ if environ is None else environ
-    source = Path(path).expanduser() if path else find(environ)
+    source = settings_file.named(path) if path else settings_file.find(environ)
     source = source.absolute() if source else None
-    raw = _read(source) if source else {}
+    raw = settings_file.read(source) if source else {}
     reader = _Reader(Place(source.parent if source else Path.cwd(), environ))
     settings = reader.settings(raw, source)
     if settings is None or reader.problems:
@@ -273,15 +264,6 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
             f"cannot use the settings of {where}, nothing was started:\n  " + "\n  ".join(reader.problems)
         )
     return settings
-
-
-def _read(source: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(source.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the settings file {source}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the settings file {source} is not valid TOML: {error}") from error
 
 
 class _Reader:
@@ -377,6 +359,9 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         for j, outer in enumerate(real):
             if (inner == outer and i < j) or (inner != outer and inner.is_relative_to(outer)):
                 yield f"[[watch]] path = {inner}: lies in {outer}, which is watched too; every file would come twice"
+    for each, folder in zip(settings.watch, real, strict=True):
+        if folder.is_file():
+            yield f"[[watch]] path = {each.path}: is a file; name the folder that it lies in"
     output = Path(os.path.realpath(settings.output.root))
     for each, folder in zip(settings.watch, real, strict=True):
         if output.is_relative_to(folder):
@@ -392,8 +377,8 @@ def describe(settings: Settings) -> dict[str, Any]:
     """Return the settings as JSON can hold them, with any password of the database left out."""
     described: dict[str, Any] = {"source": str(settings.source) if settings.source else None}
     for name in _SINGLE:
-        described[name] = values.plain(vars(getattr(settings, name)))
+        described[name] = values.jsonable(vars(getattr(settings, name)))
     for name in _REPEATED:
-        described[name] = [values.plain(vars(each)) for each in getattr(settings, name)]
+        described[name] = [values.jsonable(vars(each)) for each in getattr(settings, name)]
     described["database"]["url"] = values.without_password(settings.database.url)
     return described

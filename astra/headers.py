@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import stat
 import struct
 import sys
@@ -20,27 +19,23 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from astra import cards
+from astra.cards import Value
 from astra.errors import BadHeader, IncompleteFile, NotFits, UnreadableFile
 from astra.signature import Signature
 
-Value: TypeAlias = str | int | float | bool | None
-Path: TypeAlias = str | os.PathLike[str]
+AnyPath: TypeAlias = str | os.PathLike[str]
 
 BLOCK = 2880
 FIRST_READ = 10 * BLOCK  # the longest of the known apStar headers, of 15 visits, in one system call
 HEADER_LIMIT = 364 * BLOCK  # about 1 MB: some 700 visits; more than that is not a header
 
+MOST_AXES = 999  # of the standard
+
 _BEGIN = b"SIMPLE  ="
 _EXTENSION = b"XTENSION="
-_keywords = lru_cache(maxsize=64)(struct.Struct)
 _FIRST_CARDS = struct.Struct("80x" + "10s21s49x" * 8)  # one column more than a number fills: no number is cut short
-_AXES = tuple(f"NAXIS{n}".ljust(8).encode() + b"= " for n in range(1, 1000))
-_INTEGER = re.compile(rb"[+-]?\d+\Z")
-_REAL = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?\Z")
-# A value that can be taken as it stands: a number, or a string with no quote in it that no other card continues.
-_PLAIN = re.compile(
-    rb"= +(?:(?:([+-]?\d+)|([+-]?(?:\d+\.?\d*|\.\d+)(?:[Ee][+-]?\d+)?)) *(?:/|\Z)|'([^'&\x80-\xff]*)'(?!'))"
-)
+_AXES = tuple(f"NAXIS{n}".ljust(8).encode() + b"= " for n in range(1, MOST_AXES + 1))
 _NOTHING = frozenset({"", "nan", "none", "null"})
 _INT64 = 1 << 63
 _LARGEST = sys.float_info.max
@@ -79,8 +74,7 @@ class Header:
         """Return the value as a 64-bit integer, never by way of a float; None where it is not one, or a sentinel."""
         value = self.cards.get(key)
         if isinstance(value, str):
-            stripped = value.strip()
-            value = int(stripped) if _INTEGER.match(stripped.encode("ascii", "replace")) else None
+            value = cards.whole_number(value)
         elif isinstance(value, float):
             value = int(value) if value.is_integer() and abs(value) < 1 << 53 else None
         if value is None or isinstance(value, bool) or not -_INT64 <= value < _INT64:
@@ -91,8 +85,7 @@ class Header:
         """Return the value as a float; None where it is not a finite one, or one of the pipeline's sentinels."""
         value = self.cards.get(key)
         if isinstance(value, str):
-            token = value.strip().encode("ascii", "replace")
-            value = _real(token) if _REAL.match(token) else None
+            value = cards.real_number(value)
         if value is None or isinstance(value, bool) or not abs(value) <= _LARGEST:  # nan is not <= either
             return None
         return None if is_sentinel(float(value)) else float(value)
@@ -104,7 +97,7 @@ def is_sentinel(number: float) -> bool:
     return 9998.99 < size < 9999.995 or size == 999999.0 or number in (-99.0, -999.0)
 
 
-def read(path: Path, wanted: Collection[str]) -> Header:
+def read(path: AnyPath, wanted: Collection[str]) -> Header:
     """Return the `wanted` cards of the primary header of a whole, unchanging file.
 
     Raises
@@ -117,21 +110,27 @@ def read(path: Path, wanted: Collection[str]) -> Header:
     with _Opened(path) as opened:
         header = _primary(opened)
         hdus = _walk(opened, header)
-        cards, images = _cards(header, frozenset(wanted))
+        values, images = cards.values(header, frozenset(wanted))
         opened.check_unchanged()
-        return Header(opened.path, opened.signature, hashlib.sha256(header).hexdigest(), cards, hdus, images)
+        return Header(opened.path, opened.signature, hashlib.sha256(header).hexdigest(), values, hdus, images)
 
 
-def read_values(path: Path, wanted: Collection[str]) -> dict[str, Value]:
+def read_values(path: AnyPath, wanted: Collection[str]) -> dict[str, Value]:
     """Return only the `wanted` cards' values, with no proof that the file is whole: the first stage of `read`."""
     with _Opened(path) as opened:
-        return _cards(_primary(opened), frozenset(wanted))[0]
+        return cards.values(_primary(opened), frozenset(wanted))[0]
 
 
-def count_hdus(path: Path) -> int:
+def count_hdus(path: AnyPath) -> int:
     """Return the number of HDUs of a whole file, with no value read: the second stage of `read`."""
     with _Opened(path) as opened:
         return _walk(opened, _primary(opened))
+
+
+def digest(path: AnyPath) -> str:
+    """Return the sha256 of the primary header's blocks, as `Header.sha256` has it."""
+    with _Opened(path) as opened:
+        return hashlib.sha256(_primary(opened)).hexdigest()
 
 
 class _Opened:
@@ -139,7 +138,7 @@ class _Opened:
 
     __slots__ = ("descriptor", "path", "signature")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self.path = os.fspath(path)
 
     def __enter__(self) -> Self:
@@ -152,7 +151,7 @@ class _Opened:
             status = os.fstat(self.descriptor)
             if not stat.S_ISREG(status.st_mode):
                 kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-                raise UnreadableFile(f"cannot read {named(self.path)}: it is {kind}; it is set aside")
+                raise UnreadableFile(f"cannot read {named(self.path)}: it is {kind}")
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -171,7 +170,7 @@ class _Opened:
                 raise self.incomplete("it changed while it was read")
 
     def incomplete(self, why: str) -> IncompleteFile:
-        return IncompleteFile(f"cannot take in {named(self.path)}: {why}; will look again")
+        return IncompleteFile(f"cannot take in {named(self.path)}: {why}")
 
 
 def named(path: str) -> str:
@@ -181,9 +180,9 @@ def named(path: str) -> str:
 
 def _refusal(path: str, error: Exception) -> UnreadableFile:
     if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESTALE):
-        return UnreadableFile(f"cannot read {named(path)}: it is gone; nothing more is done with it")
+        return UnreadableFile(f"cannot read {named(path)}: it is gone")
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return UnreadableFile(f"cannot read {named(path)}: {why}; it is set aside")
+    return UnreadableFile(f"cannot read {named(path)}: {why}")
 
 
 def _primary(opened: _Opened) -> bytes:
@@ -293,7 +292,10 @@ def _promised(start: bytes) -> int | None:
     fields = _FIRST_CARDS.unpack(start)
     cards = dict(zip(fields[::2], fields[1::2], strict=True))
     try:
-        shape = [int(cards[key]) for key in _AXES[: int(cards[b"NAXIS   = "])]]
+        number = int(cards[b"NAXIS   = "])
+        if number < 0:
+            return None
+        shape = [int(cards[key]) for key in _AXES[:number]]
         extension = start.startswith(_EXTENSION)
         counts = (int(cards[b"PCOUNT  = "]), int(cards[b"GCOUNT  = "])) if extension else (0, 1)
         return _length(int(cards[b"BITPIX  = "]), shape, *counts)
@@ -303,9 +305,12 @@ def _promised(start: bytes) -> int | None:
 
 def _shape_anywhere(header: bytes) -> tuple[int, list[int], int, int]:
     """Return BITPIX, the axes, PCOUNT and GCOUNT wherever in the header they stand."""
-    values = _cards(header, frozenset({"BITPIX", "NAXIS", "PCOUNT", "GCOUNT"}))[0]
-    names = [f"NAXIS{n}" for n in range(1, _whole(values["NAXIS"]) + 1)]
-    axes = _cards(header, frozenset(names))[0]
+    values = cards.values(header, frozenset({"BITPIX", "NAXIS", "PCOUNT", "GCOUNT"}))[0]
+    number = _whole(values["NAXIS"])
+    if not 0 <= number <= MOST_AXES:
+        raise ValueError("no such number of axes")
+    names = [f"NAXIS{n}" for n in range(1, number + 1)]
+    axes = cards.values(header, frozenset(names))[0]
     counts = (0, 1)
     if header.startswith(_EXTENSION):
         counts = _whole(values.get("PCOUNT", 0)), _whole(values.get("GCOUNT", 1))
@@ -320,80 +325,13 @@ def _length(bits: int, shape: list[int], pcount: int, gcount: int) -> int:
     cells = 1
     for length in shape:
         cells *= length
-    return -(-(abs(bits) // 8 * gcount * (pcount + cells)) // BLOCK) * BLOCK
+    length = -(-(abs(bits) // 8 * gcount * (pcount + cells)) // BLOCK) * BLOCK
+    if length >= _INT64:
+        raise ValueError("longer than any file")
+    return length
 
 
 def _whole(value: Value) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= abs(value) < _INT64:
         raise ValueError("no whole number")
     return value
-
-
-@lru_cache(maxsize=64)
-def _padded(wanted: frozenset[str]) -> dict[bytes, str]:
-    return {key.ljust(8).encode("ascii"): key for key in wanted}
-
-
-def _cards(header: bytes, wanted: frozenset[str]) -> tuple[dict[str, Value], dict[str, bytes]]:
-    """Return the values, and the cards as they stand, of the first card of each wanted keyword."""
-    keys = _padded(wanted)
-    words = _keywords("8s72x" * (len(header) // 80)).unpack(header)
-    values: dict[str, Value] = {}
-    images: dict[str, bytes] = {}
-    for place, word in [(place, word) for place, word in enumerate(words) if word in keys]:
-        key = keys[word]
-        if key in values:
-            continue
-        start = place * 80
-        images[key] = image = header[start : start + 80]
-        plain = _PLAIN.match(image, 8)
-        if plain is None:
-            values[key] = _value(image, header, place)
-        elif plain.lastindex == 3:
-            values[key] = plain[3].decode("ascii").rstrip(" ")
-        else:
-            values[key] = int(plain[1]) if plain.lastindex == 1 else float(plain[2])
-    return values, images
-
-
-def _value(image: bytes, header: bytes, place: int) -> Value:
-    """Return the value of any card, by the rules of the standard; None where it has no legal one."""
-    token = image[10:].partition(b"/")[0].strip()
-    if image[8:10] != b"= ":
-        return None
-    if token[:1] == b"'":
-        return _string(image[10:].lstrip(), header, place)
-    if _REAL.match(token):
-        return int(token) if _INTEGER.match(token) else _real(token)
-    return {b"T": True, b"F": False}.get(token)
-
-
-def _real(token: bytes) -> float:
-    return float(token.upper().replace(b"D", b"E"))
-
-
-def _string(body: bytes, header: bytes, place: int) -> str | None:
-    """Return a quoted string, with the CONTINUE cards that belong to it."""
-    part = _quoted(body)
-    pieces = []
-    while part is not None and part.endswith(b"&"):
-        place += 1
-        following = header[place * 80 : place * 80 + 80]
-        if not following.startswith(b"CONTINUE  "):
-            break
-        pieces.append(part[:-1])
-        part = _quoted(following[10:].lstrip())
-    if part is None:
-        return None
-    try:
-        return b"".join([*pieces, part]).decode("ascii").rstrip(" ")
-    except UnicodeDecodeError:
-        return None
-
-
-def _quoted(body: bytes) -> bytes | None:
-    """Return what stands between the quotes at the beginning of `body`, two quotes meaning one."""
-    end = body.find(b"'", 1)
-    while end >= 0 and body[end + 1 : end + 2] == b"'":
-        end = body.find(b"'", end + 2)
-    return None if end < 0 or body[:1] != b"'" else body[1:end].rstrip(b" ").replace(b"''", b"'")

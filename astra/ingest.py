@@ -135,7 +135,7 @@ def _refused(file: File, error: FileError, before: Signature | None, timing: tup
     wait = error.retry or (isinstance(error.__cause__, OSError) and error.__cause__.errno in _TROUBLE)
     reason = str(error)
     if signature != before:
-        reason, wait = f"{file.place} changed while it was examined; it is looked at again", True
+        reason, wait = f"{file.place} changed while it was examined", True
     if not _is_text(file.place):
         signature, wait = None, False
     return Refused(file, *timing, signature, reason, wait)
@@ -356,7 +356,12 @@ def take_in(paths: Iterable[str | os.PathLike[str]], terms: Terms, clock: Clock 
         if isinstance(found, NotOurs):
             yield Recorded(found.file, None, new=False, reason=f"{found.file.place} is of no known product type")
         elif isinstance(found, Refused) and _is_waited_for(found, terms.patience, clock.now()):
-            yield Recorded(found.file, None, new=False, reason=f"{found.reason}; nothing was recorded yet")
+            yield Recorded(
+                found.file,
+                None,
+                new=False,
+                reason=f"{found.reason}; nothing was recorded: give it again when it is whole",
+            )
         else:
             batch.append(found)
         if len(batch) == CHUNK:

@@ -6,15 +6,48 @@ import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import peewee
 
+from astra import headers
 from astra.database.astradb import Bundle, DataProduct, Task
 from astra.database.connection import available, by_index, run
-from astra.errors import AstraError, InputChanged
+from astra.errors import AstraError, FileError, InputChanged
+from astra.signature import Signature
 
 RANGE = 5_000  # tasks read, and ended, at a time
+
+
+class Given(NamedTuple):
+    """A file version that a task was given: where the file is, and what it was."""
+
+    path: str
+    signature: Signature
+    header_sha256: str | None
+
+    def check(self, task: int) -> None:
+        """Raise `InputChanged` unless the file at this path is still this file version.
+
+        A change time or inode of its own may come from a `chmod`, a hard link, a copy put back: then the header tells.
+        """
+        try:
+            found = Signature.of(os.stat(self.path))
+            same = found[:2] == self.signature[:2]
+            if same and found != self.signature and self.header_sha256 is not None:
+                same = headers.digest(self.path) == self.header_sha256
+        except OSError as error:
+            raise InputChanged(f"input changed: {self.path} cannot be read any more ({error.strerror})") from error
+        except FileError as error:
+            raise InputChanged(f"input changed: {error}") from error
+        if not same:
+            raise InputChanged(
+                f"input changed: {self.path} is not the file version that task {task} was given; "
+                "the new version's own task does the work"
+            )
+
+
+_GIVEN = "g.size, g.mtime_ns, g.ctime_ns, g.inode, g.header_sha256"
 
 
 @dataclass(slots=True)
@@ -25,12 +58,12 @@ class Member:
     task: Task
     data_products: list[DataProduct] = field(default_factory=list)
     sources: dict[int, int | None] = field(default_factory=dict)
-    given: list[tuple[str, int, int]] = field(default_factory=list)
+    given: list[Given] = field(default_factory=list)
 
     def check_inputs(self) -> None:
         """Raise `InputChanged` where an input's size or modification time is not what the task was given."""
-        for path, size, mtime_ns in self.given:
-            check_input(self.task.id, path, size, mtime_ns)
+        for each in self.given:
+            each.check(self.task.id)
 
 
 def task_keys(bundle: int) -> array[int]:
@@ -101,8 +134,8 @@ def _read(bundle: int, first: int) -> list[Member]:
     members = {row[0]: Member(row[0], _record(Task, row[1:])) for row in _task_rows(bundle, first)}
     columns = ", ".join(f'p."{name}"' for name in _PRODUCT)
     products: dict[int, DataProduct] = {}
-    for position, size, mtime_ns, source, *row in run(
-        f"SELECT m.position, g.size, g.mtime_ns, l.source_id, {columns} FROM task_bundle m "
+    for position, size, mtime_ns, ctime_ns, inode, digest, source, *row in run(
+        f"SELECT m.position, {_GIVEN}, l.source_id, {columns} FROM task_bundle m "
         "JOIN task_input_data_product i ON i.task_id = m.task_id JOIN data_product p ON p.id = i.data_product_id "
         "LEFT JOIN ingestion g ON g.id = i.ingestion_id "
         "LEFT JOIN source_data_product l ON l.data_product_id = p.id AND l.superseded_by_id IS NULL "
@@ -114,7 +147,7 @@ def _read(bundle: int, first: int) -> list[Member]:
         member.data_products.append(product)
         member.sources[product.id] = source
         if size is not None:
-            member.given.append((product.path, size, mtime_ns))
+            member.given.append(Given(product.path, Signature(size, mtime_ns, ctime_ns, inode), digest))
     return list(members.values())
 
 
@@ -124,31 +157,18 @@ def changed_inputs(bundle: int) -> dict[int, InputChanged]:
     first, size = 0, len(task_keys(bundle))
     while first < size:
         rows = run(
-            "SELECT m.position, m.task_id, p.path, g.size, g.mtime_ns FROM task_bundle m "
+            f"SELECT m.position, m.task_id, p.path, {_GIVEN} FROM task_bundle m "
             "JOIN task_input_data_product i ON i.task_id = m.task_id JOIN data_product p ON p.id = i.data_product_id "
             "JOIN ingestion g ON g.id = i.ingestion_id WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ?",
             (bundle, first, first + RANGE - 1),
         )
-        for position, task, path, recorded_size, mtime_ns in rows:
+        for position, task, path, *stamps, digest in rows:
             try:
-                check_input(task, path, recorded_size, mtime_ns)
+                Given(path, Signature(*stamps), digest).check(task)
             except InputChanged as error:
                 found[position] = error
         first += RANGE
     return found
-
-
-def check_input(task: int, path: str, size: int, mtime_ns: int) -> None:
-    """Raise `InputChanged` where a file's size or modification time is not what the task was given."""
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise InputChanged(f"input changed: {path} cannot be read any more ({error.strerror})") from error
-    if (found.st_size, found.st_mtime_ns) != (size, mtime_ns):
-        raise InputChanged(
-            f"input changed: {path} is not the file version that task {task} was given; "
-            "the new version's own task does the work"
-        )
 
 
 def _columns(model: type[Any]) -> tuple[list[str], list[tuple[str, Callable[[Any], Any]]]]:

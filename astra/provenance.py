@@ -70,15 +70,21 @@ def host() -> str:
 def is_dead(boot: str, pid: int, start: int, host_name: str) -> bool:
     """Return whether that process is known to be gone; False where only its own machine could tell."""
     if boot != _boot():
-        return host_name == host()
+        # Another container of this boot can tell nothing of it; of another boot of this machine nobody is left.
+        return host_name == host() and boot.partition(" ")[0] != _boot().partition(" ")[0]
     started = _start(pid)
     return not _exists(pid) if started is None else started != start
 
 
 @functools.cache
 def _boot() -> str:
+    """Return what tells apart the worlds in which process numbers have a meaning: boot, and PID namespace."""
     path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else platform.node()
+    boot = path.read_text().strip() if path.exists() else platform.node()
+    try:
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return boot
 
 
 def _start(pid: int) -> int | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 
 from astra.database.astradb import STAGES
 from astra.database.connection import changed, database, execute, is_sqlite, run
@@ -17,18 +18,19 @@ from astra.database.fields import instant_text
 from astra.database.staging import insert_rows, reserve_ids, stage
 from astra.errors import AstraError, LeaseLost
 from astra.provenance import Code, Owner, astra_version
-from astra.states import BundleState, TaskOutcome, TaskState
-from astra.work import ByHand, Claimed, Ended, Expiry, Finish, NewTask, OpenBundle, Totals, new_token
+from astra.states import STATE_AFTER, BundleState, TaskState
+from astra.work import ByHand, Claimed, Ended, Expiry, Finish, NewTask, Totals, new_token
 
 CHUNK = 10_000
 LIVE = f"state IN ('{TaskState.PENDING}', '{TaskState.RUNNING}')"
-# The state that each outcome leaves a task in. One whose process died may be tried again: `expire` decides.
-STATE_AFTER = {
-    TaskOutcome.COMPLETED: TaskState.COMPLETED,
-    TaskOutcome.FAILED: TaskState.FAILED,
-    TaskOutcome.RELEASED: TaskState.PENDING,
-    TaskOutcome.CANCELLED: TaskState.CANCELLED,
-}
+
+
+# A task's own columns as they are staged, and where `NewTask` has them.
+_NEW_TASK = {
+    "id": "BIGINT", "name": "TEXT", "parameters": "TEXT", "component_version": "TEXT", "priority": "BIGINT",
+    "bundle_key": "TEXT", "identity": "TEXT", "rule": "TEXT", "repeat_of_id": "BIGINT", "replay_id": "BIGINT",
+}  # fmt: skip
+_own = attrgetter(*(name.removesuffix("_id") for name in list(_NEW_TASK)[1:]))
 
 
 # ---------------------------------------------------------------------------------------------------- making tasks
@@ -52,31 +54,9 @@ def enqueue(tasks: Sequence[NewTask], now: datetime) -> list[int]:
 def _insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now: datetime) -> list[int]:
     keys = reserve_ids("task", len(tasks))
     version, created = astra_version(), instant_text(now)
-    columns = {"id": "BIGINT", "name": "TEXT", "parameters": "TEXT", "component_version": "TEXT", "priority": "BIGINT"}
-    columns |= {
-        "bundle_key": "TEXT",
-        "identity": "TEXT",
-        "rule": "TEXT",
-        "repeat_of_id": "BIGINT",
-        "replay_id": "BIGINT",
-    }
-    rows = [
-        (
-            key,
-            t.name,
-            t.parameters,
-            t.component_version,
-            t.priority,
-            t.bundle_key,
-            t.identity,
-            t.rule,
-            t.repeat_of,
-            t.replay,
-        )
-        for key, t in zip(keys, tasks, strict=True)
-    ]
-    stage("new_task", columns, rows)
-    names = ", ".join(columns)
+    rows = [(key, *_own(task)) for key, task in zip(keys, tasks, strict=True)]
+    stage("new_task", _NEW_TASK, rows)
+    names = ", ".join(_NEW_TASK)
     # Ordered by identity, so that two enqueuers of the same work cannot deadlock.
     inserted = changed(
         f"INSERT INTO task ({names}, version, state, bundle_id, created) "
@@ -134,30 +114,6 @@ def make_due(now: datetime) -> int:
         )
 
 
-def pick(after: tuple[int, str] | None = None) -> tuple[int, str] | None:
-    """Return the (priority, bundle key) to serve next: round robin within a priority, more urgent ones first.
-
-    Parameters
-    ----------
-    after
-        What was served last.
-    """
-    query = "SELECT priority, bundle_key FROM task WHERE state = 'pending' AND not_before IS NULL"
-    order = " ORDER BY priority, bundle_key LIMIT 1"
-    first = run(query + order)
-    if not first or after is None or first[0][0] < after[0]:
-        return tuple(first[0]) if first else None
-    later = run(f"{query} AND priority = ? AND bundle_key > ?{order}", after)
-    return tuple(later[0]) if later else tuple(first[0])
-
-
-def waiting(bundle_key: str, most: int) -> int:
-    """Return how many tasks of a bundle key can be claimed now, counting no further than `most`."""
-    query = "SELECT 1 FROM task WHERE bundle_key = ? AND state = 'pending' AND not_before IS NULL LIMIT ?"
-    count: int = run(f"SELECT count(*) FROM ({query}) AS waiting", (bundle_key, most))[0][0]
-    return count
-
-
 def claim(bundle_key: str, limit: int, owner: Owner, executor: str, now: datetime) -> Claimed | None:
     """Take up to `limit` pending tasks of one bundle key as a submitted bundle; None where somebody was faster."""
     token, created = new_token(), instant_text(now)
@@ -185,7 +141,8 @@ def _claim_sqlite(bundle_key: str, limit: int, token: str, ours: tuple[object, .
     )
     execute(
         "INSERT INTO task_bundle (bundle_id, position, task_id) "
-        "SELECT ?, row_number() OVER (ORDER BY priority, id) - 1, id FROM task WHERE bundle_id = ? AND state = 'running'",
+        "SELECT ?, row_number() OVER (ORDER BY priority, id) - 1, id FROM task "
+        "WHERE bundle_id = ? AND state = 'running'",
         (bundle, bundle),
     )
     execute("UPDATE bundle SET size = ? WHERE id = ?", (size, bundle))
@@ -418,15 +375,15 @@ def expire(expiry: Expiry, now: datetime) -> tuple[int, int]:
     return waiting, failed
 
 
-def fail_gone(bundle: int, token: str, now: datetime) -> int:
-    """End an interactive bundle whose process is gone: its unfinished tasks failed."""
+def fail_gone(bundle: int, token: str, reason: str, now: datetime) -> int:
+    """End a bundle that nobody will try again: its unfinished tasks failed, and how many those were is returned."""
     with database.atomic():
-        if not _close(bundle, token, BundleState.EXPIRED, "process gone", now):
+        if not _close(bundle, token, BundleState.EXPIRED, reason, now):
             return 0
         execute(
-            "UPDATE task_bundle SET outcome = 'failed', error_class = 'ProcessDied', error_message = 'process gone' "
+            "UPDATE task_bundle SET outcome = 'failed', error_class = 'ProcessDied', error_message = ? "
             "WHERE bundle_id = ? AND outcome IS NULL",
-            (bundle,),
+            (reason, bundle),
         )
         return changed("UPDATE task SET state = 'failed' WHERE bundle_id = ? AND state = 'running'", (bundle,))
 
@@ -437,27 +394,6 @@ def _close(bundle: int, token: str, state: BundleState, reason: str, now: dateti
         "WHERE id = ? AND token = ? AND state IN ('submitted', 'running')"
     )
     return changed(statement, (state, instant_text(now), reason, bundle, token)) == 1
-
-
-def open_bundles(now: datetime) -> list[OpenBundle]:
-    """Return every bundle that is submitted or running; `lapsed` where its lease has run out."""
-    rows = run(
-        'SELECT id, token, state, owner_boot, owner_pid, owner_start, host, "user", executor, size, '
-        "lease_expires IS NOT NULL AND lease_expires < ? FROM bundle "
-        "WHERE state IN ('submitted', 'running') ORDER BY id",
-        (instant_text(now),),
-    )
-    return [
-        OpenBundle(row[0], row[1], BundleState(row[2]), Owner(*row[3:8]), row[8], row[9], bool(row[10])) for row in rows
-    ]
-
-
-def tries(bundle: int) -> int:
-    """Return how often a process has died under one of this bundle's tasks, this time included."""
-    query = "SELECT count(*) FROM task_bundle WHERE outcome = 'expired' AND task_id IN"
-    first = "SELECT task_id FROM task_bundle WHERE bundle_id = ? ORDER BY position LIMIT 1"
-    count: int = run(f"{query} ({first})", (bundle,))[0][0]
-    return count + 1
 
 
 def _instant() -> str:

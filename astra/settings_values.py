@@ -13,8 +13,14 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 Check = Callable[[Any, "Place"], Any]
+
+MOST_SECONDS = 1_000_000_000  # thirty years: what clocks and dates can still count
+MOST_PRIORITY = (1 << 15) - 1  # of a 16-bit column
+
+SHOWN = 100  # characters of a value that a message repeats
 
 OPERATIONS = ("eq", "ne", "lt", "le", "gt", "ge", "in")
 
@@ -32,7 +38,8 @@ class Place(NamedTuple):
 
     def resolve(self, text: str) -> Path:
         """Return `text` as an absolute path, with ``~`` and dots taken out and links left as they are."""
-        expanded = self.home / text[1:].lstrip("/") if text == "~" or text.startswith("~/") else Path(text).expanduser()
+        own = text == "~" or text.startswith("~/")
+        expanded = self.home / text[1:].lstrip("/") if own else expanded_user(text)
         return Path(os.path.normpath(self.folder / expanded))
 
 
@@ -52,31 +59,47 @@ class Refused(Exception):
         self.allowed = allowed
 
 
+def expanded_user(text: str) -> Path:
+    """Return a path with ``~`` or ``~user`` at its start replaced by that user's folder."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise Refused(f"a path; there is no user {text.partition('/')[0].removeprefix('~')}") from None
+
+
 def number(least: float | None = None, above: float | None = None) -> Check:
-    """Check for a finite number."""
+    """Check for a number of seconds: finite, and no more than clocks can count."""
     bound = f" of at least {least:g}" if least is not None else f" above {above:g}" if above is not None else ""
 
     def check(value: Any, place: Place) -> float:
-        fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not fine or (least is not None and value < least) or (above is not None and value <= above):
-            raise Refused(f"a number{bound}")
+        fine = isinstance(value, int | float) and not isinstance(value, bool) and value <= MOST_SECONDS
+        if not fine or (least is not None and not value >= least) or (above is not None and not value > above):
+            raise Refused(f"a number{bound}, at most {MOST_SECONDS}")
         return float(value)
 
     return check
 
 
-def whole_number(least: int | None = None) -> Check:
-    """Check for a whole number that a database can hold."""
-    bound = f" of at least {least}" if least is not None else ""
+def whole_number(least: int | None = None, most: int = (1 << 31) - 1) -> Check:
+    """Check for a whole number between two bounds."""
+    low = -most - 1 if least is None else least
+    allowed = f"from {low} to {most}" if least is None else f"of at least {low}, at most {most}"
 
     def check(value: Any, place: Place) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
-            raise Refused(f"a whole number{bound}")
-        if abs(value) >= 1 << 31:
-            raise Refused("a whole number below 2147483648")
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= most:
+            raise Refused(f"a whole number {allowed}")
         return value
 
     return check
+
+
+def priority(value: Any, place: Place) -> int:
+    """Check for a priority that the records can hold."""
+    checked: int = _PRIORITY(value, place)
+    return checked
+
+
+_PRIORITY = whole_number(most=MOST_PRIORITY)
 
 
 def one_of(*allowed: str) -> Check:
@@ -102,7 +125,7 @@ def text(value: Any, place: Place) -> str:
     """Check for a text of one line that is not empty."""
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise Refused("a text of one line, not empty")
-    return value
+    return value.strip()
 
 
 def table(value: Any, place: Place) -> dict[str, Any]:
@@ -140,8 +163,20 @@ def database_url(value: Any, place: Place) -> str:
     if separator and scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
         return value if rest == "/:memory:" else f"sqlite:///{place.resolve(rest[1:])}"
     if separator and scheme in ("postgresql", "postgres") and rest.strip("/"):
+        if not _is_url(f"postgresql://{rest}"):
+            raise Refused(f"{allowed}, a % in it written as %25")
         return f"postgresql://{rest}"
     raise Refused(allowed)
+
+
+def _is_url(url: str) -> bool:
+    """Whether a driver can read a URL: hosts in brackets that close, and every % the start of a character's code."""
+    if re.search(r"%(?![0-9A-Fa-f]{2})|%00", url) or "\0" in url:
+        return False
+    try:
+        return urlsplit(url).port is None or True
+    except ValueError:
+        return False
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -239,7 +274,8 @@ def shown(value: Any) -> str:
     """Return a value as it would be written in the settings file."""
     if isinstance(value, str) and "://" in value:
         value = without_password(value)
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    text = f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def without_password(url: str) -> str:
@@ -248,12 +284,12 @@ def without_password(url: str) -> str:
     return re.sub(r"(?i)\b(password=)[^&]*", r"\1***", url)
 
 
-def plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Return a value as JSON can hold it."""
     if isinstance(value, Condition):
-        return {"fact": value.fact, "op": value.op, "value": plain(value.value)}
+        return {"fact": value.fact, "op": value.op, "value": jsonable(value.value)}
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
+        return {key: jsonable(each) for key, each in value.items()}
     if isinstance(value, tuple | list):
-        return [plain(each) for each in value]
+        return [jsonable(each) for each in value]
     return str(value) if isinstance(value, Path) else value

@@ -42,3 +42,12 @@ class IngestionOutcome(StrEnum):
     QUARANTINED = "quarantined"
     DUPLICATE = "duplicate"
     NOTED = "noted"
+
+
+# The state that each outcome leaves a task in. One whose process died may be tried again: `expire` decides.
+STATE_AFTER = {
+    TaskOutcome.COMPLETED: TaskState.COMPLETED,
+    TaskOutcome.FAILED: TaskState.FAILED,
+    TaskOutcome.RELEASED: TaskState.PENDING,
+    TaskOutcome.CANCELLED: TaskState.CANCELLED,
+}

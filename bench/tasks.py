@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from astra import provenance, queue
+from astra import backlog, provenance, queue
 from astra.base import TaskInstance
 from astra.clock import SYSTEM
 from astra.database.astradb import Bundle
@@ -29,7 +29,7 @@ def enqueue(count: int) -> int:
 def run_bundles(size: int, most: int) -> int:
     """Do what the scheduler and an executor's process do: pick, claim, start, rebuild, run, record."""
     owner, environment, count = provenance.owner(), provenance.environment_id(), 0
-    while count < most and (picked := queue.pick()) is not None:
+    while count < most and (picked := backlog.pick()) is not None:
         claimed = queue.claim(picked[1], size, owner, "local", SYSTEM.now())
         assert claimed is not None
         bundle, now = bundle_by_key(claimed.bundle), SYSTEM.now()

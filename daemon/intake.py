@@ -162,7 +162,7 @@ class Intake:
             return False
         self.counts.waiting += 1
         if not settled.refusals:
-            event(log, "waiting", path=refused.file.place, reason=refused.reason)
+            event(log, "waiting", path=refused.file.place, reason=refused.reason, patience=self.settler.patience)
         return True
 
     def _record(self, now: float) -> list[Recorded]:

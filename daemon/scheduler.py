@@ -11,7 +11,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from astra import provenance, queue
+from astra import backlog, provenance, queue
 from astra.clock import Clock
 from astra.config import Settings
 from astra.database.connection import available
@@ -99,7 +99,7 @@ class Scheduler:
 
     def _release(self, stopped: set[int]) -> None:
         now = self._clock.now()
-        for found in queue.open_bundles(now):
+        for found in backlog.open_bundles(now):
             if found.bundle in stopped or self._is_ours_unstarted(found):
                 tasks = queue.release(found.bundle, found.token, "the service stopped", now)
                 event(log, "released", bundle=found.bundle, tasks=tasks, reason="the service stopped")
@@ -108,7 +108,7 @@ class Scheduler:
         free = self._executor.free()
         self.pending = False
         while free:
-            key = queue.pick(self._served)
+            key = backlog.pick(self._served)
             if key is None:
                 return
             limit = self._bundle_limit(key[1])
@@ -126,7 +126,7 @@ class Scheduler:
     def _bundle_limit(self, bundle_key: str) -> int:
         """Return how many tasks to take at once: a fair share for every process, so that none waits for another."""
         slots, most = self._executor.slots(), self._settings.max_bundle_size
-        waiting = queue.waiting(bundle_key, most * slots)
+        waiting = backlog.waiting(bundle_key, most * slots)
         return max(1, min(most, math.ceil(waiting / slots)))
 
     def _collect(self, ending: Ending, now: float, report: TickReport) -> None:
@@ -134,7 +134,7 @@ class Scheduler:
         if ending.trouble is None:
             event(log, "ended", bundle=ending.bundle, seconds=seconds)
         else:
-            for found in queue.open_bundles(self._clock.now()):
+            for found in backlog.open_bundles(self._clock.now()):
                 if found.bundle == ending.bundle:
                     self._take_back(self._as_started(found) if ending.died else found, ending.trouble)
             event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
@@ -156,7 +156,7 @@ class Scheduler:
     def _recover(self) -> list[int]:
         """Free the bundles whose lease has run out, or whose process is known to be dead."""
         freed = []
-        for found in queue.open_bundles(self._clock.now()):
+        for found in backlog.open_bundles(self._clock.now()):
             if self._executor.is_mine(found):
                 continue
             owner = found.owner
@@ -178,13 +178,13 @@ class Scheduler:
     def _take_back(self, found: OpenBundle, reason: str) -> None:
         now = self._clock.now()
         if found.executor == "interactive":
-            failed = queue.fail_gone(found.bundle, found.token, now)
+            failed = queue.fail_gone(found.bundle, found.token, "process gone", now)
             event(log, "interactive_gone", logging.WARNING, bundle=found.bundle, failed=failed)
         elif found.state is BundleState.SUBMITTED:
             tasks = queue.release(found.bundle, found.token, reason, now)
             event(log, "released", bundle=found.bundle, tasks=tasks, reason=reason)
         else:
-            again = again_after(queue.tries(found.bundle), self._settings.backoff, now)
+            again = again_after(backlog.tries(found.bundle), self._settings.backoff, now)
             waiting, failed = queue.expire(
                 Expiry(found.bundle, found.token, reason, self._settings.retries, again), now
             )

@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
-from astra import products, queue, roots, tree
+from astra import backlog, products, roots, tree
 from astra.clock import Clock
 from astra.components import component_class
 from astra.config import Schedule, Settings, Watch
@@ -69,6 +69,7 @@ class Service:
     def __init__(self, settings: Settings, clock: Clock, until: Until = Until.STOPPED) -> None:
         self._settings, self._clock, self._until = settings, clock, until
         self._stop, self._front_wake, self._wake = threading.Event(), threading.Event(), threading.Event()
+        self._away = threading.Event()  # the database was; set by either thread
         self._signals = 0
         self._due: SimpleQueue[Schedule] = SimpleQueue()
         self._front_turned = clock.monotonic()
@@ -179,7 +180,7 @@ class Service:
                     pause = 0.0 if self._front_turn(self._clock.monotonic()) else self._pause()
                 backoff = 0.5
             except DatabaseUnavailable as error:
-                event(log, "database_away", logging.ERROR, reason=str(error), again_in=backoff)
+                self._note_away(error)
                 pause, backoff = backoff, min(_LONGEST_BACKOFF, 2 * backoff)
             except Exception:  # the loop's one boundary: whatever it is, files that arrive later are still taken in
                 log.exception("intake failed; it goes on in %.1f s", backoff)
@@ -199,7 +200,22 @@ class Service:
         recorded = self._intake.turn(self._clock.monotonic())
         if recorded:
             self._wake.set()
+        self._sweep_after_outage()
         return swept is not None or bool(recorded) or self._intake.ready
+
+    def _note_away(self, error: DatabaseUnavailable) -> None:
+        if not self._away.is_set():
+            event(log, "database_away", logging.ERROR, reason=str(error))
+        self._away.set()
+
+    def _sweep_after_outage(self) -> None:
+        """Sweep when the database is back: a server that crashed may have lost commits, and with them the ledger's."""
+        if self._intake.trouble is not None:
+            self._away.set()
+        elif self._away.is_set():
+            self._away.clear()
+            for name in self._sweeper.roots:
+                self._sweeper.request(name, "the database was away")
 
     def _judge_events(self, root: str) -> None:
         """Poll a root whose events cannot be relied on, as what a whole sweep saw tells."""
@@ -239,7 +255,7 @@ class Service:
                 self._enqueue_due()
                 return self._scheduler.tick(now).busy
         except DatabaseUnavailable as error:
-            event(log, "scheduler_waits", logging.ERROR, reason=str(error))
+            self._note_away(error)
         except Exception:  # the loop's one boundary
             log.exception("the scheduler's turn failed; it tries again")
         return True
@@ -266,7 +282,7 @@ class Service:
             return False
         once = self._until is Until.ONCE
         waiting = self._intake.settled if once else self._intake.waiting
-        if waiting or not self._scheduler.idle or (queue.pick() is not None if once else _unfinished()):
+        if waiting or not self._scheduler.idle or (backlog.pick() is not None if once else _unfinished()):
             self._confirming = False
             return False
         if self._confirming or self._until is Until.ONCE:

@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.database",
             "astra.errors",
             "astra.filesystem",
+            "astra.settings_file",
             "astra.settings_values",
             "astra.signature",
             "astra.states",
@@ -52,6 +53,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "nouns",
         (
+            "astra.cards",
             "astra.headers",
             "astra.parameters",
             "astra.products",
@@ -63,7 +65,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "verbs",
         (
+            "astra.backlog",
             "astra.base",
+            "astra.bundling",
             "astra.components",
             "astra.execution",
             "astra.ingest",
@@ -96,7 +100,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "apscheduler": ("daemon.service",),
     "signal": ("daemon.service", "daemon.executors"),
     "multiprocessing": ("daemon.executors",),
-    "subprocess": ("daemon.executors", "astra.provenance", "astra.cli.demonstration"),
+    "subprocess": ("daemon.executors", "astra.provenance", "astra.cli.demo.service"),
     "astropy.io": ("astra.headers", "astra.simulate", "astra.contrib"),
     "psycopg2": ("astra.database",),
     "sqlite3": ("astra.database",),
@@ -113,6 +117,7 @@ DATABASE = ("astra.database", "peewee", "playhouse", "sqlite3", "psycopg2")
 PURE: Mapping[str, tuple[str, ...]] = {
     "astra.products": (*DATABASE, "astra.clock", "time"),
     "astra.headers": (*DATABASE, "astra.clock", "time"),
+    "astra.cards": (*DATABASE, "astra.clock", "time", "os"),
     # the values of `queue` are what rules hand out; its doings are not theirs
     "astra.rules": (
         *DATABASE,
@@ -162,6 +167,9 @@ BOUNDARIES = frozenset(
     {
         ("astra.components", "component_class"),  # importing an author's module
         ("astra.execution", "_run_stages"),
+        ("daemon.executors.worker", "_execute"),  # what the component raised, recorded before it comes this far
+        ("daemon.service", "_front_loop"),
+        ("daemon.service", "_turn"),
     }
 )
 

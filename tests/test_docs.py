@@ -242,8 +242,7 @@ def test_the_charts_of_states_are_those_of_the_queue(title: str, table: str) -> 
 
 
 def test_every_state_and_outcome_is_documented() -> None:
-    from astra.queue import STATE_AFTER
-    from astra.states import BundleState, IngestionOutcome, TaskOutcome, TaskState
+    from astra.states import STATE_AFTER, BundleState, IngestionOutcome, TaskOutcome, TaskState
 
     states = page("STATES")
     for title, kind in ("Task", TaskState), ("Bundle", BundleState):

@@ -25,6 +25,7 @@ from astra.errors import ConfigurationError, DatabaseUnavailable
 from astra.filesystem import filesystem_kind, is_network
 
 BUSY_SECONDS = 30.0  # how long a writer waits for another before it gives up
+CONNECT_SECONDS = 10  # how long a server may take to answer at all
 _opening = threading.RLock()
 
 
@@ -49,17 +50,35 @@ class SqliteWithWriteLock(peewee.SqliteDatabase):
             return
         held: IO[bytes] | None = getattr(self._held, "file", None)
         if held is None or held.closed:
-            held = self._held.file = open(f"{self.database}.lock", "ab")  # noqa: SIM115 -- kept with the connection
-        deadline = SYSTEM.monotonic() + BUSY_SECONDS
+            held = self._held.file = self._lock_file()
+        patience = self.patience
+        deadline = SYSTEM.monotonic() + patience
         while True:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
                 if SYSTEM.monotonic() > deadline:
-                    message = f"database is locked: another writer has held {self.database} for {BUSY_SECONDS:.0f} s"
+                    message = f"database is locked: another writer has held {self.database} for {patience:.0f} s"
                     raise peewee.OperationalError(message) from None
                 SYSTEM.pause(0.002)
+
+    def _lock_file(self) -> IO[bytes]:
+        try:
+            return open(f"{self.database}.lock", "ab")
+        except OSError as error:
+            message = f"{self.database}.lock, by which writers wait for each other, cannot be opened: {error.strerror}"
+            raise peewee.OperationalError(message) from error
+
+    @property
+    def patience(self) -> float:
+        """Seconds that this thread waits for another writer."""
+        return float(getattr(self._held, "patience", BUSY_SECONDS))
+
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        self._held.patience = seconds
+        execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
 
     def _give(self) -> None:
         held: IO[bytes] | None = getattr(self._held, "file", None)
@@ -138,6 +157,11 @@ def open_database(url: str, synchronous: str = "NORMAL") -> peewee.Database:
             url.replace("postgres://", "postgresql://", 1),
             options=options,
             application_name="astra",
+            connect_timeout=CONNECT_SECONDS,
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            tcp_user_timeout=30_000,
             field_types=POSTGRESQL_TYPES,
         )
     else:
@@ -255,9 +279,10 @@ _BY_INDEX = ", ".join(f"set_config('enable_{way}', 'off', true)" for way in ("se
 
 
 def json_number(column: str, key: str) -> str:
-    """Return an SQL expression for the number that a column of JSON objects holds under `key`; null for anything else."""
+    """Return an SQL expression for the number that a column of JSON objects holds under `key`; null for all else."""
     if is_sqlite():
-        return f"CASE WHEN json_type({column}, '$.{key}') IN ('integer', 'real') THEN json_extract({column}, '$.{key}') END"
+        kind = f"json_type({column}, '$.{key}')"
+        return f"CASE WHEN {kind} IN ('integer', 'real') THEN json_extract({column}, '$.{key}') END"
     value = f"CAST({column} AS jsonb) -> '{key}'"
     return f"CASE WHEN jsonb_typeof({value}) = 'number' THEN CAST({value} AS numeric) END"
 
@@ -292,6 +317,20 @@ def by_index() -> Iterator[None]:
 
 
 @contextmanager
+def waiting_at_most(seconds: float) -> Iterator[None]:
+    """Wait no longer than this, in this thread, for another writer of SQLite: for a loop that must not stand still."""
+    opened = _opened()
+    if not isinstance(opened, SqliteWithWriteLock):
+        yield
+        return
+    opened.patience = seconds
+    try:
+        yield
+    finally:
+        opened.patience = BUSY_SECONDS
+
+
+@contextmanager
 def available() -> Iterator[None]:
     """Turn the loss of the database into `DatabaseUnavailable`, and drop this thread's broken connection.
 
@@ -299,16 +338,32 @@ def available() -> Iterator[None]:
     """
     try:
         yield
-    except (peewee.OperationalError, peewee.InterfaceError) as error:
-        if getattr(error.__context__, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:  # SQL that no retry mends
+    except (peewee.DatabaseError, peewee.InterfaceError) as error:
+        if not _passes(error):
             raise
         drop_connection()
         raise DatabaseUnavailable(f"the database cannot be used now: {str(error).strip()}") from error
-    except peewee.DatabaseError as error:
-        if type(error) is not peewee.DatabaseError:  # a mistake of ours, not a lost connection
-            raise
-        drop_connection()
-        raise DatabaseUnavailable(f"the database went away: {str(error).strip()}") from error
+
+
+# SQLite's words for what another try may find mended: locked, a disk that fails or is full, a file out of reach.
+_SQLITE_PASSING = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}  # fmt: skip
+# PostgreSQL's classes: no connection, out of resources, stopped by an operator, a clash with another transaction.
+_POSTGRESQL_PASSING = ("08", "53", "57", "40")
+
+
+def _passes(error: Exception) -> bool:
+    """Whether another try may go well: a lost connection or a busy database, not a wrong statement or file."""
+    cause = error.__cause__ or error.__context__
+    number = getattr(cause, "sqlite_errorcode", None)
+    if number is not None:
+        return number & 0xFF in _SQLITE_PASSING
+    state = getattr(cause, "pgcode", None)
+    if state is not None:
+        return bool(state.startswith(_POSTGRESQL_PASSING))
+    return isinstance(error, peewee.OperationalError | peewee.InterfaceError) or type(error) is peewee.DatabaseError
 
 
 def drop_connection() -> None:

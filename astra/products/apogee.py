@@ -48,7 +48,7 @@ WANTED: Final = _IDS | {key for group in _GROUPS for keys in group.values() for 
 
 
 @dataclass(slots=True)
-class Facts:
+class Reading:
     """What is being found out about one file: its path's fields, its header, and what was odd."""
 
     filetype: str
@@ -68,10 +68,10 @@ class Facts:
             raise self.bad(f"its header has no {key}" if key not in self.header.cards else f"its {key} is empty")
         return value
 
-    def agree(self, what: str, key: str, named: str, found: str) -> None:
+    def agree(self, what: str, key: str, written: str, found: str) -> None:
         """Raise `BadHeader` where the name and the card `key` contradict each other."""
-        if named != found:
-            raise self.bad(f"its name says {what} {named}, its header {key} = {found}")
+        if written != found:
+            raise self.bad(f"its name says {what} {written}, its header {key} = {found}")
 
 
 def designation(name: str) -> str | None:
@@ -96,10 +96,15 @@ def pixel(name: str) -> str | None:
     return None if position is None else str(healpix.ang2pix(healpix.NSIDE, *position))
 
 
-def plain(number: str) -> str:
+def is_number(text: str) -> bool:
+    """Return whether a text is a whole number in the digits 0 to 9 alone."""
+    return text.isascii() and text.isdigit()
+
+
+def unpadded(number: str) -> str:
     """Return a whole number's text without leading zeros; any other text as it is, without blanks around it."""
     stripped = number.strip()
-    return str(int(stripped)) if stripped.isascii() and stripped.isdigit() else stripped
+    return str(int(stripped)) if is_number(stripped) else stripped
 
 
 def folders(patterns: Iterable[re.Pattern[str]], path: str) -> dict[str, str]:
@@ -112,69 +117,69 @@ def folders(patterns: Iterable[re.Pattern[str]], path: str) -> dict[str, str]:
     return {}
 
 
-def telescope(facts: Facts) -> str:
+def telescope(reading: Reading) -> str:
     """Return the telescope: the name's, else the folder's, else what "as" means, else the header's, else apo25m.
 
     The header comes late because the pipeline writes apo25m into it for every telescope but the 1 m; the stars of
     DR17 and SDSS-V have no such card at all.
     """
-    fields, folder = facts.recognised.fields, facts.recognised.folders.get("telescope")
+    fields, folder = reading.recognised.fields, reading.recognised.folders.get("telescope")
     southern = fields["prefix"] == "as"
     name = fields.get("telescope")
     if name and folder and name != folder:
-        raise facts.bad(f"its name says telescope {name}, its folder {folder}")
+        raise reading.bad(f"its name says telescope {name}, its folder {folder}")
     if southern and (name or folder or "lco25m") != "lco25m":
-        raise facts.bad(f'its name begins with "as", for lco25m, and its telescope is {name or folder}')
+        raise reading.bad(f'its name begins with "as", for lco25m, and its telescope is {name or folder}')
     if name or folder or southern:
         return name or folder or "lco25m"
     if "reduction" in fields:
         return "apo1m"
-    card = (facts.header.text("TELESCOP") or "").lower()
+    card = (reading.header.text("TELESCOP") or "").lower()
     return card if card in TELESCOPES else "apo25m"
 
 
-def release(facts: Facts, apred: str, setting: str | None) -> str:
+def release(reading: Reading, apred: str, setting: str | None) -> str:
     """Return the release of reduction `apred`, or raise `BadHeader` where the setting contradicts the name."""
     try:
-        return releases.release_of(apred, setting, "telescope" in facts.recognised.fields)
+        return releases.release_of(apred, setting, "telescope" in reading.recognised.fields)
     except ValueError as error:
-        raise facts.bad(str(error)) from None
+        raise reading.bad(str(error)) from None
 
 
-def check_object(facts: Facts, name: str) -> None:
+def check_object(reading: Reading, name: str) -> None:
     """Raise `BadHeader` where the header's object is not the one in the file's name.
 
     At the 1 m a file carries the name its operator typed, and the header may hold the catalogue's: that is only noted.
     """
-    found = facts.require("OBJID")
+    found = reading.require("OBJID")
     if found == name or (designation(found) or found) == designation(name):
         return
-    if found in _NO_OBJECT or facts.kwargs.get("telescope") == "apo1m":
-        facts.notes.append(f"its name says object {name}, its header OBJID = {found}")
+    if found in _NO_OBJECT or reading.kwargs.get("telescope") == "apo1m":
+        reading.notes.append(f"its name says object {name}, its header OBJID = {found}")
         return
-    facts.agree("object", "OBJID", name, found)
+    reading.agree("object", "OBJID", name, found)
 
 
-def describe(facts: Facts, release: str, version: int | None) -> Description:
+def describe(reading: Reading, release: str, version: int | None) -> Description:
     """Return the description, with the identifiers and the cards that all APOGEE products have in common."""
-    ra, dec = _position(facts)
-    identifiers = _identifiers(facts)
-    facts.metadata.update(_metadata(facts), ra=ra, dec=dec)
+    ra, dec = _position(reading)
+    identifiers = _identifiers(reading)
+    reading.metadata.update(_metadata(reading), ra=ra, dec=dec)
     for key in ("apred", "plate", "mjd", "healpix"):
-        given, expected = facts.recognised.folders.get(key), facts.metadata.get(key)
-        if given and expected is not None and plain(given) not in (str(expected), facts.kwargs.get(key)):
-            facts.notes.append(f"its folder says {key} {given}, and it should be {expected}")
+        given, expected = reading.recognised.folders.get(key), reading.metadata.get(key)
+        if given and expected is not None and unpadded(given) not in (str(expected), reading.kwargs.get(key)):
+            reading.notes.append(f"its folder says {key} {given}, and it should be {expected}")
     return Description(
         release=release,
-        filetype=facts.filetype,
-        kwargs=facts.kwargs,
-        identity=identity(release, facts.filetype, facts.kwargs),
+        filetype=reading.filetype,
+        kwargs=reading.kwargs,
+        identity=identity(release, reading.filetype, reading.kwargs),
         version=version,
         identifiers=identifiers,
         ra=ra,
         dec=dec,
-        metadata=facts.metadata,
-        notes=tuple(facts.notes),
+        metadata=reading.metadata,
+        notes=tuple(reading.notes),
     )
 
 
@@ -182,19 +187,19 @@ def check_hdus(description: Description, header: Header, expected: int) -> None:
     """Raise `IncompleteFile` where HDUs are still to come: a file cut at the end of one is valid FITS."""
     if header.hdus < expected:
         have = f"it has {header.hdus} of the {expected} HDUs of an {description.filetype} of {description.release}"
-        raise IncompleteFile(f"cannot take in {named(header.path)}: {have}; will look again")
+        raise IncompleteFile(f"cannot take in {named(header.path)}: {have}")
 
 
-def _position(facts: Facts) -> tuple[float | None, float | None]:
-    ra, dec = facts.header.number("RA"), facts.header.number("DEC")
+def _position(reading: Reading) -> tuple[float | None, float | None]:
+    ra, dec = reading.header.number("RA"), reading.header.number("DEC")
     if ra is None or dec is None or not (0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
-        facts.notes.append("its header gives no position")
+        reading.notes.append("its header gives no position")
         return None, None
-    name = coordinates(facts.header.text("OBJID") or "")
+    name = coordinates(reading.header.text("OBJID") or "")
     if name is not None:
         away = _separation(ra, dec, *name)
         if away > _NAME_TOLERANCE:
-            facts.notes.append(f"its RA and DEC are {away:.1f} arcseconds from where its name says")
+            reading.notes.append(f"its RA and DEC are {away:.1f} arcseconds from where its name says")
     return ra, dec
 
 
@@ -205,11 +210,11 @@ def _separation(ra: float, dec: float, other_ra: float, other_dec: float) -> flo
     return math.degrees(2 * math.asin(min(1.0, math.sqrt(math.sin(half_dec) ** 2 + across)))) * 3600
 
 
-def _identifiers(facts: Facts) -> tuple[tuple[str, str], ...]:
+def _identifiers(reading: Reading) -> tuple[tuple[str, str], ...]:
     """Return what names the object, the surest first; nothing for sky, and nothing made from a position alone."""
-    header = facts.header
+    header = reading.header
     if (header.text("OBJTYPE") or "").upper() == "SKY":
-        facts.notes.append("it is of a sky fibre, so it has no source")
+        reading.notes.append("it is of a sky fibre, so it has no source")
         return ()
     found: list[tuple[str, str]] = []
     sdss_id = _first_id(header, *_SDSS_ID)
@@ -219,7 +224,7 @@ def _identifiers(facts: Facts) -> tuple[tuple[str, str], ...]:
     if catalogid is not None:
         kind = _CROSS_MATCH.get(catalogid >> 53)
         if kind is None:
-            facts.notes.append(f"its catalogid {catalogid} is of no cross-match we know, so it is not used")
+            reading.notes.append(f"its catalogid {catalogid} is of no cross-match we know, so it is not used")
         else:
             found.append((kind, str(catalogid)))
     gaia, gaia_release = _first_id(header, "GSRCID"), (header.text("GRELEASE") or "").lower().removeprefix("gaia_")
@@ -241,9 +246,9 @@ def _first_id(header: Header, *keys: str) -> int | None:
     return next((value for key in keys if (value := header.integer(key)) is not None and value > 0), None)
 
 
-def _metadata(facts: Facts) -> dict[str, Any]:
+def _metadata(reading: Reading) -> dict[str, Any]:
     """Return the cards worth asking for; `nulled` keeps what a sentinel said. Catalogue ids are text."""
-    header, nulled = facts.header, dict[str, str]()
+    header, nulled = reading.header, dict[str, str]()
     found: dict[str, Any] = {"object": header.text("OBJID")}
     for name, (key,) in _TEXTS.items():
         found[name] = header.text(key)

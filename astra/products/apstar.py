@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from astra.headers import Header
 from astra.products import apogee, releases
@@ -64,6 +65,8 @@ class ApStar:
         if match is None or match["obj"] in apogee.TELESCOPES:
             return None
         fields = {key: value for key, value in match.groupdict().items() if value is not None}
+        if "version" in fields and "telescope" not in fields and apogee.designation(fields["obj"]) is None:
+            fields["obj"] += f"-{fields.pop('version')}"  # before SDSS-V, of HD-12345 the digits are the star's
         folders = apogee.folders(_FOLDERS, path)
         if fields["apred"] in releases.COMBINATIONS:
             fields["apstar"] = fields["apred"]
@@ -72,25 +75,26 @@ class ApStar:
 
     def describe(self, recognised: Recognised, header: Header, release: str | None) -> Description:
         """Return the facts of a star; see `ProductType`."""
-        facts = apogee.Facts(self.name, recognised, header)
+        recognised = _with_whole_object(recognised, header)
+        reading = apogee.Reading(self.name, recognised, header)
         apred, obj = recognised.fields["apred"], recognised.fields["obj"]
-        telescope = apogee.telescope(facts)
-        found = apogee.release(facts, apred, release)
-        facts.kwargs = {"apred": apred, "telescope": telescope, "obj": obj}
-        apogee.check_object(facts, obj)
-        field = self._field(facts, found)
+        telescope = apogee.telescope(reading)
+        found = apogee.release(reading, apred, release)
+        reading.kwargs = {"apred": apred, "telescope": telescope, "obj": obj}
+        apogee.check_object(reading, obj)
+        field = self._field(reading, found)
         in_field = "telescope" not in recognised.fields
         if in_field and field is not None:
-            facts.kwargs["field"] = field
+            reading.kwargs["field"] = field
         elif in_field:
-            facts.notes.append("neither its header nor its folder says which field it is of")
-        version = self._version(facts)
+            reading.notes.append("neither its header nor its folder says which field it is of")
+        version = self._version(reading)
         number = apogee.pixel(obj) or recognised.folders.get("healpix") or header.text("HEALPIX")
         known = {"apred": apred, "telescope": telescope, "field": header.text("FIELD") or field, "mjd": version}
-        facts.metadata = {key: value for key, value in known.items() if value is not None}
-        if number is not None and number.isdigit():
-            facts.metadata["healpix"] = int(number)
-        return apogee.describe(facts, found, version)
+        reading.metadata = {key: value for key, value in known.items() if value is not None}
+        if number is not None and apogee.is_number(number):
+            reading.metadata["healpix"] = int(number)
+        return apogee.describe(reading, found, version)
 
     def check_whole(self, description: Description, header: Header) -> None:
         """Raise `IncompleteFile` where HDUs are missing. Ten of DR17's eleven would look like a whole star of DR14."""
@@ -119,26 +123,35 @@ class ApStar:
         return apogee.fill(template, {**derived, **fields})
 
     @staticmethod
-    def _field(facts: apogee.Facts, release: str) -> str | None:
+    def _field(reading: apogee.Reading, release: str) -> str | None:
         """Return the field as the folders of this release have it: a location id up to DR15, but a name for the 1 m."""
         known = releases.RELEASES.get(release)
         by_number = known is not None and known.layout in ("plates", "location")
-        if by_number and facts.kwargs["telescope"] != "apo1m":
-            number = facts.header.integer("LOCID")
+        if by_number and reading.kwargs["telescope"] != "apo1m":
+            number = reading.header.integer("LOCID")
             card = str(number) if number is not None and number > 0 else None
         else:
-            card = facts.header.text("FIELD")
-        return card or facts.recognised.folders.get("field")
+            card = reading.header.text("FIELD")
+        return card or reading.recognised.folders.get("field")
 
     @staticmethod
-    def _version(facts: apogee.Facts) -> int | None:
+    def _version(reading: apogee.Reading) -> int | None:
         """Return the MJD that orders the versions of one star: the name's, else the STARVER card's."""
-        name, card = facts.recognised.fields.get("version"), facts.header.integer("STARVER")
+        name, card = reading.recognised.fields.get("version"), reading.header.integer("STARVER")
         if name is None:
             return card
         if card is not None and card != int(name):
-            facts.notes.append(f"its name says version {name}, its header STARVER = {card}")
+            reading.notes.append(f"its name says version {name}, its header STARVER = {card}")
         return int(name)
+
+
+def _with_whole_object(recognised: Recognised, header: Header) -> Recognised:
+    """Return what the name says, its last five digits being the object's where the header's object ends with them."""
+    fields = dict(recognised.fields)
+    if "version" in fields and header.text("OBJID") == (whole := f"{fields['obj']}-{fields['version']}"):
+        del fields["version"]
+        return replace(recognised, fields={**fields, "obj": whole})
+    return recognised
 
 
 PRODUCT = ApStar()

@@ -67,29 +67,29 @@ class ApVisit:
             match = pattern.fullmatch(base)
             if match is not None:
                 fields = {key: value for key, value in match.groupdict().items() if value is not None}
-                fields |= {key: apogee.plain(fields[key]) for key in ("plate", "fiber") if key in fields}
+                fields |= {key: apogee.unpadded(fields[key]) for key in ("plate", "fiber") if key in fields}
                 return Recognised(self.name, fields, apogee.folders(_FOLDERS, path))
         return None
 
     def describe(self, recognised: Recognised, header: Header, release: str | None) -> Description:
         """Return the facts of a visit; see `ProductType`."""
-        facts = apogee.Facts(self.name, recognised, header)
-        telescope = apogee.telescope(facts)
-        facts.require("OBJID")
+        reading = apogee.Reading(self.name, recognised, header)
+        telescope = apogee.telescope(reading)
+        reading.require("OBJID")
         if "given" in recognised.fields:
-            apred, kwargs = self._from_header(facts, release)
+            apred, kwargs = self._from_header(reading, release)
         else:
-            apred, kwargs = recognised.fields["apred"], self._from_name(facts)
-        found = apogee.release(facts, apred, release)
-        facts.kwargs = {"apred": apred, "telescope": telescope, **kwargs}
+            apred, kwargs = recognised.fields["apred"], self._from_name(reading)
+        found = apogee.release(reading, apred, release)
+        reading.kwargs = {"apred": apred, "telescope": telescope, **kwargs}
         if "reduction" in kwargs:
-            apogee.check_object(facts, kwargs["reduction"])
-        numbers = {key: int(value) for key, value in kwargs.items() if value.isdigit()}
-        known = {**facts.kwargs, **numbers, "field": recognised.folders.get("field") or header.text("FIELD")}
+            apogee.check_object(reading, kwargs["reduction"])
+        numbers = {key: int(value) for key, value in kwargs.items() if apogee.is_number(value)}
+        known = {**reading.kwargs, **numbers, "field": recognised.folders.get("field") or header.text("FIELD")}
         known["mjd"] = int(float(kwargs["mjd"]))
         known["given_name"] = recognised.fields.get("given")
-        facts.metadata = {key: value for key, value in known.items() if value is not None}
-        return apogee.describe(facts, found, None)
+        reading.metadata = {key: value for key, value in known.items() if value is not None}
+        return apogee.describe(reading, found, None)
 
     def check_whole(self, description: Description, header: Header) -> None:
         """Raise `IncompleteFile` where HDUs are missing."""
@@ -103,35 +103,35 @@ class ApVisit:
         return apogee.fill(template, {"root": known.root, "prefix": prefix, **fields})
 
     @staticmethod
-    def _from_name(facts: apogee.Facts) -> dict[str, str]:
+    def _from_name(reading: apogee.Reading) -> dict[str, str]:
         """Return plate, MJD and fibre of the name, or MJD and observation, which the header must not contradict."""
-        fields = facts.recognised.fields
+        fields = reading.recognised.fields
         if "reduction" in fields:
-            mjd = facts.header.text("MJD5")
+            mjd = reading.header.text("MJD5")
             if mjd is not None:
-                facts.agree("MJD", "MJD5", fields["mjd"].partition(".")[0], apogee.plain(mjd))
+                reading.agree("MJD", "MJD5", fields["mjd"].partition(".")[0], apogee.unpadded(mjd))
             return {"mjd": fields["mjd"], "reduction": fields["reduction"]}
         for what, key in ("plate", "PLATE"), ("mjd", "MJD5"), ("fiber", "FIBERID"):
-            facts.agree(what, key, fields[what], apogee.plain(facts.require(key)))
+            reading.agree(what, key, fields[what], apogee.unpadded(reading.require(key)))
         return {what: fields[what] for what in ("plate", "mjd", "fiber")}
 
     @staticmethod
-    def _from_header(facts: apogee.Facts, setting: str | None) -> tuple[str, dict[str, str]]:
+    def _from_header(reading: apogee.Reading, setting: str | None) -> tuple[str, dict[str, str]]:
         """Return reduction, plate, MJD and fibre of a visit whose name fits no template."""
         kwargs = {}
         for what, key in ("plate", "PLATE"), ("mjd", "MJD5"), ("fiber", "FIBERID"):
-            kwargs[what] = apogee.plain(facts.require(key))
-            if not kwargs[what].isdigit():
-                raise facts.bad(f"its name fits no template, and its header {key} = {kwargs[what]} is no number")
-        given = _EMBEDDED.search(facts.recognised.fields["given"])
+            kwargs[what] = apogee.unpadded(reading.require(key))
+            if not apogee.is_number(kwargs[what]):
+                raise reading.bad(f"its name fits no template, and its header {key} = {kwargs[what]} is no number")
+        given = _EMBEDDED.search(reading.recognised.fields["given"])
         if given is not None:
-            facts.agree("object", "OBJID", given[0], facts.require("OBJID"))
-        apred = releases.VISIT_CODE.get(facts.header.text("V_APRED") or "") or facts.header.text("APRED")
+            reading.agree("object", "OBJID", given[0], reading.require("OBJID"))
+        apred = releases.VISIT_CODE.get(reading.header.text("V_APRED") or "") or reading.header.text("APRED")
         apred = apred or releases.reduction_of(setting)
         if apred is None:
-            code = facts.header.text("V_APRED")
-            raise facts.bad(f"neither its name nor its header V_APRED = {code} says which reduction it is of")
-        facts.notes.append("its name fits no template, so its header says which visit it is")
+            code = reading.header.text("V_APRED")
+            raise reading.bad(f"neither its name nor its header V_APRED = {code} says which reduction it is of")
+        reading.notes.append("its name fits no template, so its header says which visit it is")
         return apred, kwargs
 
 

@@ -20,6 +20,8 @@ from astra.simulate.spectra import Exposure, Look, observe
 
 LAYOUTS: dict[str, Layout] = {layout.release: layout for layout in (DR13, DR17, DR19, SDSSWORK)}
 _FIBERS = 300
+_LONGEST_PAUSE = 3600.0
+_MJD = (10_000, 99_999)
 _CATALOGID_STEPS = (0, 3 << 53, 7 << 53)
 _LAST_MJD = {"dr13": 56840, "dr17": 59230, "dr19": 60129, "sdsswork": 60500}
 
@@ -69,7 +71,7 @@ class Night:
         for name in ("configurations", "visits", "writers", "combinations"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"a night needs at least 1 for {name!r}, not {getattr(self, name)}")
-        for name, most in (("configurations", 500), ("visits", 40)):
+        for name, most in (("configurations", 500), ("visits", 40), ("writers", 1000)):
             if getattr(self, name) > most:
                 raise ConfigurationError(f"a night has at most {most} for {name!r}, not {getattr(self, name)}")
         if not 1 <= self.stars <= _FIBERS:
@@ -80,8 +82,15 @@ class Night:
             raise ConfigurationError(
                 f"{self.visits} visits cannot be combined {self.combinations} times, each time with one more"
             )
-        if self.pause < 0:
-            raise ConfigurationError(f"the pause between steps cannot be {self.pause} seconds")
+        if not 0 <= self.pause <= _LONGEST_PAUSE:  # nan is neither
+            raise ConfigurationError(f"the pause between steps is 0 to {_LONGEST_PAUSE} seconds, not {self.pause}")
+        if self.seed < 0:
+            raise ConfigurationError(f"the seed cannot be negative, as {self.seed} is")
+        first = self.last_mjd - self.visits + 1
+        if not (_MJD[0] <= first and self.last_mjd <= _MJD[1]):
+            raise ConfigurationError(
+                f"a night has an MJD of five digits, and so has every one before it: {self.mjd} has not"
+            )
 
     @property
     def layout(self) -> Layout:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from astra import queue
+from astra import backlog, queue
 from astra.base import DictParameter, Parameter, TaskInstance, TupleParameter, bundler
 from astra.database.astradb import Bundle, DataProduct, ResultModel, Source, SourceDataProduct, Task, TaskBundle
 from astra.database.fields import canonical_json
@@ -654,6 +654,15 @@ def test_a_very_long_bundled_value_has_a_key_of_bounded_length_and_is_still_told
     assert first.plan().bundle_key == Sum(base="x" * 10_000).plan().bundle_key
 
 
+def same(left: Any, right: Any) -> bool:
+    """Whether two values are equal as a person counts: 1 is 1.0, but no truth."""
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    return isinstance(left, bool) is isinstance(right, bool) and bool(left == right)
+
+
 scalars = (
     st.none() | st.booleans() | st.integers(-3, 3) | st.integers(-3, 3).map(float) | st.sampled_from(["1", "a", ""])
 )
@@ -716,8 +725,16 @@ def test_a_result_belongs_to_its_task_and_to_its_data_product_s_source(database:
     rows = list(Number.select().order_by(Number.id))
     assert {row.task_id for row in rows} == {task.id}
     assert [(row.data_product_id, row.source_id, row.value) for row in rows] == [
-        (products[0].id, stars[0].id, 0.5), (products[1].id, stars[1].id, 0.5), (None, stars[0].id, 1.0),
+        (products[0].id, stars[0].id, 0.5), (products[1].id, stars[1].id, 0.5), (None, None, 1.0),
     ]  # fmt: skip
+    Counts(input_data_products=products[:1]).execute()
+    assert Number.select().order_by(Number.id.desc()).get().source_id == stars[0].id, "all its inputs are of one source"
+
+
+def test_a_priority_that_the_records_cannot_hold_is_refused(database: peewee.Database, folder: Path) -> None:
+    with pytest.raises(ValueError, match="priority is a number from -32768 to 32767, not 32768"):
+        Sum(input_data_products=[FILES]).enqueue(priority=32768)
+    assert Sum(input_data_products=[FILES]).enqueue(priority=-32768)[0].priority == -32768
 
 
 def test_result_tables_are_made_at_first_use_by_hand(database: peewee.Database) -> None:
@@ -729,9 +746,9 @@ def test_result_tables_are_made_at_first_use_by_hand(database: peewee.Database) 
 def test_a_run_by_hand_of_a_dead_process_can_be_ended_by_others(database: peewee.Database) -> None:
     class Dies(TaskInstance):
         def execute(self) -> None:
-            found = queue.open_bundles(START)
+            found = backlog.open_bundles(START)
             assert [each.executor for each in found] == ["interactive"]
-            assert queue.fail_gone(found[0].bundle, found[0].token, START) == 1
+            assert queue.fail_gone(found[0].bundle, found[0].token, "process gone", START) == 1
 
     with pytest.raises(AstraError, match="is no longer this process's"):
         Dies().execute()

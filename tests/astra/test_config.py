@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astra import config
+from astra import config, settings_file
 from astra.errors import ConfigurationError
 from astra.settings_values import Condition, Place, Refused, cron
 
@@ -266,3 +266,88 @@ def test_any_value_is_taken_or_refused_with_its_key(value: object, setting: conf
     reader = config._Reader(Place(Path("/"), {"HOME": "/home/ada"}))
     if reader.settings({section: raw}, None) is None:
         assert all(problem.startswith("[") for problem in reader.problems)
+
+
+@pytest.mark.parametrize("priority", [-32769, 32768, 40000, 1 << 70])
+def test_a_priority_that_the_records_cannot_hold_is_refused_with_the_bounds(tmp_path: Path, priority: int) -> None:
+    rule = f'name = "r"\nfiletype = "apStar"\ntask = "a.B"\npriority = {priority}'
+    entry = f'name = "r"\ncron = "* * * * *"\ntask = "a.B"\npriority = {priority}'
+    for text in (f"[[rules]]\n{rule}", f"[[schedule]]\n{entry}"):
+        assert "priority = " in problems(tmp_path, text)
+        assert "must be a whole number from -32768 to 32767" in problems(tmp_path, text)
+
+
+def test_the_least_and_the_greatest_priority_are_taken(tmp_path: Path) -> None:
+    for priority in (-32768, 32767):
+        text = f'[[rules]]\nname = "r"\nfiletype = "apStar"\ntask = "a.B"\npriority = {priority}'
+        assert load(tmp_path, text).rules[0].priority == priority
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1" + "0" * 5000, "1e300", "1000000001"])
+def test_a_number_too_large_for_a_clock_is_refused(tmp_path: Path, number: str) -> None:
+    told = problems(tmp_path, f"[settle]\npatience = {number}")
+    assert "must be a number above 0, at most 1000000000" in told or "is not valid TOML" in told
+    assert len(told) < 400
+
+
+def test_a_file_nested_without_end_is_an_error(tmp_path: Path) -> None:
+    assert "is not valid TOML" in problems(tmp_path, "x = " + "[" * 100_000)
+
+
+def test_a_folder_of_a_user_who_is_not_there_is_refused(tmp_path: Path) -> None:
+    told = problems(tmp_path, '[[watch]]\npath = "~nosuchuser/x"\n[output]\nroot = "~nosuchuser"')
+    assert '[[watch]] path = "~nosuchuser/x": must be a path; there is no user nosuchuser' in told
+    assert '[output] root = "~nosuchuser"' in told
+    assert "no user nosuchuser" in problems(tmp_path, '[database]\nurl = "sqlite:///~nosuchuser/a.sqlite"')
+
+
+def test_a_settings_file_of_a_user_who_is_not_there_is_an_error() -> None:
+    for load_it in (
+        lambda: config.load(environ={"ASTRA_CONFIG": "~nosuchuser/x"}),
+        lambda: config.load(Path("~nosuchuser/x"), {}),
+    ):
+        with pytest.raises(ConfigurationError, match="~nosuchuser/x: there is no user nosuchuser"):
+            load_it()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:s3cret%zz@host/sky",
+        "postgresql://ada:s3cret%@host/sky",
+        "postgresql://ada:s3cret%00@host/sky",
+        "postgresql://ada:s3cret@[::1/sky",
+        "postgresql://ada@host/sky?password=s3cret%",
+    ],
+)
+def test_a_url_that_no_driver_can_read_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    for told in (problems(tmp_path, f'[database]\nurl = "{url}"'), problems(tmp_path, "", ASTRA_DATABASE_URL=url)):
+        assert "must be sqlite:///PATH or postgresql://USER@HOST/NAME" in told
+        assert "s3cret" not in told
+
+
+def test_a_percent_sign_is_written_as_percent_25(tmp_path: Path) -> None:
+    assert load(tmp_path, '[database]\nurl = "postgresql://ada:a%25b@host/sky"').database.url.endswith("a%25b@host/sky")
+    assert "%25" in problems(tmp_path, '[database]\nurl = "postgresql://ada:a%b@host/sky"')
+
+
+def test_blanks_around_a_name_make_no_other_name(tmp_path: Path) -> None:
+    text = '[[watch]]\npath = "a"\nname = " one "\n[[watch]]\npath = "b"\nname = "one"'
+    assert '[[watch]] name = "one": used 2 times' in problems(tmp_path, text)
+    assert load(tmp_path, '[[watch]]\npath = "a"\nname = " one "').watch[0].name == "one"
+
+
+def test_a_watched_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.fits").touch()
+    told = problems(tmp_path, '[[watch]]\npath = "one.fits"')
+    assert f"[[watch]] path = {tmp_path}/one.fits: is a file; name the folder that it lies in" in told
+
+
+def test_a_folder_that_may_not_be_searched_holds_no_settings_for_us(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may search every folder")
+    closed = tmp_path / ".config" / "astra"
+    closed.mkdir(parents=True)
+    closed.chmod(0)
+    assert settings_file.find({"HOME": str(tmp_path)}) is None or Path("config.toml").is_file()
+    closed.chmod(0o700)

@@ -490,7 +490,7 @@ def test_taking_in_a_folder_gives_every_file_its_outcome(
     assert found["a/" + fits.visit_name(fiber=9)].outcome is IngestionOutcome.QUARANTINED
     waited = found["a/" + fits.visit_name(fiber=10)]
     assert waited.outcome is None
-    assert "nothing was recorded yet" in (waited.reason or "")
+    assert "nothing was recorded: give it again when it is whole" in (waited.reason or "")
     assert found["gone"].outcome is None
     assert "no file" in (found["gone"].reason or "")
     clock.step_wall(1000)

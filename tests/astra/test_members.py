@@ -8,11 +8,13 @@ from pathlib import Path
 import peewee
 import pytest
 
-from astra import members, queue
+from astra import headers, members, queue
 from astra.database.astradb import DataProduct, Source, SourceDataProduct, Task
 from astra.errors import InputChanged
 from astra.inputs import resolve
-from astra.members import changed_inputs, check_input, members_of_bundle, task_keys, tasks_by_key, tasks_of_bundle
+from astra.members import Given, changed_inputs, members_of_bundle, task_keys, tasks_by_key, tasks_of_bundle
+from astra.signature import Signature
+from tests.support import fits
 from tests.support.clock import START
 from tests.support.tasks import by_hand, fill, new_task, product, running, statements
 
@@ -107,12 +109,28 @@ def test_a_file_that_is_not_the_version_given_is_found(database: peewee.Database
 def test_what_changed_says_which_file_which_task_and_what_comes_next(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"a")
+    given = Given(str(path), Signature.of(path.stat()), None)
+    given.check(7)
+    path.write_bytes(b"another")
     words = f"input changed: {path} is not the file version that task 7 was given; the new version's own task does"
     with pytest.raises(InputChanged, match=words):
-        check_input(7, str(path), 2, path.stat().st_mtime_ns)
+        given.check(7)
     path.unlink()
     with pytest.raises(InputChanged, match=r"cannot be read any more \(No such file or directory\)"):
-        check_input(7, str(path), 1, 1)
+        given.check(7)
+
+
+def test_a_file_of_the_same_size_and_time_is_told_by_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "star.fits"
+    path.write_bytes(fits.apstar())
+    given = Given(str(path), Signature.of(path.stat()), headers.digest(path))
+    path.chmod(0o600)
+    given.check(7)  # another change time, the same header
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"OBJID", b"OBJIX", 1))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InputChanged, match="is not the file version that task 7 was given"):
+        given.check(7)
 
 
 def test_a_task_that_does_not_exist_is_missed(database: peewee.Database) -> None:

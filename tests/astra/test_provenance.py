@@ -44,6 +44,13 @@ def test_a_process_number_used_again_is_another_process() -> None:
     assert is_dead(me.boot, me.pid, me.start - 1, me.host)
 
 
+def test_a_container_of_the_same_boot_cannot_tell_who_lives_in_another() -> None:
+    me = owner()
+    assert " pid:[" in me.boot
+    elsewhere = f"{me.boot.partition(' ')[0]} pid:[1]"
+    assert not is_dead(elsewhere, 999_999_999, 1, me.host)
+
+
 def test_after_a_new_boot_all_are_dead_but_another_machine_s_are_its_own_to_judge() -> None:
     me = owner()
     assert is_dead("another boot", me.pid, me.start, me.host)

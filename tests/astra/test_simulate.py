@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -15,6 +16,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
+from astra.errors import ConfigurationError
 from astra.headers import read
 from astra.products import identify
 from astra.simulate import Deed, Night, Simulation, Truth, simulate
@@ -381,3 +383,22 @@ def test_simulating_does_not_need_astropy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ({"seed": -1}, "the seed cannot be negative"),
+        ({"mjd": 100}, "an MJD of five digits"),
+        ({"mjd": 123456}, "an MJD of five digits"),
+        ({"mjd": -1}, "an MJD of five digits"),
+        ({"mjd": 10001, "visits": 5}, "an MJD of five digits"),
+        ({"pause": float("nan")}, "the pause between steps"),
+        ({"pause": 1e300}, "the pause between steps"),
+        ({"pause": -1.0}, "the pause between steps"),
+        ({"writers": 10**30}, "at most"),
+    ],
+)
+def test_a_night_that_cannot_be_written_is_refused_with_a_sentence(plan: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        Night(**plan)

@@ -12,7 +12,7 @@ from typing import Any
 import peewee
 import pytest
 
-from astra import provenance, queue
+from astra import backlog, provenance, queue
 from astra.base import TaskInstance
 from astra.clock import SYSTEM
 from astra.config import Settings
@@ -55,7 +55,7 @@ class Rig:
         self.executor.start()
 
     def claim(self, limit: int = 100) -> Claimed:
-        picked = queue.pick()
+        picked = backlog.pick()
         assert picked is not None
         claimed = queue.claim(picked[1], limit, provenance.owner(), self.executor.name, SYSTEM.now())
         assert claimed is not None
@@ -215,14 +215,15 @@ def test_a_result_that_its_table_refuses_fails_its_task_at_once(rig: Rig) -> Non
     assert Trace.select().count() == 0
 
 
+@ON_ONE
 @pytest.mark.parametrize("sections", [{"scheduler": {"lease": 1, "tick": 0.05}}])
 def test_a_component_that_lets_no_other_thread_run_keeps_its_lease(rig: Rig) -> None:
-    bundle = rig.submit(HoldsInterpreter(seconds=2.5))
+    bundle = rig.submit(HoldsInterpreter(seconds=1.8))
     lapsed = []
 
     def ended() -> list[Ending]:
         endings = rig.turn()
-        lapsed.extend(each.bundle for each in queue.open_bundles(SYSTEM.now()) if each.lapsed)
+        lapsed.extend(each.bundle for each in backlog.open_bundles(SYSTEM.now()) if each.lapsed)
         return endings
 
     assert until(ended) == [Ending(bundle, None)]
@@ -230,10 +231,11 @@ def test_a_component_that_lets_no_other_thread_run_keeps_its_lease(rig: Rig) -> 
     assert tasks() == [(TaskState.COMPLETED, None)]
 
 
+@ON_ONE
 @pytest.mark.parametrize("sections", [{"scheduler": {"lease": 1, "tick": 0.05}}])
 def test_a_lease_ends_where_nobody_renews_it(rig: Rig, gate: Path) -> None:
     bundle = rig.submit(Waits(gate=str(gate)))
-    until(lambda: [each.bundle for each in queue.open_bundles(SYSTEM.now()) if each.lapsed] == [bundle])
+    until(lambda: [each.bundle for each in backlog.open_bundles(SYSTEM.now()) if each.lapsed] == [bundle])
     open_gate(gate)
 
 
@@ -256,9 +258,10 @@ def test_a_bundle_that_was_taken_back_before_it_started_is_not_run(rig: Rig) -> 
     assert Trace.select().count() == 0
 
 
+@ON_ONE
 def test_a_bundle_that_another_took_over_writes_nothing(rig: Rig, gate: Path) -> None:
     bundle = rig.submit(Waits(gate=str(gate)))
-    found = until(lambda: [each for each in queue.open_bundles(SYSTEM.now()) if each.state is BundleState.RUNNING])
+    found = until(lambda: [each for each in backlog.open_bundles(SYSTEM.now()) if each.state is BundleState.RUNNING])
     until(lambda: waiting(gate))
     queue.release(bundle, found[0].token, "another took over", SYSTEM.now())
     open_gate(gate)
@@ -270,7 +273,7 @@ def test_a_bundle_that_another_took_over_writes_nothing(rig: Rig, gate: Path) ->
 def test_it_knows_its_own_bundles(rig: Rig, gate: Path) -> None:
     rig.submit(Waits(gate=str(gate)))
     until(lambda: waiting(gate))
-    [mine] = queue.open_bundles(SYSTEM.now())
+    [mine] = backlog.open_bundles(SYSTEM.now())
     assert rig.executor.is_mine(mine)
     assert not rig.executor.is_mine(replace(mine, bundle=mine.bundle + 1))
     open_gate(gate)

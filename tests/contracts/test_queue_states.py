@@ -161,7 +161,7 @@ class Queue(RuleBasedStateMachine):
     def fail_gone(self, data: st.DataObject) -> None:
         number, bundle, token = self._any_bundle(data)
         if bundle.interactive:
-            failed = queue.fail_gone(number, token, START)
+            failed = queue.fail_gone(number, token, "process gone", START)
             tasks = self._take_back(bundle, token, "expired", "failed")
             assert failed == len(tasks)
             self._move(tasks, "failed")

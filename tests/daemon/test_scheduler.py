@@ -13,7 +13,7 @@ from pathlib import Path
 import peewee
 import pytest
 
-from astra import provenance, queue
+from astra import backlog, provenance, queue
 from astra.config import Settings
 from astra.database.astradb import Bundle, TaskBundle
 from astra.errors import DatabaseUnavailable
@@ -258,7 +258,7 @@ def test_a_bundle_that_lives_elsewhere_is_left_alone(rig: Rig, settings: Setting
 
 def test_what_was_claimed_and_never_handed_over_is_given_back(rig: Rig) -> None:
     rig.enqueue(1)
-    picked = queue.pick()
+    picked = backlog.pick()
     assert picked is not None
     queue.claim(picked[1], 10, provenance.owner(), "hands", rig.clock.now())
     report = rig.tick()
@@ -304,7 +304,7 @@ def test_an_ending_is_kept_until_the_database_has_heard_of_it(rig: Rig, monkeypa
         rig.hands.endings.append(Ending(bundle, "its process was ended by signal 9", died=True))
 
     with monkeypatch.context() as patch:
-        patch.setattr(queue, "open_bundles", away)
+        patch.setattr(backlog, "open_bundles", away)
         for _ in range(2):
             with pytest.raises(DatabaseUnavailable):
                 rig.tick()
@@ -320,7 +320,7 @@ def away(*_: object) -> list[OpenBundle]:
 def test_a_stop_while_the_database_is_away_ends_all_the_same(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.enqueue(1)
     [bundle] = rig.tick().submitted
-    monkeypatch.setattr(queue, "open_bundles", away)
+    monkeypatch.setattr(backlog, "open_bundles", away)
     assert rig.scheduler.stop() == 1
     assert rig.hands.held == {}
     monkeypatch.undo()

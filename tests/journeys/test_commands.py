@@ -87,6 +87,7 @@ def test_a_missing_settings_file_is_said_in_a_sentence(site: Site) -> None:
     assert "cannot read the settings file" in done.stderr
 
 
+@ON_ONE
 def test_drain_ends_with_1_where_a_task_failed(recorded: Site) -> None:
     recorded.rules = [
         {"name": "raise", "filetype": "apVisit", "task": f"{COMPONENTS}.Raises", "parameters": {"note": "bad"}}
@@ -126,6 +127,7 @@ def test_drain_waits_for_a_file_that_has_not_settled_and_once_does_not(recorded:
     assert (outcomes(), states()) == (Counter(ingested=1), Counter(completed=1))
 
 
+@ON_ONE
 def test_once_takes_in_what_has_settled_and_runs_what_is_pending(recorded: Site) -> None:
     for fiber in range(1, 21):
         fits.write(recorded.tree / fits.visit_name(fiber=fiber), fits.apvisit(FIBERID=fiber))

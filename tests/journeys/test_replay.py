@@ -19,6 +19,9 @@ from tests.support.site import Site
 TRACED = f"{COMPONENTS}.Traced"
 TABLES = ("ingestion", "data_product", "task", "bundle", "task_bundle", "replay", "source_data_product")
 
+# what does not differ between the databases is tried on one
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def site(tmp_path: Path, database_url: str, database: peewee.Database) -> Site:
@@ -61,6 +64,7 @@ def test_a_plan_says_what_a_replay_then_does_and_writes_nothing(site: Site) -> N
     assert Replay.get_by_id(done["replay"]).state == "completed"
 
 
+@ON_ONE
 def test_a_mended_file_in_quarantine_is_taken_in_again_and_calls_its_rules(site: Site) -> None:
     name = fits.visit_name(fiber=99)
     selection = ("ingestion", "--outcome", "quarantined")
@@ -76,6 +80,7 @@ def test_a_mended_file_in_quarantine_is_taken_in_again_and_calls_its_rules(site:
     assert states(name) == Counter(completed=1)
 
 
+@ON_ONE
 def test_taking_in_again_leaves_the_old_records_and_runs_the_rules_again(site: Site) -> None:
     old = {row.id: row.outcome for row in Ingestion.select()}
     done = replay(site, "ingestion", "--path", "*55874-001*")
@@ -87,6 +92,7 @@ def test_taking_in_again_leaves_the_old_records_and_runs_the_rules_again(site: S
     assert states(fits.visit_name(fiber=1)) == Counter(completed=2), "a sweep does not do it once more"
 
 
+@ON_ONE
 def test_a_rule_that_came_later_reaches_what_was_there_before_it_while_the_service_runs(site: Site) -> None:
     site.rules = [*site.rules, {"name": "late", "filetype": "apVisit", "task": f"{COMPONENTS}.Raises"}]
     with site.daemon() as daemon:

@@ -105,6 +105,7 @@ def test_a_stop_in_mid_bundle_lets_what_runs_finish_and_begins_nothing(site: Sit
     all_done_once()
 
 
+@ON_ONE
 def test_what_does_not_finish_within_the_limit_is_released(site: Site) -> None:
     site.sections["executor"]["drain"] = 0.5
     with in_mid_bundle(site) as daemon:

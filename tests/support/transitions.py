@@ -8,7 +8,7 @@ import re
 from typing import Any, NamedTuple
 
 from astra import queue
-from astra.states import BundleState
+from astra.states import STATE_AFTER, BundleState
 
 _FROM = re.compile(r"\bstate(?: \|\| '')? (?:= '(?P<one>\w+)'|IN \((?P<many>[^)]*)\))")
 
@@ -45,7 +45,7 @@ def _changes_of(name: str, table: str, statements: list[str], closings: set[str]
     for match, rest in updates:
         if match[3]:
             continue
-        after = {str(state) for state in queue.STATE_AFTER.values()} if table == "task" else closings
+        after = {str(state) for state in STATE_AFTER.values()} if table == "task" else closings
         for new in {match[1]} if match[1] else after:
             found |= {Change(old, new, name) for old in _old(rest) or fenced}
     return found

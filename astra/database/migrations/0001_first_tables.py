@@ -1,5 +1,9 @@
 """The first tables, written as SQL so that no later change of a model can change what this migration makes."""
 
+from __future__ import annotations
+
+from typing import Any
+
 TABLES = """
 CREATE TABLE watched_root (name TEXT NOT NULL PRIMARY KEY, path TEXT NOT NULL, watched_since {instant} NOT NULL);
 
@@ -131,7 +135,7 @@ CREATE TRIGGER task_bundle_once BEFORE UPDATE ON task_bundle FOR EACH ROW WHEN (
 """
 
 
-def up(migrator, db):
+def up(migrator: Any, db: Any) -> None:
     sqlite = type(migrator).__name__ == "SqliteMigrator"
     words = {
         "key": "INTEGER NOT NULL PRIMARY KEY" if sqlite else "BIGSERIAL PRIMARY KEY",

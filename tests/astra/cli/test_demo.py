@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from astra.cli import demonstration, main
-from astra.cli.demonstration import Demo
-from astra.cli.judgement import judge, percentile
+from astra.cli import main
+from astra.cli.demo.comparison import compare, percentile
+from astra.cli.demo.night import Demo, play, prepare
+from astra.cli.demo.service import started
 from astra.contrib.spectrum_quality.models import SpectrumQualityResult
 from astra.database import connection
 from astra.database.astradb import DataProduct, SourceDataProduct, Task
@@ -21,27 +22,26 @@ from astra.states import TaskState
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A small demo that was played to its end."""
-    demo = demonstration.prepare(tmp_path_factory.mktemp("demo") / "here", fresh=False, stars=1)
-    with demonstration.service(demo) as process:
-        *_, last = demonstration.night(demo, process)
-        demonstration.stop(process)
-    assert process.returncode == 0
+    demo = prepare(tmp_path_factory.mktemp("demo") / "here", fresh=False, stars=1)
+    with started(demo.config, demo.log) as service:
+        *_, last = play(demo, service)
+        assert service.stop() == 0
     assert (last.written, last.products, last.linked, last.sources, last.tasks) == (12, 12, 12, 4, {"completed": 12})
     yield demo
     connection.close_database()
 
 
 def test_a_demo_ends_with_everything_as_it_was_written(played: Demo) -> None:
-    verdict = judge(played)
-    assert verdict.problems == []
-    assert verdict.counts["results"] == verdict.counts["tasks completed"] == verdict.counts["files written"] == 12
-    assert 1.0 < verdict.lag["median"] <= verdict.lag["slowest"]
-    assert verdict.stages["execute"] > 0
+    found = compare(played)
+    assert found.problems == []
+    assert found.counts["results"] == found.counts["tasks completed"] == found.counts["files written"] == 12
+    assert 1.0 < found.lag["median"] <= found.lag["slowest"]
+    assert found.stages["execute"] > 0
 
 
 def wrong(demo: Demo) -> list[str]:
     """Return what a changed record is noticed by, and take the change back."""
-    found = judge(demo).problems
+    found = compare(demo).problems
     connection.database.rollback()
     connection.database.begin()
     return found
@@ -91,25 +91,25 @@ def test_a_folder_that_is_not_a_demos_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("work of years")
     for fresh in (False, True):
         with pytest.raises(AstraError, match="is not empty and was not made by a demo"):
-            demonstration.prepare(tmp_path, fresh=fresh, stars=1)
+            prepare(tmp_path, fresh=fresh, stars=1)
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_fresh_demo_forgets_the_nights_before(tmp_path: Path) -> None:
-    demonstration.prepare(tmp_path / "demo", fresh=False, stars=1)
+    prepare(tmp_path / "demo", fresh=False, stars=1)
     (tmp_path / "demo" / "sas" / "old.fits").touch()
     connection.close_database()
-    demo = demonstration.prepare(tmp_path / "demo", fresh=True, stars=1)
+    demo = prepare(tmp_path / "demo", fresh=True, stars=1)
     connection.close_database()
     assert demo.simulation.plan.seed == 1
     assert list(demo.watched.iterdir()) == []
 
 
 def test_a_service_that_does_not_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
-    demo = demonstration.prepare(tmp_path / "demo", fresh=False, stars=1)
+    demo = prepare(tmp_path / "demo", fresh=False, stars=1)
     connection.close_database()
     demo.config.write_text("[databas]\n")
-    with pytest.raises(AstraError, match="did you mean database"), demonstration.service(demo):
+    with pytest.raises(AstraError, match="did you mean database"), started(demo.config, demo.log):
         pass
 
 

@@ -75,6 +75,26 @@ def test_the_field_is_a_number_up_to_dr15_and_a_name_after_and_at_the_1_m(tmp_pa
     assert star(tmp_path / "r6/stars/apo1m/calibration").kwargs["field"] == "N7789"
 
 
+def test_stars_whose_names_end_in_five_digits_are_as_many_products(tmp_path: Path) -> None:
+    folder = tmp_path / "dr17/stars/apo1m/hd"
+    found = [star(folder, f"apStar-dr17-{name}.fits", hdus=11, OBJID=name) for name in ("HD-12345", "HD-98765")]
+    assert [each.kwargs["obj"] for each in found] == ["HD-12345", "HD-98765"]
+    assert [each.version for each in found] == [None, None]
+    assert len({each.identity for each in found}) == 2
+
+
+def test_a_header_that_names_the_whole_object_goes_before_a_version(tmp_path: Path) -> None:
+    found = star(tmp_path, "apStar-1.3-apo25m-HD-12345.fits", OBJID="HD-12345")
+    assert (found.kwargs["obj"], found.version) == ("HD-12345", None)
+    other = star(tmp_path, "apStar-1.3-apo25m-HD-12345-59380.fits", OBJID="HD-12345")
+    assert (other.identity, other.version) == (found.identity, 59380)
+
+
+def test_digits_of_other_scripts_are_no_numbers(tmp_path: Path) -> None:
+    found = visit(tmp_path, "apVisit-dr17-57690-\u00b2.fits", OBJID="x", MJD5=57690, PLATE=None, FIBERID=None)
+    assert found.kwargs["reduction"] == "\u00b2"
+
+
 def test_the_versions_of_an_sdss_v_star_are_one_product(tmp_path: Path) -> None:
     names = [f"apStar-1.3-apo25m-{OBJECT}{end}.fits" for end in ("", "-59380", "-59500")]
     found = [star(tmp_path, name) for name in names]

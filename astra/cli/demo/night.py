@@ -1,19 +1,14 @@
-"""The demo itself: its folder, the service as a process of its own, and the night written while that runs."""
+"""The demo's folder, its simulated night, and how far the service has come with it."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from astra import config
+from astra.cli.demo.service import Service, environment
 from astra.clock import SYSTEM, Clock
 from astra.database import connection, migrate
 from astra.database.connection import run
@@ -21,7 +16,7 @@ from astra.errors import AstraError
 from astra.simulate import Night, Simulation, Truth, simulate
 
 MARK = ".made-by-astra-demo"
-START_SECONDS, WORK_SECONDS, STOP_SECONDS = 20.0, 45.0, 20.0
+WORK_SECONDS = 45.0
 GLANCE_SECONDS = 0.25
 PAUSE = 0.01  # between two steps of the simulation: some 12 seconds in all
 
@@ -118,7 +113,7 @@ def prepare(folder: Path, fresh: bool, stars: int) -> Demo:
         night = _make_folder(folder, fresh)
     except OSError as error:
         raise AstraError(f"cannot make the demo's folder {folder}: {error.strerror or error}") from error
-    settings = config.load(folder / "config.toml", environ=_environment())
+    settings = config.load(folder / "config.toml", environ=environment())
     connection.open_database(settings.database.url, settings.database.synchronous)
     migrate.migrate()
     tables = ("ingestion", "task", "bundle")
@@ -142,66 +137,14 @@ def _make_folder(folder: Path, fresh: bool) -> int:
     return night
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment without what points astra at another database or place for its state."""
-    hidden = ("STATE_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-    return {k: v for k, v in os.environ.items() if not k.startswith("ASTRA_") and k not in hidden}
-
-
-@contextmanager
-def service(demo: Demo) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the service, wait until it says that it is ready, and leave none behind."""
-    with (
-        tempfile.TemporaryDirectory(prefix="astra-demo-") as place,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
-        demo.log.open("wb") as log,
-    ):
-        ready.bind(f"{place}/ready")
-        sources = str(Path(__file__).resolve().parents[2])
-        python_path = os.pathsep.join(filter(None, (sources, os.environ.get("PYTHONPATH"))))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "daemon", "run", "--config", str(demo.config)],
-            cwd=demo.folder,
-            env={**_environment(), "PYTHONPATH": python_path, "NOTIFY_SOCKET": f"{place}/ready"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            _wait_until_ready(process, ready, demo)
-            yield process
-        finally:
-            stop(process)
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], ready: socket.socket, demo: Demo) -> None:
-    ready.settimeout(GLANCE_SECONDS)
-    deadline = demo.clock.monotonic() + START_SECONDS
-    while demo.clock.monotonic() < deadline:
-        _refuse_dead(process, demo)
-        try:
-            if b"READY=1" in ready.recv(4096):
-                return
-        except TimeoutError:
-            continue
-    raise AstraError(f"astrad was not ready within {START_SECONDS:g} s; its log is {demo.log}")
-
-
-def _refuse_dead(process: subprocess.Popen[bytes], demo: Demo) -> None:
-    if process.poll() is not None:
-        said = demo.log.read_text(errors="replace").strip().splitlines()[-5:]
-        lines = "\n  ".join(["", *said])
-        raise AstraError(f"astrad ended with status {process.returncode}; the end of its log {demo.log}:{lines}")
-
-
-def night(demo: Demo, process: subprocess.Popen[bytes]) -> Iterator[Glance]:
+def play(demo: Demo, service: Service) -> Iterator[Glance]:
     """Write the night, then wait for all of it to be done, at most a while; yield a glance a few times a second."""
     begun, shown, written = demo.clock.monotonic(), -1.0, 0
     for step in demo.simulation:
         written += step.last and step.of > 0
         now = demo.clock.monotonic() - begun
         if now - shown >= GLANCE_SECONDS:
-            _refuse_dead(process, demo)
+            service.refuse_dead()
             shown = now
             yield glance(demo, now, written)
     deadline = demo.clock.monotonic() + WORK_SECONDS
@@ -212,7 +155,7 @@ def night(demo: Demo, process: subprocess.Popen[bytes]) -> Iterator[Glance]:
         yield seen
         if seen.last:
             return
-        _refuse_dead(process, demo)
+        service.refuse_dead()
         demo.clock.pause(GLANCE_SECONDS)
 
 
@@ -227,15 +170,3 @@ def glance(demo: Demo, seconds: float, written: int) -> Glance:
     )[0]
     states = dict(run("SELECT state, count(*) FROM task WHERE id > ? GROUP BY state", (task,)))
     return Glance(seconds, written, demo.files, products, linked, sources, states)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask the service to stop, as systemd does, and see that it has."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from astra.cli.demonstration import Demo
+from astra.cli.demo.night import Demo
 from astra.contrib.spectrum_quality.models import SpectrumQualityResult
 from astra.database.astradb import STAGES
 from astra.database.connection import run
@@ -17,7 +17,7 @@ SNR_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Comparison:
     """What was counted and measured, and what is not as it should be."""
 
     counts: dict[str, int]
@@ -52,7 +52,7 @@ class Verdict:
         }
 
 
-def judge(demo: Demo) -> Verdict:
+def compare(demo: Demo) -> Comparison:
     """Compare the records of a demo with the truth of its simulation."""
     seconds, bundles = _running(demo)
     completed = _count("task WHERE state = 'completed' AND id > ?", demo.before[1])
@@ -65,7 +65,7 @@ def judge(demo: Demo) -> Verdict:
         "results": _count("spectrum_quality WHERE task_id > ?", demo.before[1]),
     }
     rate = completed / seconds if seconds else 0.0
-    return Verdict(counts, _lag(demo), _stages(demo), seconds, rate, problems(demo))
+    return Comparison(counts, _lag(demo), _stages(demo), seconds, rate, problems(demo))
 
 
 def _count(what: str, after: int) -> int:

@@ -14,7 +14,7 @@ import click
 from astra.cli.printing import as_json, print_fields, print_json
 
 if TYPE_CHECKING:
-    from astra.cli.demonstration import Glance
+    from astra.cli.demo.night import Demo, Glance
 
 EVERY = 2.0  # seconds between two plain lines
 
@@ -32,30 +32,31 @@ def command(ctx: click.Context, folder: Path, fresh: bool, stars: int, as_json: 
     night into the folder that it watches, and compares what was recorded with what was written. In a folder of an
     earlier demo it adds another night.
     """
-    from astra.cli import demonstration
-    from astra.cli.judgement import judge
+    from astra.cli.demo.comparison import compare
+    from astra.cli.demo.night import play, prepare
+    from astra.cli.demo.service import started
 
-    demo = demonstration.prepare(folder, fresh, stars)
+    demo = prepare(folder, fresh, stars)
     if not as_json:
         click.echo(
             f"A simulated night of {demo.files} files is written below {demo.watched}, while astrad takes it in."
         )
-    with demonstration.service(demo) as process, _display(as_json) as show:
-        for glance in demonstration.night(demo, process):
+    with started(demo.config, demo.log) as service, _display(as_json) as show:
+        for glance in play(demo, service):
             show(glance)
-        demonstration.stop(process)
-    verdict = judge(demo)
+        service.stop()
+    found = compare(demo)
     if as_json:
-        print_json(verdict.as_dict())
+        print_json(found.as_dict())
     else:
-        for title, rows in verdict.tables:
+        for title, rows in found.tables:
             click.echo(f"\n{title}")
             print_fields({f"  {name}": value for name, value in rows})
-        _say_next(demo, verdict.problems)
-    ctx.exit(1 if verdict.problems else 0)
+        _say_next(demo, found.problems)
+    ctx.exit(1 if found.problems else 0)
 
 
-def _say_next(demo: Any, problems: list[str]) -> None:
+def _say_next(demo: Demo, problems: list[str]) -> None:
     click.echo()
     for problem in problems:
         click.echo(f"wrong: {problem}")

@@ -1,0 +1,60 @@
+"""What the queue holds, for those who schedule: what to serve next, and who holds which bundle. Writes nothing.
+
+Comes from `scheduler` and the commands; what it tells is acted upon by `queue`, whose guarded updates decide whether it
+is still so.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from astra.database.connection import run
+from astra.database.fields import instant_text
+from astra.provenance import Owner
+from astra.states import BundleState
+from astra.work import OpenBundle
+
+
+def pick(after: tuple[int, str] | None = None) -> tuple[int, str] | None:
+    """Return the (priority, bundle key) to serve next: round robin within a priority, more urgent ones first.
+
+    Parameters
+    ----------
+    after
+        What was served last.
+    """
+    query = "SELECT priority, bundle_key FROM task WHERE state = 'pending' AND not_before IS NULL"
+    order = " ORDER BY priority, bundle_key LIMIT 1"
+    first = run(query + order)
+    if not first or after is None or first[0][0] < after[0]:
+        return tuple(first[0]) if first else None
+    later = run(f"{query} AND priority = ? AND bundle_key > ?{order}", after)
+    return tuple(later[0]) if later else tuple(first[0])
+
+
+def waiting(bundle_key: str, most: int) -> int:
+    """Return how many tasks of a bundle key can be claimed now, counting no further than `most`."""
+    query = "SELECT 1 FROM task WHERE bundle_key = ? AND state = 'pending' AND not_before IS NULL LIMIT ?"
+    count: int = run(f"SELECT count(*) FROM ({query}) AS waiting", (bundle_key, most))[0][0]
+    return count
+
+
+def open_bundles(now: datetime) -> list[OpenBundle]:
+    """Return every bundle that is submitted or running; `lapsed` where its lease has run out."""
+    rows = run(
+        'SELECT id, token, state, owner_boot, owner_pid, owner_start, host, "user", executor, size, '
+        "lease_expires IS NOT NULL AND lease_expires < ? FROM bundle "
+        "WHERE state IN ('submitted', 'running') ORDER BY id",
+        (instant_text(now),),
+    )
+    return [
+        OpenBundle(row[0], row[1], BundleState(row[2]), Owner(*row[3:8]), row[8], row[9], bool(row[10])) for row in rows
+    ]
+
+
+def tries(bundle: int) -> int:
+    """Return how often a process has died under one of this bundle's tasks, this time included."""
+    query = "SELECT count(*) FROM task_bundle WHERE outcome = 'expired' AND task_id IN"
+    first = "SELECT task_id FROM task_bundle WHERE bundle_id = ? ORDER BY position LIMIT 1"
+    count: int = run(f"{query} ({first})", (bundle,))[0][0]
+    return count + 1
