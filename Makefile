@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+# Tests run in this many processes: most of their time is spent waiting for each other's processes.
+JOBS   ?= 2
 BIN    := $(VENV)/bin
 LOCK   := requirements.lock
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
@@ -25,7 +27,7 @@ demo: $(STAMP)  ## a simulated night, taken in while it is written; ends by itse
 	$(BIN)/astra demo $(ARGS)
 
 test: $(STAMP_TEST)  ## all tests but the slow ones, on SQLite and PostgreSQL
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 check: format-check lint types test  ## formatter, linter, strict types, tests
 

@@ -95,6 +95,7 @@ class Service:
             notify("STOPPING=1")
             event(log, "stopping", running=self._scheduler.running)
             self._drain()
+            self._tell_status()  # the last word stands in the file until the next start
             return self._exit_status(before)
 
     def _exit_status(self, before: int) -> int:
