@@ -254,9 +254,9 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     """
     environ = os.environ if environ is None else environ
     source = settings_file.named(path) if path else settings_file.find(environ)
-    source = source.absolute() if source else None
+    source = settings_file.absolute(source) if source else None
     raw = settings_file.read(source) if source else {}
-    reader = _Reader(Place(source.parent if source else Path.cwd(), environ))
+    reader = _Reader(Place(source.parent if source else None, environ))
     settings = reader.settings(raw, source)
     if settings is None or reader.problems:
         where = str(source) if source else "the environment"
@@ -293,7 +293,7 @@ class _Reader:
 
     def _environment_url(self, raw: dict[str, Any], url: str) -> None:
         try:
-            url = values.database_url(url, self.place._replace(folder=Path.cwd()))
+            url = values.database_url(url, self.place._replace(folder=None))
         except Refused as refused:
             self.problems.append(f"$ASTRA_DATABASE_URL = {values.shown(url)}: must be {refused.allowed}")
             return

@@ -17,7 +17,7 @@ def find(environ: Mapping[str, str]) -> Path | None:
     """Return the settings file to use when none is named on the command line, or None where there is none."""
     if given := environ.get("ASTRA_CONFIG"):
         return named(given)
-    home = values.user_folder(Place(Path.cwd(), environ), "XDG_CONFIG_HOME", ".config")
+    home = values.user_folder(Place(None, environ), "XDG_CONFIG_HOME", ".config")
     candidates = (Path("config.toml"), home / "config.toml", Path("/etc/astra/config.toml"))
     return next((each for each in candidates if os.path.isfile(each)), None)  # where we may not look, there is none
 
@@ -29,6 +29,16 @@ def named(given: str | os.PathLike[str]) -> Path:
     except Refused as refused:
         raise ConfigurationError(
             f"cannot read the settings file {given}: {refused.allowed.partition('; ')[2]}"
+        ) from None
+
+
+def absolute(source: Path) -> Path:
+    """Return the settings file's path, whatever folder it was named from."""
+    try:
+        return source.absolute()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"cannot read the settings file {source}: the folder you are in is not there any more"
         ) from None
 
 

@@ -26,9 +26,9 @@ OPERATIONS = ("eq", "ne", "lt", "le", "gt", "ge", "in")
 
 
 class Place(NamedTuple):
-    """Where a value was written: relative paths start at `folder`."""
+    """Where a value was written: relative paths start at `folder`, or at the current folder where that is None."""
 
-    folder: Path
+    folder: Path | None
     environ: Mapping[str, str]
 
     @property
@@ -40,7 +40,12 @@ class Place(NamedTuple):
         """Return `text` as an absolute path, with ``~`` and dots taken out and links left as they are."""
         own = text == "~" or text.startswith("~/")
         expanded = self.home / text[1:].lstrip("/") if own else expanded_user(text)
-        return Path(os.path.normpath(self.folder / expanded))
+        if expanded.is_absolute():
+            return Path(os.path.normpath(expanded))
+        try:
+            return Path(os.path.normpath((self.folder or Path.cwd()) / expanded))
+        except FileNotFoundError:
+            raise Refused("an absolute path, for the folder you are in is not there any more") from None
 
 
 class Condition(NamedTuple):

@@ -31,7 +31,7 @@ def open_records(path: Path | None) -> config.Settings:
 
     settings = config.load(path)
     url = settings.database.url
-    own = url == default_database_url(Place(Path.cwd(), os.environ), "")
+    own = url == default_database_url(Place(None, os.environ), "")
     if url.startswith("sqlite:///") and not own and ":memory:" not in url:
         file = Path(url.removeprefix("sqlite:///")).expanduser()
         if not file.exists():  # opening would leave an empty file behind

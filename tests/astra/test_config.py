@@ -351,3 +351,21 @@ def test_a_folder_that_may_not_be_searched_holds_no_settings_for_us(tmp_path: Pa
     closed.chmod(0)
     assert settings_file.find({"HOME": str(tmp_path)}) is None or Path("config.toml").is_file()
     closed.chmod(0o700)
+
+
+def test_nothing_is_asked_of_a_folder_that_is_gone_but_relative_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = {"HOME": str(tmp_path)}
+    file = tmp_path / "config.toml"
+    file.write_text('[[watch]]\npath = "sky"')
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert config.load(file, home).watch[0].path == tmp_path / "sky"
+    assert config.load(environ=home).source is None
+    with pytest.raises(ConfigurationError, match="the folder you are in is not there any more"):
+        config.load(environ={**home, "ASTRA_DATABASE_URL": "sqlite:///a.sqlite"})
+    with pytest.raises(ConfigurationError, match="the folder you are in is not there any more"):
+        config.load(Path("config.toml"), home)

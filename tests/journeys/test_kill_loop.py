@@ -34,7 +34,7 @@ KILLS = 24
 def test_killed_at_random_instants_it_ends_where_an_undisturbed_run_ends(
     tmp_path: Path, database_url: str, database: peewee.Database, seed: int
 ) -> None:
-    rule = {"name": "trace", "filetype": "apVisit", "task": f"{COMPONENTS}.Traced"}
+    rule = {"name": "trace", "filetype": "apVisit", "task": f"{COMPONENTS}.Computes"}
     site = Site(tmp_path, database_url, [rule])
     site.sections = {"scheduler": {"retries": 1000, "max_bundle_size": 5}, "executor": {"workers": 2}}
     rng = random.Random(seed)

@@ -5,6 +5,7 @@ Nothing here sleeps: a component that waits opens a pipe in the file system (FIF
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -56,6 +57,13 @@ class Waits(Traced):
         (folder / f"started.{os.getpid()}").touch()
         with (folder / "pipe").open("rb") as pipe:
             pipe.read()
+
+
+class Computes(Traced):
+    """Keeps a processor busy for a good part of a second over a few tasks, so that a kill meets it at work."""
+
+    def work(self, parameters: dict[str, object]) -> None:
+        hashlib.pbkdf2_hmac("sha256", b"a", b"b", 150_000)
 
 
 class Raises(Traced):
