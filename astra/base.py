@@ -25,7 +25,7 @@ from astra.database.fields import canonical_json
 from astra.database.staging import check_row
 from astra.errors import ComponentError, DatabaseUnavailable
 from astra.inputs import entries, recorded_inputs, resolve
-from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of
+from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of, signature_of
 from astra.settings_values import MOST_PRIORITY
 from astra.states import TaskState
 
@@ -78,6 +78,8 @@ class TaskInstance:
         cls.parameters = parameters_of(cls)
         if taken := sorted(set(cls.parameters) & {"context", "bundle_size", "input_data_products", *dir(TaskInstance)}):
             raise TypeError(f"{cls.__name__} cannot have a parameter called {taken[0]}: every TaskInstance has its own")
+        if cls.__init__ is TaskInstance.__init__:
+            cls.__signature__ = signature_of(cls.parameters)  # type: ignore[attr-defined]
         remember(cls.component_name(), cls)
         if cls.execute is not TaskInstance.execute and cls.execute not in _authors:  # or it is a base's, recorded
             cls.execute = _recorded(cls.execute)  # type: ignore[method-assign]

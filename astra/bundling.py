@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from astra.components import component_class
 from astra.database.astradb import Task
+from astra.costs import expected_seconds
 from astra.errors import ComponentError
 
 if TYPE_CHECKING:
@@ -44,7 +46,9 @@ def rebuild(name: str, tasks: Sequence[Task], strict: bool) -> TaskInstance:
     return instance
 
 
-def bundler(tasks: Iterable[TaskInstance | Task], max_size: int | None = None) -> list[TaskInstance]:
+def bundler(
+    tasks: Iterable[TaskInstance | Task], max_size: int | None = None, balance: int | None = None
+) -> list[TaskInstance]:
     """Return instances that run tasks with equal bundled parameters together, in the order they were given.
 
     Parameters
@@ -53,16 +57,37 @@ def bundler(tasks: Iterable[TaskInstance | Task], max_size: int | None = None) -
         Instances not executed yet, or `Task` records.
     max_size
         The most tasks in one of them.
+    balance
+        Into how many parts of about equal expected cost the tasks of each bundle are divided; a bundle of fewer tasks
+        gives one part for each. What is expected is what was recorded: the time that the component took on the same
+        data products, else its mean, else the same for every task.
     """
-    if max_size is not None and max_size < 1:
-        raise ValueError(f"bundler: max_size must be at least 1, not {max_size}")
+    for name, value in (("max_size", max_size), ("balance", balance)):
+        if value is not None and value < 1:
+            raise ValueError(f"bundler: {name} must be at least 1, not {value}")
+    if max_size is not None and balance is not None:
+        raise ValueError("bundler: give max_size or balance, not both")
     groups: dict[str, list[TaskInstance]] = {}
     for each in tasks:
         instance = each if not isinstance(each, Task) else rebuild(each.name, [each], strict=False)
         kind = "recorded" if instance._tasks else "new"
         group = groups.setdefault(f"{kind} {instance.plan().bundle_key}", [])
         group += _cut(instance, max_size) if max_size and instance.bundle_size > max_size else [instance]
+    if balance is not None:
+        return [part for group in groups.values() for part in _balanced(_joined(group), balance)]
     return [_joined(part) for group in groups.values() for part in _parts(group, max_size)]
+
+
+def _balanced(whole: TaskInstance, count: int) -> list[TaskInstance]:
+    """Divide one bundle by cost: the dearest task first, each to the part that has cost least so far."""
+    seconds = expected_seconds(whole)
+    heap = [(0.0, 0, part) for part in range(min(count, whole.bundle_size))]
+    members: list[list[int]] = [[] for _ in heap]
+    for position in sorted(range(whole.bundle_size), key=lambda at: (-seconds[at], at)):
+        cost, size, part = heap[0]
+        heapq.heapreplace(heap, (cost + seconds[position], size + 1, part))
+        members[part].append(position)
+    return [_piece(whole, sorted(positions)) for positions in sorted(members, key=min)]
 
 
 def _parts(group: list[TaskInstance], max_size: int | None) -> Iterator[list[TaskInstance]]:
@@ -80,13 +105,18 @@ def _parts(group: list[TaskInstance], max_size: int | None) -> Iterator[list[Tas
 
 def _cut(whole: TaskInstance, size: int) -> Iterator[TaskInstance]:
     for at in range(0, whole.bundle_size, size):
-        here = slice(at, at + size)
-        piece = object.__new__(type(whole))
-        piece.context, piece._session, piece._shared = {}, None, whole._shared
-        piece._tasks, piece._inputs = whole._tasks[here], whole._inputs[here] if whole._inputs is not None else None
-        piece._spread = {name: values[here] for name, values in whole._spread.items()}
-        piece.bundle_size = min(size, whole.bundle_size - at)
-        yield piece
+        yield _piece(whole, range(at, min(at + size, whole.bundle_size)))
+
+
+def _piece(whole: TaskInstance, positions: Sequence[int]) -> TaskInstance:
+    """Return the instance of some of another's tasks."""
+    piece = object.__new__(type(whole))
+    piece.context, piece._session, piece._shared = {}, None, whole._shared
+    piece._tasks = [whole._tasks[at] for at in positions] if whole._tasks else []
+    piece._inputs = [whole._inputs[at] for at in positions] if whole._inputs is not None else None
+    piece._spread = {name: [values[at] for at in positions] for name, values in whole._spread.items()}
+    piece.bundle_size = len(positions)
+    return piece
 
 
 def _joined(part: Sequence[TaskInstance]) -> TaskInstance:

@@ -7,6 +7,7 @@ so that what a component reads in a notebook is what it will read from the datab
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
@@ -63,6 +64,7 @@ class Parameter:
         self.name = name
         if self._default is not _REQUIRED:
             self._default = self.checked(owner.__name__, self._default)
+        self.__doc__ = self.describe()  # what help() says beside the name
 
     def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else self.present(instance.value_of(self))
@@ -211,6 +213,16 @@ def parameters_of(component: type) -> dict[str, Parameter]:
             elif name in found:
                 del found[name]
     return found
+
+
+def signature_of(parameters: Mapping[str, Parameter]) -> inspect.Signature:
+    """Return how a component with these parameters is made: what help() and a notebook's tab key show."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    given = [inspect.Parameter("input_data_products", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)]
+    for name, each in sorted(parameters.items(), key=lambda item: not item[1].required):
+        default = inspect.Parameter.empty if each.required else each.present(each.default)
+        given.append(inspect.Parameter(name, keyword, default=default))
+    return inspect.Signature(given)
 
 
 def _is(value: Any, kind: type) -> bool:

@@ -69,6 +69,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.base",
             "astra.bundling",
             "astra.components",
+            "astra.costs",
             "astra.execution",
             "astra.ingest",
             "astra.inputs",
@@ -80,6 +81,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.queue",
             "astra.replay",
             "astra.replay_plan",
+            "astra.results",
             "astra.rules",
             "astra.selection",
             "astra.standing",
@@ -160,6 +162,7 @@ INPUT_OUTPUT = re.compile(
 WAIVED: Mapping[tuple[str, str], str] = {
     ("astra.database.connection", "astra.database.migrate"): "first use without any settings makes the tables",
     ("astra.database.astradb", "astra.base"): "a Task's or Bundle's instance() is asked of the row",
+    ("astra.database.astradb", "astra.results"): "and so are the results of a source or task, and a result's provenance",
 }
 
 # `except Exception`: the one boundary of each loop, and the one around a component's own code

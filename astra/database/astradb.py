@@ -17,6 +17,7 @@ from astra.states import BundleState, IngestionOutcome, TaskOutcome, TaskState
 
 if TYPE_CHECKING:
     from astra.base import TaskInstance
+    from astra.results import Provenance
 
 STAGES = ("pre_execute", "execute", "post_execute")
 
@@ -91,6 +92,12 @@ class Source(AstraModel):
             .where((link.source == self.id) & link.superseded_by.is_null())
             .order_by(DataProduct.id)
         )
+
+    def results(self) -> list[ResultModel]:
+        """Return all results of this source, of every component, those of one component in order."""
+        from astra import results
+
+        return results.of_source(self)
 
     @property
     def identifiers(self) -> dict[str, str]:
@@ -259,6 +266,12 @@ class Task(AstraModel):
         query = DataProduct.select().join(made, on=(made.data_product == DataProduct.id))
         return list(query.where(made.task == self.id).order_by(DataProduct.id))
 
+    def results(self) -> list[ResultModel]:
+        """Return the rows that this task recorded, in order."""
+        from astra import results
+
+        return results.of_task(self)
+
     def instance(self, strict: bool = False) -> TaskInstance:
         """Return the `TaskInstance` that this task records."""
         from astra.base import TaskInstance
@@ -325,6 +338,12 @@ class ResultModel(AstraModel):
     id = BigAutoField()
     task = Link(Task)
     source = Link(Source, null=True)
+
+    def provenance(self) -> Provenance:
+        """Return what made this result: task, parameters, inputs with their exact file versions, code, environment."""
+        from astra import results
+
+        return results.provenance_of(self)
 
 
 # In an order in which each refers only to those before it (and data_product to ingestion, afterwards).

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import pickle
+import pydoc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -265,6 +267,14 @@ def test_a_class_without_execute_says_what_to_write() -> None:
 def test_help_and_the_notebook_show_the_parameters() -> None:
     assert list(Sum.parameters) == ["base", "n", "pair", "options"]
     assert repr(Sum(n=[1, 2])) == "Sum(base=0, pair=[0, 0], options={}, n=[1, 2])"
+    assert str(inspect.signature(AnalysisTask)) == (
+        "(input_data_products=None, *, model_path, initial_teff, initial_logg, initial_fe_h, sigma_clip_limit=3)"
+    )
+    shown = pydoc.plain(pydoc.render_doc(AnalysisTask))
+    assert "AnalysisTask(input_data_products=None, *, model_path, initial_teff" in shown
+    assert "any value, required, bundled" in shown
+    assert "any value, default 3" in shown
+    assert str(inspect.signature(Sum)).endswith("(input_data_products=None, *, base=0, n=1, pair=(0, 0), options={})")
 
 
 # ---------------------------------------------------------------------------------------------------------- executing
