@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from astra.components import component_class
-from astra.database.astradb import Task
 from astra.costs import expected_seconds
+from astra.database.astradb import Task
 from astra.errors import ComponentError
 
 if TYPE_CHECKING:

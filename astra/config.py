@@ -67,7 +67,9 @@ class Watch:
     )
     sweep_every: float = _setting(values.number(above=0), "seconds between two sweeps of the folder", default=300.0)
     backfill: bool = _setting(
-        values.boolean, "whether rules also act on the files that the very first sweep finds", default=False
+        values.boolean,
+        "whether rules also act on what lay there before the folder was first watched",
+        default=False,
     )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CHUNK = 10_000
 MOST_RECENT = 10_000  # tasks that a component's mean is taken over
 _SECONDS = "coalesce(m.time_pre_execute, 0) + coalesce(m.time_execute, 0) + coalesce(m.time_post_execute, 0)"
-_DONE = "JOIN task_bundle m ON m.task_id = t.id AND m.bundle_id = t.bundle_id WHERE t.state = 'completed' AND t.name = ?"
+_DONE = "JOIN task_bundle m ON m.task_id = t.id AND m.bundle_id = t.bundle_id WHERE t.state = 'completed'"
 
 
 def expected_seconds(instance: TaskInstance) -> list[float]:
@@ -31,7 +31,7 @@ def expected_seconds(instance: TaskInstance) -> list[float]:
 
 
 def _mean(component: str) -> float:
-    latest = f"SELECT {_SECONDS} AS seconds FROM task t {_DONE} ORDER BY t.id DESC LIMIT {MOST_RECENT}"
+    latest = f"SELECT {_SECONDS} AS seconds FROM task t {_DONE} AND t.name = ? ORDER BY t.id DESC LIMIT {MOST_RECENT}"
     found = run(f"SELECT avg(seconds) FROM ({latest}) AS latest", (component,))[0][0]
     return float(found) if found else 1.0
 
@@ -67,7 +67,7 @@ def _of_paths(paths: Sequence[str]) -> dict[str, int]:
 
 
 def _last(component: str, products: Sequence[int]) -> dict[int, float]:
-    """Return, by data product, the time its latest completed task of a component took, shared among that task's inputs."""
+    """Return, by data product, the time of its latest completed task of a component, shared among its inputs."""
     found: dict[int, float] = {}
     for start in range(0, len(products), CHUNK):
         listed = ", ".join(str(int(key)) for key in products[start : start + CHUNK])
@@ -76,7 +76,7 @@ def _last(component: str, products: Sequence[int]) -> dict[int, float]:
         with by_index():
             for product, task, took in run(
                 f"SELECT i.data_product_id, t.id, {_SECONDS} FROM task_input_data_product i "
-                f"JOIN task t ON t.id = i.task_id {_DONE} AND i.data_product_id IN ({listed})",
+                f"JOIN task t ON t.id = i.task_id {_DONE} AND t.name = ? AND i.data_product_id IN ({listed})",
                 (component,),
             ):
                 rows[product].append(task)

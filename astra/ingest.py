@@ -21,7 +21,7 @@ from astra.clock import SYSTEM, Clock
 from astra.database.connection import alone, run
 from astra.database.fields import canonical_json
 from astra.database.staging import among, key_source
-from astra.errors import FileError, UnreadableFile
+from astra.errors import BadHeader, FileError, UnreadableFile
 from astra.known import signature_text as signature_text
 from astra.ledger import Entry
 from astra.products.base import Description
@@ -29,10 +29,12 @@ from astra.rules import Facts, Rule, tasks_for
 from astra.signature import Signature
 from astra.standing import Answer, Ask, Examined, File, Product, Question, Refused, Standing, Verdict, same_content
 from astra.states import IngestionOutcome
+from astra.tree import LONGEST_PATH
 from astra.work import Input, NewTask
 
 # What one transaction takes: enough to be fast, few enough that nobody waits a quarter of a second for the write lock.
 CHUNK = 500
+LONGEST_IDENTITY = LONGEST_PATH
 INGEST_LOCK = int.from_bytes(hashlib.sha256(b"astra ingest").digest()[:8], "big", signed=True)
 
 # The disk's or the server's trouble, not the file's: what cannot be read for one of these may be readable later.
@@ -111,7 +113,10 @@ _Read = tuple[headers.Header, Description, str, str]
 
 def _attempt(root: Root, file: File) -> _Read | FileError | NotOurs:
     try:
-        file.place.encode()
+        if len(file.place.encode()) > LONGEST_PATH:
+            return UnreadableFile(
+                f"cannot take in {headers.named(file.place)}: its path has more than {LONGEST_PATH} bytes"
+            )
         identified = products.identify(file.place)
         if identified is None:
             return NotOurs(file)
@@ -119,7 +124,13 @@ def _attempt(root: Root, file: File) -> _Read | FileError | NotOurs:
         header = headers.read(file.place, product_type.wanted)
         description = product_type.describe(recognised, header, root.release)
         product_type.check_whole(description, header)
-        metadata = canonical_json(description.metadata)
+        if len(description.identity.encode()) > LONGEST_IDENTITY:
+            return BadHeader(
+                f"cannot take in {headers.named(file.place)}: what tells it from others has more than "
+                f"{LONGEST_IDENTITY} bytes: {description.identity[:100]}..."
+            )
+        notes = {"notes": list(description.notes)} if description.notes else {}
+        metadata = canonical_json({**description.metadata, **notes})
         metadata.encode()
         return header, description, canonical_json(dict(description.kwargs)), metadata
     except FileError as error:
@@ -132,17 +143,19 @@ def _attempt(root: Root, file: File) -> _Read | FileError | NotOurs:
 
 def _refused(file: File, error: FileError, before: Signature | None, timing: tuple[datetime, float]) -> Refused:
     signature = _signature(file.place)
-    wait = error.retry or (isinstance(error.__cause__, OSError) and error.__cause__.errno in _TROUBLE)
-    reason = str(error)
+    trouble = isinstance(error.__cause__, OSError) and error.__cause__.errno in _TROUBLE
+    wait, reason = error.retry or trouble, str(error)
     if signature != before:
         reason, wait = f"{file.place} changed while it was examined", True
-    if not _is_text(file.place):
+    if not _can_be_recorded(file.place):
         signature, wait = None, False
-    return Refused(file, *timing, signature, reason, wait)
+    return Refused(file, *timing, signature, reason, wait, trouble)
 
 
-def _is_text(path: str) -> bool:
-    return path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
+def _can_be_recorded(path: str) -> bool:
+    if not path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path):
+        return False
+    return len(path.encode()) <= LONGEST_PATH
 
 
 def _signature(place: str) -> Signature | None:
@@ -198,9 +211,11 @@ def _order(given: Examined | Refused) -> tuple[int, int, int]:
 
 
 def _standing(batch: Sequence[Examined | Refused], answers: dict[Question, Answer], replay: int | None) -> Standing:
+    products = known.read({each.description.identity for each in batch if isinstance(each, Examined)})
+    current = [(each.current.root, each.current.path) for each in products.values() if each.current is not None]
     return Standing(
-        places=ledger.latest(each.file[:2] for each in batch if each.signature is not None),
-        products=known.read({each.description.identity for each in batch if isinstance(each, Examined)}),
+        places=ledger.latest([*(each.file[:2] for each in batch if each.signature is not None), *current]),
+        products=products,
         answers=answers,
         replay=replay,
         ingestion_id=key_source("ingestion", len(batch)),
@@ -216,6 +231,8 @@ def _answer(question: Question) -> Answer:
             with open(question.place, "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         os.stat(question.place)
+        if question.ask is Ask.THERE and os.path.realpath(question.place) == os.path.realpath(question.other):
+            return False  # one file under two names: a link to a folder leads there
     except (FileNotFoundError, NotADirectoryError):
         return False if question.ask is Ask.THERE else None
     except OSError:  # an outage is no proof that a file is gone
@@ -372,6 +389,6 @@ def take_in(paths: Iterable[str | os.PathLike[str]], terms: Terms, clock: Clock 
 
 
 def _is_waited_for(refused: Refused, patience: float, now: datetime) -> bool:
-    if not refused.wait or refused.signature is None:
+    if not refused.wait or refused.trouble or refused.signature is None:
         return refused.wait
     return now.timestamp() - max(refused.signature.mtime_ns, refused.signature.ctime_ns) / 1e9 < patience

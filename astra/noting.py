@@ -133,7 +133,7 @@ class _Notes:
         if examined is not None:
             identity = examined.description.identity
             product = self.products.get(identity)
-            if product is None or product.path == seen.place:
+            if product is None or os.path.realpath(product.path) == seen.place:
                 return Noted(seen.place, *self._version(seen, identity, product), identity, text)
             if _is_same_file(product, text):
                 return Noted(seen.place, product.id, product.current.id, identity, text)  # type: ignore[union-attr]

@@ -21,7 +21,7 @@ from astra.database.astradb import (
     Task,
     TaskInputDataProduct,
 )
-from astra.database.connection import run
+from astra.database.connection import database, run
 from astra.errors import ComponentError
 
 
@@ -70,9 +70,9 @@ class Provenance:
         if self.environment is not None:
             lines.append(f"environment  {self.environment.python}, {self.environment.platform}")
         for each in self.inputs:
-            version = each.ingestion
+            version, since = each.ingestion, "" if each.is_current else ", since replaced"
             told = f"{version.size} bytes, header sha256 {version.header_sha256}" if version is not None else "no file"
-            lines.append(f"input        {each.data_product.path}, {told}{'' if each.is_current else ', since replaced'}")
+            lines.append(f"input        {each.data_product.path}, {told}{since}")
         lines += [f"output       {each.path}" for each in self.outputs]
         return "\n".join(lines)
 
@@ -115,7 +115,7 @@ def _rows(component: type[Any], condition: Any) -> list[ResultModel]:
     return [
         row
         for model in models
-        if model.table_exists()
+        if database.table_exists(model._meta.table_name)
         for row in model.select().where(condition(model)).order_by(model.id)
     ]
 

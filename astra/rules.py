@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,6 +45,14 @@ class Plan(Protocol):
         """What tasks must share to run together."""
 
 
+class Told(Protocol):
+    """A product type, as far as rules ask of it."""
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """The names that a condition may use."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """For this product type, where these conditions hold, enqueue this task."""
@@ -66,7 +74,7 @@ class Facts:
 
 
 def compile_rules(
-    written: Iterable[config.Rule], component_class: Callable[[str], Any], filetypes: Collection[str]
+    written: Iterable[config.Rule], component_class: Callable[[str], Any], filetypes: Mapping[str, Told]
 ) -> tuple[Rule, ...]:
     """Return the rules of the settings, ready for use.
 
@@ -77,12 +85,13 @@ def compile_rules(
     component_class
         What returns the component that an import path names: `astra.base.component_class`.
     filetypes
-        The names of the product types there are.
+        The product types there are, by name.
 
     Raises
     ------
     ConfigurationError
-        Naming every rule whose product type is unknown, or whose component cannot be found or built as it says.
+        Naming every rule whose product type is unknown, whose condition is on a fact that this type never tells, or
+        whose component cannot be found or built as it says.
     """
     problems: list[str] = []
     compiled = [_compiled(each, component_class, filetypes, problems) for each in written]
@@ -92,18 +101,27 @@ def compile_rules(
 
 
 def _compiled(
-    rule: config.Rule, component_class: Callable[[str], Any], filetypes: Collection[str], problems: list[str]
+    rule: config.Rule, component_class: Callable[[str], Any], filetypes: Mapping[str, Told], problems: list[str]
 ) -> Rule | None:
     if rule.filetype not in filetypes:
         near = difflib.get_close_matches(rule.filetype, filetypes, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(filetypes))}"
         problems.append(f"rule {rule.name!r}: there is no product type {rule.filetype!r}; {hint}")
+    else:
+        problems += _unknown_facts(rule, filetypes[rule.filetype].facts)
     try:
         plan: Plan = component_class(rule.task)(**rule.parameters).plan()
     except (AstraError, TypeError, ValueError) as error:
         problems.append(f"rule {rule.name!r}: {rule.task} cannot be made with its parameters: {error}")
         return None
     return Rule(rule.name, rule.filetype, plan, rule.priority, rule.where)
+
+
+def _unknown_facts(rule: config.Rule, facts: frozenset[str]) -> Iterator[str]:
+    for fact in sorted({each.fact for each in rule.where} - facts):
+        near = difflib.get_close_matches(fact, facts, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(facts))}"
+        yield f"rule {rule.name!r}: {rule.filetype} tells no {fact!r}, so where cannot ask for it; {hint}"
 
 
 def tasks_for(rules: Sequence[Rule], facts: Facts, replay: int | None = None) -> list[NewTask]:

@@ -22,4 +22,9 @@ class Signature(NamedTuple):
     def of(cls, stat: os.stat_result) -> Self:
         """Return the signature that `os.stat`, `os.fstat` or `DirEntry.stat` reported."""
         inode = stat.st_ino if stat.st_ino < 1 << 63 else stat.st_ino - (1 << 64)
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, inode)
+        return cls(stat.st_size, _in_64_bits(stat.st_mtime_ns), _in_64_bits(stat.st_ctime_ns), inode)
+
+
+def _in_64_bits(nanoseconds: int) -> int:
+    """Return a time that databases can hold: file systems keep years after 2262 and before 1677 too."""
+    return max(-(1 << 63), min((1 << 63) - 1, nanoseconds))

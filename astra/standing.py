@@ -44,8 +44,9 @@ class Examined:
 class Refused:
     """A file that cannot be taken in as it is.
 
-    With `wait` it may become whole, or readable: until the patience is over it is better looked at again. Without a
-    signature there is nothing to record: the file is gone, or its name is none that a database can hold.
+    With `wait` it may become whole, or readable: until the patience is over it is better looked at again. `trouble` is
+    the disk's or this machine's, not the file's: it is waited for as long as it lasts. Without a signature there is
+    nothing to record: the file is gone, or its name is none that a database can hold.
     """
 
     file: File
@@ -54,6 +55,7 @@ class Refused:
     signature: Signature | None
     reason: str
     wait: bool
+    trouble: bool = False
 
 
 @dataclass(slots=True)
@@ -72,17 +74,21 @@ class Product:
 class Ask(StrEnum):
     """What only the disk can tell."""
 
-    THERE = "is there a file"
+    THERE = "is there another file"
     SIGNATURE = "what is the file's signature"
     SHA256 = "what is the checksum of the whole file"
 
 
 class Question(NamedTuple):
-    """Something to be asked of the disk; `since` is when the file version was examined that makes it doubtful."""
+    """Something to be asked of the disk; `since` is when the file version was examined that makes it doubtful.
+
+    `other` is, for `THERE`, the file that is not to be taken for another one under a second name.
+    """
 
     ask: Ask
     place: str
     since: datetime
+    other: str = ""
 
 
 Answer = bool | Signature | str | None
@@ -208,10 +214,12 @@ class Standing:
             entry = self._entry(given, given.signature, IngestionOutcome.INGESTED, why)
             entry.data_product = product.id
             return Verdict(entry=entry, product=product, reason=why)
-        question = Question(Ask.THERE, product.path, current.started)
-        if question not in self.answers:
+        place = (current.root, current.path)
+        question = Question(Ask.THERE, product.path, current.started, given.file.place)
+        left = place in self.places and self.places[place].data_product != product.id
+        if not left and question not in self.answers:
             return question
-        if not self.answers[question]:
+        if left or not self.answers[question]:
             return self._becomes_current(given, product, f"moved here from {product.path}")
         why = f"a copy of data product {product.id}, whose file is {product.path}"
         entry = self._entry(given, given.signature, IngestionOutcome.DUPLICATE, why)

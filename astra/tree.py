@@ -22,6 +22,8 @@ from astra.signature import Signature
 Wanted = Callable[[str], bool]
 
 _PROBLEMS_KEPT = 100
+# PostgreSQL's indexes hold no more of one entry than 2,700 bytes, compressed or not.
+LONGEST_PATH = 2_000
 
 
 class Found(NamedTuple):
@@ -195,6 +197,9 @@ class _Walk:
                 return None
             if not _is_unicode(entry.name):
                 self.report.problem(path, "the name is not UTF-8")
+                return None
+            if len(entry.path) > LONGEST_PATH // 4 and len(os.fsencode(entry.path)) > LONGEST_PATH:
+                self.report.problem(path[:200], f"its path has more than {LONGEST_PATH} bytes: it cannot be recorded")
                 return None
             stat = self._stat(path, entry)
         except OSError as error:

@@ -11,7 +11,7 @@ from astra.config import Settings, Watch
 from astra.database import connection, migrate
 from astra.database.connection import available
 from astra.errors import AstraError
-from daemon.startup import compile_rules, refuse_network_sqlite
+from daemon.startup import compile_rules, refuse_network_sqlite, refuse_unknown_releases
 from daemon.watcher import choose_mode
 
 _LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
@@ -32,6 +32,7 @@ def check(settings: Settings) -> list[Finding]:
     found = [Finding("settings", True, str(settings.source or "no file found: every setting has its default"))]
     found.append(_try("database", lambda: _database(settings)))
     found.append(_try("rules", lambda: _rules(settings)))
+    found.append(_try("releases", lambda: _releases(settings)))
     for watch in settings.watch:
         found += _watch(watch)
     if not settings.watch:
@@ -67,6 +68,11 @@ def _database(settings: Settings) -> str:
 def _rules(settings: Settings) -> str:
     compiled = compile_rules(settings)
     return f"{len(compiled)} rules, for {', '.join(sorted({each.filetype for each in compiled})) or 'no product type'}"
+
+
+def _releases(settings: Settings) -> str:
+    refuse_unknown_releases(settings)
+    return "those that are named are known"
 
 
 def _watch(watch: Watch) -> Iterator[Finding]:

@@ -65,7 +65,10 @@ class Intake:
         self._watches: dict[str, Watch] = {each.name: each for each in settings.watch}
         self._roots = {each.name: Root(each.name, each.path, each.release) for each in settings.watch}
         self._rules, self._clock = rules, clock
+        self.overfull: set[str] = set()  # roots of which arrivals were dropped: they must be swept
+        self._out_of_reach: set[Arrival] = set()
         self._hints: SimpleQueue[Arrival] = SimpleQueue()
+        self._most, self._suspect = ingest.CHUNK, False
         self._in_hand: list[tuple[Settled, Examined | Refused]] = []
         self._examining = 0
         self._again_at, self._backoff = 0.0, 0.5
@@ -87,8 +90,13 @@ class Intake:
 
     @property
     def waiting(self) -> int:
-        """How many files are on their way: offered, settling, or in hand."""
-        return self._hints.qsize() + len(self.settler) + self._examining + len(self._in_hand)
+        """How many files are on their way: offered, settling, or in hand; not those that are out of reach."""
+        return self._hints.qsize() + len(self.settler) - self.out_of_reach + self._examining + len(self._in_hand)
+
+    @property
+    def out_of_reach(self) -> int:
+        """How many files the disk, or this machine, did not let us read when we last tried; they are tried again."""
+        return sum(arrival in self.settler for arrival in tuple(self._out_of_reach))
 
     @property
     def settled(self) -> int:
@@ -122,6 +130,7 @@ class Intake:
                 return
             if not self.settler.offer(arrival, instant):
                 self.counts.overfull += 1
+                self.overfull.add(arrival.root)
 
     def _look(self, now: float) -> None:
         """Stat the arrivals whose quiet wait is over."""
@@ -146,8 +155,14 @@ class Intake:
                 return
 
     def _examine_one(self, settled: Settled) -> None:
+        self._out_of_reach.discard(settled.arrival)
         found = ingest.examine(self._roots[settled.arrival.root], settled.arrival.path, self._clock)
         if isinstance(found, ingest.NotOurs) or (isinstance(found, Refused) and self._waits(settled, found)):
+            return
+        if isinstance(found, Examined) and found.signature != settled.signature:
+            # it changed after it had settled: what a writer is at work on is not taken
+            instant = self._instant(self._clock.monotonic())
+            self.settler.offer(settled.arrival, instant, found.signature, settled.backfill)
             return
         self._in_hand.append((settled, found))
 
@@ -158,7 +173,11 @@ class Intake:
         if not refused.wait:
             return False
         settled = replace(settled, signature=refused.signature)
-        if not self.settler.not_whole(settled, self._instant(self._clock.monotonic())):
+        instant = self._instant(self._clock.monotonic())
+        if refused.trouble:
+            self.settler.out_of_reach(settled, instant)
+            self._out_of_reach.add(settled.arrival)
+        elif not self.settler.not_whole(settled, instant):
             return False
         self.counts.waiting += 1
         if not settled.refusals:
@@ -167,25 +186,43 @@ class Intake:
 
     def _record(self, now: float) -> list[Recorded]:
         recorded: list[Recorded] = []
+        at_once = self._in_hand[: self._most]
+        self._suspect = True
         try:
             with available():
                 for silent in (False, True):  # silent: what lay there before the root was watched
-                    part = [given for settled, given in self._in_hand if self._is_silent(settled) is silent]
+                    part = [given for settled, given in at_once if self._is_silent(settled) is silent]
                     if part:
                         recorded += ingest.record(part, () if silent else self._rules, self._clock)
         except DatabaseUnavailable as error:
             self._again_at, self._backoff = now + self._backoff, min(_LONGEST_BACKOFF, 2 * self._backoff)
             if self.trouble is None:
                 event(log, "database_away", logging.ERROR, reason=str(error), in_hand=len(self._in_hand))
-            self.trouble = str(error)
+            self.trouble, self._suspect = str(error), False
             return []
         if self.trouble is not None:
             event(log, "database_back", in_hand=len(self._in_hand))
-        self.trouble, self._backoff = None, 0.5
-        self._in_hand.clear()
+        self.trouble, self._backoff, self._suspect = None, 0.5, False
+        del self._in_hand[: len(at_once)]
+        self._most = min(ingest.CHUNK, 2 * self._most)
         for each in recorded:
             self._tell(each)
         return recorded
+
+    def failed(self) -> None:
+        """Take note that a turn ended by an error nobody foresaw: the next one records half as many files at once.
+
+        One that cannot be recorded even alone is given up, so that it sinks only itself; a sweep offers it again.
+        """
+        suspect, self._suspect = self._suspect, False
+        if not suspect:
+            return  # it was not recording that failed
+        count = min(len(self._in_hand), self._most)
+        if count > 1:
+            self._most = count // 2
+        else:
+            settled, given = self._in_hand.pop(0)
+            event(log, "not_recorded", logging.ERROR, root=settled.arrival.root, path=given.file.place)
 
     def _is_silent(self, settled: Settled) -> bool:
         return settled.backfill and not self._watches[settled.arrival.root].backfill

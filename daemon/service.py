@@ -33,7 +33,13 @@ from daemon.intake import Intake
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
 from daemon.scheduler import Scheduler
-from daemon.startup import compile_rules, lock_root, prepare_database, refuse_network_sqlite
+from daemon.startup import (
+    compile_rules,
+    lock_root,
+    prepare_database,
+    refuse_network_sqlite,
+    refuse_unknown_releases,
+)
 from daemon.sweeper import Sweeper
 from daemon.watcher import Hints, Watcher, choose_mode
 
@@ -80,7 +86,8 @@ class Service:
         """Run until stopped or done; return the exit status: 1 where something failed in a run that ends by itself."""
         with ExitStack() as stack:
             stack.enter_context(self._handled_signals())
-            compiled = compile_rules(self._settings)  # first: what no wait for the database mends
+            refuse_unknown_releases(self._settings)  # first: what no wait for the database mends
+            compiled = compile_rules(self._settings)
             self._open_database(stack)
             if self._stop.is_set():
                 return 0
@@ -102,7 +109,8 @@ class Service:
         if self._until is Until.STOPPED:
             return 0
         with available():
-            return 1 if _troubles(before, self._began) or any(r.outage for r in self._sweeper.roots.values()) else 0
+            unread = self._intake.out_of_reach or any(each.outage for each in self._sweeper.roots.values())
+            return 1 if unread or _troubles(before, self._began) else 0
 
     # ------------------------------------------------------------------------------------------------- starting
 
@@ -140,10 +148,9 @@ class Service:
         modes = {watch.name: choose_mode(watch) for watch in settings.watch}
         for name, (mode, why) in modes.items():
             event(log, "watch", root=name, mode=mode, reason=why)
-        since = {
-            watch.name: roots.open_root(watch.name, watch.path, clock.now()).timestamp() for watch in settings.watch
-        }
-        self._sweeper = Sweeper(settings.watch, self._find, self._intake.offer, clock, since)
+        opened = {watch.name: roots.open_root(watch.name, watch.path, clock.now()) for watch in settings.watch}
+        until = {name: since.timestamp() for name, since in opened.items() if since is not None}
+        self._sweeper = Sweeper(settings.watch, self._find, self._intake.offer, clock, until, self._end_backfill)
         self._polled = {name for name, (mode, _) in modes.items() if mode == "poll"}
         hints = Hints(self._hint, self._sweeper.request, products.might_be_product)
         self._watcher = Watcher([each for each in settings.watch if each.name not in self._polled], hints)
@@ -151,6 +158,9 @@ class Service:
 
     def _find(self, watch: Watch, report: tree.WalkReport) -> Iterator[list[tree.Found]]:
         return tree.differing(watch.name, watch.path, products.might_be_product, self._clock.now(), report)
+
+    def _end_backfill(self, root: str) -> None:
+        roots.end_backfill(root, self._clock.now())
 
     def _hint(self, root: str, path: str) -> None:
         self._intake.hint(root, path)
@@ -185,6 +195,7 @@ class Service:
                 pause, backoff = backoff, min(_LONGEST_BACKOFF, 2 * backoff)
             except Exception:  # the loop's one boundary: whatever it is, files that arrive later are still taken in
                 log.exception("intake failed; it goes on in %.1f s", backoff)
+                self._intake.failed()
                 pause, backoff = backoff, min(_LONGEST_BACKOFF, 2 * backoff)
             self._front_turned = self._clock.monotonic()
             if pause:
@@ -201,6 +212,8 @@ class Service:
         recorded = self._intake.turn(self._clock.monotonic())
         if recorded:
             self._wake.set()
+        while self._intake.overfull:
+            self._sweeper.request(self._intake.overfull.pop(), "more arrivals than could be kept")
         self._sweep_after_outage()
         return swept is not None or bool(recorded) or self._intake.ready
 

@@ -6,8 +6,8 @@ this turn by turn:
 1. `offer` each arrival. One with a signature (a sweep's find) that has long been still is settled at once.
 2. `due` gives the arrivals whose quiet wait is over; tell what the disk says of each with `observe`.
 3. `take` gives settled arrivals, new ones before those of the past, to be examined.
-4. `not_whole` takes one back and answers whether it is to be waited for; `wait_again` takes back one that could not be
-   examined for a passing reason.
+4. `not_whole` takes one back and answers whether it is to be waited for; `out_of_reach` takes back one that could not
+   be read for a passing reason.
 
 Nothing here must survive a crash: the next sweep offers again whatever the ledger lacks.
 """
@@ -94,6 +94,9 @@ class Settler:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, arrival: Arrival) -> bool:
+        return arrival in self._entries
 
     @property
     def full(self) -> bool:
@@ -207,10 +210,17 @@ class Settler:
         waited = max(now.wall - settled.signature.ctime_ns / 1e9, now.monotonic - since)
         if waited >= self.patience:
             return False
-        delay = min(max(self.quiet, 0.1) * 2.0**settled.refusals, _LONGEST_DELAY, self.patience - waited)
-        refused = replace(settled, refusals=settled.refusals + 1, refused_at=since)
-        self.wait_again(refused, now.monotonic, delay)
+        self._refused(settled, now, self.patience - waited)
         return True
+
+    def out_of_reach(self, settled: Settled, now: Instant) -> None:
+        """Take back a file that the disk, or this machine, would not let be read: however long that lasts."""
+        self._refused(settled, now, _LONGEST_DELAY)
+
+    def _refused(self, settled: Settled, now: Instant, most: float) -> None:
+        since = settled.refused_at if settled.refusals else now.monotonic
+        delay = min(max(self.quiet, 0.1) * 2.0 ** min(settled.refusals, 20), _LONGEST_DELAY, most)
+        self.wait_again(replace(settled, refusals=settled.refusals + 1, refused_at=since), now.monotonic, delay)
 
     def wait_again(self, settled: Settled, now: float, delay: float) -> None:
         """Take back an arrival, to be looked at `delay` seconds later; one that was offered anew meanwhile stays so."""

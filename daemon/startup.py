@@ -15,6 +15,7 @@ from astra.config import Settings, Watch
 from astra.database import connection, migrate
 from astra.errors import AstraError, ConfigurationError
 from astra.filesystem import filesystem_kind, is_network
+from astra.products import releases
 from astra.rules import Rule
 
 
@@ -35,6 +36,16 @@ def compile_rules(settings: Settings) -> tuple[Rule, ...]:
                 f"[[schedule]] {each.name!r}: {each.task} cannot be made with its parameters: {error}"
             ) from error
     return compiled
+
+
+def refuse_unknown_releases(settings: Settings) -> None:
+    """Raise `ConfigurationError` for a watched folder whose release is none: every file in it would be refused."""
+    for watch in settings.watch:
+        try:
+            if watch.release:
+                releases.known_release(watch.release.strip().lower())
+        except ValueError as error:
+            raise ConfigurationError(f"[[watch]] {watch.name}: release = {watch.release!r}: {error}") from error
 
 
 def prepare_database() -> None:

@@ -8,6 +8,7 @@ into a storm of sweeps. A root that cannot be read is an outage: said once, trie
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -86,6 +87,7 @@ class _Sweep:
     report: WalkReport
     slices: Iterator[list[Found]]
     offered: int = 0
+    old: int = 0
     seconds: float = 0.0
 
 
@@ -100,8 +102,11 @@ class Sweeper:
         Starts a walk.
     hand_over
         Takes the offers of one slice.
-    watched_since
-        When each root was first watched, in seconds since the epoch: what changed before is back-fill.
+    backfill_until
+        For each root whose back-fill has not been seen whole: when it was first watched, in seconds since the epoch.
+        What changed before is back-fill.
+    end_backfill
+        Called with the name of a root once a whole sweep has found no more of its back-fill.
     """
 
     def __init__(
@@ -110,11 +115,12 @@ class Sweeper:
         find: Find,
         hand_over: Callable[[list[Offer]], None],
         clock: Clock,
-        watched_since: Mapping[str, float],
+        backfill_until: Mapping[str, float],
+        end_backfill: Callable[[str], None],
     ) -> None:
-        self.find, self.hand_over, self.clock = find, hand_over, clock
+        self.find, self.hand_over, self.clock, self.end_backfill = find, hand_over, clock, end_backfill
         self.roots = {watch.name: RootState(watch, polled=watch.mode == "poll") for watch in watches}
-        self.watched_since = watched_since
+        self.backfill_until = dict(backfill_until)
         self._requests: SimpleQueue[tuple[str, str]] = SimpleQueue()
         self._sweep: _Sweep | None = None
 
@@ -196,11 +202,15 @@ class Sweeper:
 
     def _offer(self, sweep: _Sweep, found: Found) -> Offer:
         name, signature = sweep.state.watch.name, found.signature
-        old = max(signature.mtime_ns, signature.ctime_ns) / 1e9 < self.watched_since[name]
+        old = max(signature.mtime_ns, signature.ctime_ns) / 1e9 < self.backfill_until.get(name, -math.inf)
+        sweep.old += old
         return Offer(Arrival(name, found.path), signature, old)
 
     def _finish(self, sweep: _Sweep, now: float) -> SweepReport:
         state, report = sweep.state, sweep.report
+        if not sweep.old and state.watch.name in self.backfill_until:
+            self.end_backfill(state.watch.name)
+            del self.backfill_until[state.watch.name]
         self._sweep = None
         if state.outage:
             event(log, "root_back", root=state.watch.name, path=state.watch.path)

@@ -173,8 +173,10 @@ class _Root:
         try:
             self.identity = self._identity()
             self.observer = Observer()
-            handler = _Handler(self.watch.name, str(self.watch.path), self.hints)
-            self.observer.schedule(handler, str(self.watch.path), recursive=True, event_filter=_FILTER)
+            # under its real path: below a link watchdog tells of nothing that lies in the folder itself
+            place = os.path.realpath(self.watch.path)
+            handler = _Handler(self.watch.name, place, self.hints)
+            self.observer.schedule(handler, place, recursive=True, event_filter=_FILTER)
             self.observer.start()
         except OSError as error:
             self.stop()

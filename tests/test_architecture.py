@@ -162,7 +162,7 @@ INPUT_OUTPUT = re.compile(
 WAIVED: Mapping[tuple[str, str], str] = {
     ("astra.database.connection", "astra.database.migrate"): "first use without any settings makes the tables",
     ("astra.database.astradb", "astra.base"): "a Task's or Bundle's instance() is asked of the row",
-    ("astra.database.astradb", "astra.results"): "and so are the results of a source or task, and a result's provenance",
+    ("astra.database.astradb", "astra.results"): "and so are results, and where they come from",
 }
 
 # `except Exception`: the one boundary of each loop, and the one around a component's own code

@@ -38,11 +38,15 @@ class AstraModel(peewee.Model):
 
 
 class WatchedRoot(AstraModel):
-    """One watched folder, by the name it has in the ledger: where it was last, and since when it is watched."""
+    """One watched folder, by the name it has in the ledger: where it was last, and since when it is watched.
+
+    `backfilled` is when a whole sweep had found nothing more of what lay there before: what is found later is new.
+    """
 
     name = TextField(primary_key=True)
     path = TextField()
     watched_since = InstantField()
+    backfilled = InstantField(null=True)
 
 
 class Replay(AstraModel):

@@ -43,6 +43,12 @@ _MAGNITUDES = {
 }  # fmt: skip
 _IDS = frozenset({"OBJID", "RA", "DEC", "SDSSID", "SDSS_ID", "CATID", "CAT_ID", "GSRCID", "GRELEASE", "FIELD"})
 
+# What every product may say of itself, beside its own identity fields.
+FACTS: Final = frozenset(
+    {"object", "release", "sdss_id", "catalogid", "ra", "dec", "apred", "telescope", "field", "mjd"}
+    | {name for group in (_TEXTS, _INTEGERS, _NUMBERS, _MAGNITUDES) for name in group}
+)
+
 _GROUPS: tuple[Mapping[str, tuple[str, ...]], ...] = (_TEXTS, _INTEGERS, _NUMBERS, _MAGNITUDES)
 WANTED: Final = _IDS | {key for group in _GROUPS for keys in group.values() for key in keys}
 
@@ -143,7 +149,8 @@ def release(reading: Reading, apred: str, setting: str | None) -> str:
     try:
         return releases.release_of(apred, setting, "telescope" in reading.recognised.fields)
     except ValueError as error:
-        raise reading.bad(str(error)) from None
+        what = f"cannot take in {named(reading.header.path)}: {error}"
+        raise BadHeader(f"{what}; set aside: correct the setting, then replay the quarantined") from None
 
 
 def check_object(reading: Reading, name: str) -> None:

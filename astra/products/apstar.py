@@ -44,6 +44,7 @@ class ApStar:
     name = "apStar"
     prefixes = ("apStar-", "asStar-")
     wanted = apogee.WANTED | {"STARVER", "HEALPIX"}
+    facts = apogee.FACTS | {"obj", "healpix"}
     examples: tuple[str, ...] = (
         "dr10/apogee/spectro/redux/r3/s3/4264/apStar-s3-2M00005143+5615568.fits",
         "dr13/apogee/spectro/redux/r6/stars/apo25m/4264/apStar-r6-2M00005143+5615568.fits",

@@ -48,6 +48,7 @@ class ApVisit:
     name = "apVisit"
     prefixes = ("apVisit-", "asVisit-")
     wanted = apogee.WANTED | {"PLATE", "MJD5", "FIBERID", "APRED"}
+    facts = apogee.FACTS | {"plate", "fiber", "reduction", "given_name"}
     examples: tuple[str, ...] = (
         "dr10/apogee/spectro/redux/r3/plates/5094/55874/apVisit-r3-5094-55874-088.fits",
         "dr13/apogee/spectro/redux/r6/apo25m/5094/55874/apVisit-r6-5094-55874-088.fits",

@@ -60,6 +60,9 @@ class ProductType(Protocol):
     def wanted(self) -> frozenset[str]: ...
     @property
     def examples(self) -> tuple[str, ...]: ...
+    @property
+    def facts(self) -> frozenset[str]:
+        """The names that a rule's `where` may use: identity fields and metadata."""
 
     def recognise(self, path: str) -> Recognised | None:
         """Return what `path` says, or None where it is not of this type. Base name first, then the path's tail."""

@@ -17,8 +17,10 @@ from astra.base import Plan
 from astra.database.astradb import DataProduct, Ingestion, Source, SourceDataProduct, Task
 from astra.database.connection import execute
 from astra.ingest import OUTSIDE, Examined, NotOurs, Recorded, Refused, Root, Terms
+from astra.products import might_be_product
 from astra.rules import Rule
 from astra.states import IngestionOutcome, TaskState
+from astra.tree import WalkReport, walk
 from tests.support import fits
 from tests.support.clock import FakeClock
 from tests.support.realdata import RealFile
@@ -531,3 +533,66 @@ def test_all_real_files_are_taken_in_once_with_one_source_per_star(
     before = counts()
     assert not any(each.new for each in ingest.take_in([root.folder], Terms((root,), (RULE, STAR_RULE)), clock))
     assert counts() == before
+
+
+def test_one_file_under_two_names_is_no_copy_of_itself(database: peewee.Database, root: Root, clock: FakeClock) -> None:
+    put(root, f"real/{VISIT}", fits.apvisit())
+    (root.folder / "today").symlink_to("real")
+    [by_hand] = take(root, f"today/{VISIT}", clock=clock)
+    [swept] = take(root, f"real/{VISIT}", clock=clock)
+    assert (by_hand.outcome, swept.outcome) == (IngestionOutcome.INGESTED, IngestionOutcome.INGESTED)
+    assert DataProduct.get().path == str(root.folder / "real" / VISIT)
+    rewrite(root, f"real/{VISIT}", fits.apvisit(SNR=5.0))
+    [rewritten] = take(root, f"real/{VISIT}", clock=clock)
+    assert (rewritten.outcome, rewritten.tasks) == (IngestionOutcome.INGESTED, 1)
+    assert DataProduct.get().metadata["snr"] == 5.0
+
+
+def test_a_place_that_another_product_has_taken_holds_the_first_one_no_more(
+    database: peewee.Database, root: Root, clock: FakeClock
+) -> None:
+    name = fits.star_name()
+    put(root, f"a/{name}", fits.apstar(LOCID=4264))
+    first = take(root, f"a/{name}", clock=clock, rules=(STAR_RULE,))[0].data_product
+    rewrite(root, f"a/{name}", fits.apstar(LOCID=4265))
+    second = take(root, f"a/{name}", clock=clock, rules=(STAR_RULE,))[0].data_product
+    assert first != second
+    put(root, f"b/{name}", fits.apstar(LOCID=4264, SNR=7.0))
+    [found] = take(root, f"b/{name}", clock=clock, rules=(STAR_RULE,))
+    assert (found.outcome, found.data_product, found.tasks) == (IngestionOutcome.INGESTED, first, 1)
+    assert DataProduct.get_by_id(first).path == str(root.folder / "b" / name)
+
+
+def test_what_identifies_a_product_is_no_longer_than_an_index_holds(
+    database: peewee.Database, root: Root, clock: FakeClock
+) -> None:
+    field = "".join(f"{number:x}" for number in range(1500))
+    pieces = [field[at : at + 60] for at in range(0, len(field), 60)]
+    cards = [fits.card("FIELD", f"{pieces[0]}&")]
+    cards += [f"CONTINUE  '{each}&'".ljust(80).encode() for each in pieces[1:-1]]
+    cards += [f"CONTINUE  '{pieces[-1]}'".ljust(80).encode()]
+    shown = {**fits.STAR, "LOCID": None, "FIELD": None}
+    content = fits.primary(shown, *cards) + fits.image() * 9 + fits.table()
+    path = put(root, "dr17/stars/apo25m/x/" + fits.star_name("dr17"), content)
+    put(root, VISIT, fits.apvisit())
+    refused, good = take(root, path, VISIT, clock=clock)
+    assert (refused.outcome, good.outcome) == (IngestionOutcome.QUARANTINED, IngestionOutcome.INGESTED)
+    assert "what tells it from others has more than 2000 bytes" in str(refused.reason)
+
+
+def test_a_path_longer_than_an_index_holds_is_refused_and_nothing_recorded(root: Root, clock: FakeClock) -> None:
+    deep = "/".join(["d" * 250] * 8)
+    found = ingest.examine(root, put(root, f"{deep}/{VISIT}", fits.apvisit()), clock)
+    assert isinstance(found, Refused)
+    assert (found.signature, found.wait) == (None, False)
+    assert found.reason == f"cannot take in {VISIT}: its path has more than 2000 bytes"
+    report = WalkReport()
+    assert [each for found in walk(root.folder, might_be_product, report) for each in found] == []
+    assert [each.reason for each in report.problems] == ["its path has more than 2000 bytes: it cannot be recorded"]
+
+
+def test_what_was_odd_about_a_file_is_kept_with_its_facts(
+    database: peewee.Database, root: Root, clock: FakeClock
+) -> None:
+    take(root, put(root, VISIT, fits.apvisit(RA=None, DEC=None)), clock=clock)
+    assert DataProduct.get().metadata["notes"] == ["its header gives no position"]

@@ -119,6 +119,20 @@ def test_a_rewritten_product_is_noted_without_becoming_current(
     assert note(path, clock).ingestion == noted.ingestion
 
 
+def test_a_rewritten_product_that_is_known_below_a_link_is_the_same_product(
+    database: peewee.Database, tmp_path: Path, clock: FakeClock
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    root = ingest.Root("sas", tmp_path / "link", None)
+    path = fits.write(tmp_path / "link" / fits.visit_name(), fits.apvisit())
+    found = ingest.examine(root, path.name, clock)
+    assert not isinstance(found, ingest.NotOurs)
+    [taken] = ingest.record([found], (), clock)
+    fits.write(path, fits.apvisit(SNR=3.0))
+    assert note(path, clock).data_product == taken.data_product
+
+
 def test_a_file_that_is_not_whole_is_a_plain_file(database: peewee.Database, tmp_path: Path, clock: FakeClock) -> None:
     path = fits.write(tmp_path / fits.visit_name(), fits.apvisit()[:-1])
     assert note(path, clock).identity == f"full:{path}"

@@ -6,9 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import peewee
+import pytest
 
+from astra import roots
 from astra.database.astradb import DataProduct, Ingestion, WatchedRoot
-from astra.roots import open_root
+from astra.roots import end_backfill, open_root
 from astra.states import IngestionOutcome
 from tests.support.clock import START
 
@@ -29,6 +31,22 @@ def test_a_root_is_watched_since_it_was_first_opened(database: peewee.Database) 
     assert open_root("sas", Path("/sas"), START) == START
     assert open_root("sas", Path("/sas"), START + timedelta(days=1)) == START
     assert open_root("other", Path("/other"), START + timedelta(days=2)) == START + timedelta(days=2)
+
+
+def test_what_is_found_after_the_back_fill_was_seen_whole_is_new(database: peewee.Database) -> None:
+    open_root("sas", Path("/sas"), START)
+    end_backfill("sas", START + timedelta(hours=1))
+    end_backfill("sas", START + timedelta(hours=2))
+    assert open_root("sas", Path("/sas"), START + timedelta(days=1)) is None
+    assert WatchedRoot.get_by_id("sas").backfilled == START + timedelta(hours=1)
+
+
+def test_a_large_root_moves_in_chunks(database: peewee.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roots, "CHUNK", 2)
+    open_root("sas", Path("/sas"), START)
+    keys = [product("sas", f"{number}.fits", f"/sas/{number}.fits") for number in range(5)]
+    open_root("sas", Path("/new"), START)
+    assert [DataProduct.get_by_id(key).path for key in keys] == [f"/new/{number}.fits" for number in range(5)]
 
 
 def test_the_paths_of_a_root_that_moved_follow_it_and_no_others(database: peewee.Database) -> None:

@@ -12,11 +12,12 @@ from astra import config, rules
 from astra.base import Parameter, TaskInstance
 from astra.components import component_class
 from astra.errors import ConfigurationError
+from astra.products import product_types
 from astra.rules import Facts, compile_rules, holds, tasks_for
 from astra.settings_values import Condition
 from astra.work import Input, identity_of
 
-FILETYPES = ("apStar", "apVisit")
+FILETYPES = product_types()
 GIVEN = Input(41, 7, "dr17/apVisit/{}", "10:20:ab")
 
 
@@ -69,6 +70,11 @@ def test_all_conditions_must_hold() -> None:
         ({"parameters": {"width": 3, "colour": "red"}}, "colour"),
         ({"task": "no.such.Component"}, "no.such.Component"),
         ({"filetype": "apVisits"}, "did you mean apVisit"),
+        (
+            {"where": (Condition("snrr", "ge", 10),)},
+            "apVisit tells no 'snrr', so where cannot ask for it; did you mean snr",
+        ),
+        ({"filetype": "apStar", "where": (Condition("plate", "eq", 1),)}, "apStar tells no 'plate'"),
     ],
 )
 def test_a_rule_that_cannot_work_stops_the_start_and_is_named(changes: dict[str, Any], words: str) -> None:

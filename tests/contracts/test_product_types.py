@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from astra import products
+from astra import headers, products
+from astra.cards import Value
 from astra.errors import AstraError
 from astra.headers import Header
 from astra.products.base import ProductType
 from astra.signature import Signature
+from tests.support import fits
 
 TYPES = list(products.product_types().values())
 EXAMPLES = [(product, example) for product in TYPES for example in product.examples]
@@ -43,6 +47,22 @@ def test_a_header_that_says_nothing_is_refused_with_a_sentence(product: ProductT
     with pytest.raises(AstraError, match=r"cannot take in .*; set aside") as caught:
         product.describe(recognised, empty, None)
     assert example.rpartition("/")[2] in str(caught.value)
+
+
+@pytest.mark.parametrize(("product", "example"), EXAMPLES, ids=lambda value: getattr(value, "name", value))
+def test_what_it_tells_is_what_it_says_that_it_tells(product: ProductType, example: str, tmp_path: Path) -> None:
+    content = fits.apstar(hdus=12) if product.name == "apStar" else fits.apvisit()
+    path = fits.write(tmp_path / example.rpartition("/")[2], content)
+    recognised = product.recognise(f"/{example}")
+    assert recognised is not None
+    cards: dict[str, Value] = dict.fromkeys(product.wanted, 1)
+    cards.update(headers.read(path, product.wanted).cards)
+    fields = recognised.fields
+    cards |= {"OBJID": fields.get("obj") or fields.get("reduction") or "2M00452143+1634446", "V_APRED": "v3_04"}
+    cards |= {"PLATE": fields.get("plate", 1), "MJD5": fields.get("mjd", "1"), "FIBERID": fields.get("fiber", 1)}
+    said = product.describe(recognised, Header(str(path), Signature(2880, 0, 0, 0), "0" * 64, cards, 12), None)
+    told = {*said.kwargs, *said.metadata, "release"} - {"nulled"}
+    assert told <= product.facts
 
 
 @pytest.mark.parametrize("product", TYPES, ids=lambda product: product.name)

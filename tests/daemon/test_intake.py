@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import peewee
 import pytest
@@ -227,3 +230,90 @@ def test_a_copy_is_counted_as_a_duplicate(rig: Rig) -> None:
     rig.intake.offer([Offer(Arrival("redux", f"copy/{copy.name}"), Signature.of(copy.stat()), False)])
     assert rig.turn() == [(path.name, str(IngestionOutcome.DUPLICATE))]
     assert (rig.intake.counts.duplicate, rig.intake.counts.tasks) == (1, 1)
+
+
+def test_a_file_that_changes_after_it_has_settled_is_waited_for_anew(rig: Rig, clock: FakeClock) -> None:
+    path = rig.write(visit())
+    rig.offer(path)
+    clock.advance(6)
+    rig.intake.settler.observe(
+        Arrival("redux", path.name), Signature.of(path.stat()), rig.intake._instant(clock.monotonic())
+    )
+    assert rig.intake.ready, "it has settled, and waits for its turn"
+    path.write_bytes(fits.apvisit(FIBERID=88, SNR=7.0))
+    stamp = clock.now().timestamp()
+    os.utime(path, (stamp, stamp))
+    assert rig.turn() == []
+    assert rig.turn(after=1) == []
+    assert rig.turn(after=60) == [(path.name, "ingested")]
+    assert len(ingestions(path)) == 1
+
+
+def test_what_the_disk_does_not_let_us_read_is_never_quarantined_and_holds_up_no_end(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, good = rig.write(visit()), rig.write(visit(89), 89)
+    real = os.open
+
+    def failing(name: str, *arguments: int) -> int:
+        if str(name).endswith(path.name):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(name, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", failing)
+        rig.offer(path)
+        rig.offer(good)
+        recorded = [each for after in (6, 200, 5000) for each in rig.turn(after)]
+        assert recorded == [(good.name, "ingested")]
+        assert (rig.intake.waiting, rig.intake.out_of_reach) == (0, 1), "a drain need not wait for it"
+    assert rig.turn(after=120) == [(path.name, "ingested")]
+    assert rig.intake.out_of_reach == 0
+
+
+def test_arrivals_that_cannot_be_kept_ask_for_a_sweep(rig: Rig) -> None:
+    rig.intake.settler.bound = 1
+    for fiber in range(1, 9):
+        rig.hint(rig.write(visit(fiber), fiber))
+    rig.turn()
+    assert rig.intake.counts.overfull > 0
+    assert rig.intake.overfull == {"redux"}
+
+
+def test_a_file_that_cannot_be_recorded_sinks_only_itself(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [rig.write(visit(fiber), fiber) for fiber in range(1, 8)]
+    bad, record = paths[3].name, ingest.record
+
+    def poisoned(batch: Sequence[Any], *arguments: Any) -> Any:
+        if any(each.file.path == bad for each in batch):
+            raise ZeroDivisionError("an error that nobody foresaw")
+        return record(batch, *arguments)
+
+    monkeypatch.setattr(ingest, "record", poisoned)
+    for path in paths:
+        rig.offer(path)
+    recorded = []
+    with caplog.at_level(logging.ERROR, "daemon"):
+        for _ in range(20):
+            try:
+                recorded += rig.turn(after=6)
+            except ZeroDivisionError:
+                rig.intake.failed()
+    assert sorted(name for name, _ in recorded) == sorted(path.name for path in paths if path.name != bad)
+    assert [str(each.msg).split()[0] for each in caplog.records] == ["not_recorded"]
+    assert rig.intake.waiting == 0
+
+
+def test_stamps_that_no_column_holds_stop_nobody(rig: Rig) -> None:
+    future = rig.write(visit(1), 1)
+    os.utime(future, ns=(0, 12_000_000_000 * 10**9))
+    good = rig.write(visit(2), 2)
+    rig.offer(future)
+    rig.offer(good)
+    recorded = [each for after in (6, 6, 6) for each in rig.turn(after)]
+    assert sorted(recorded) == sorted([(future.name, "ingested"), (good.name, "ingested")])
+    rig.offer(future)
+    rig.turn(after=6)
+    assert len(ingestions(future)) == 1, "it is known as it is"

@@ -46,9 +46,8 @@ class Rig:
         for path in self.paths.values():
             path.mkdir(exist_ok=True)
         watches = [Watch(name=name, path=path, mode=mode) for name, path in self.paths.items()]
-        self.sweeper = Sweeper(
-            watches, find, self.offers.extend, self.clock, dict.fromkeys(names, 0.0) | dict(since or {})
-        )
+        self.backfilled: list[str] = []
+        self.sweeper = Sweeper(watches, find, self.offers.extend, self.clock, dict(since or {}), self.backfilled.append)
 
     def sweeps(self, now: float) -> list[tuple[str, str]]:
         """Turn until nothing is due, and return each sweep that ended with its reason."""
@@ -199,14 +198,25 @@ def test_a_taker_that_fails_loses_nothing(tmp_path: Path) -> None:
     assert rig.found() == ["x.fits"]
 
 
-def test_what_changed_before_its_root_was_first_watched_is_back_fill_in_every_sweep(tmp_path: Path) -> None:
+def test_what_changed_before_its_root_was_first_watched_is_back_fill_until_a_whole_sweep_finds_no_more_of_it(
+    tmp_path: Path,
+) -> None:
     rig = Rig(tmp_path, "new", "known", since={"new": 4e9, "known": 1e9})
     for path in rig.paths.values():
         (path / "x.fits").touch()
     for now in (0, 300):
         rig.sweeps(now)
         assert {each.arrival.root: each.backfill for each in rig.offers} == {"new": True, "known": False}
+        assert rig.backfilled == ["known"]
         rig.offers.clear()
+    (rig.paths["new"] / "x.fits").unlink()
+    rig.sweeps(600)
+    assert rig.backfilled == ["known", "new"]
+    (rig.paths["new"] / "moved_in.fits").touch()
+    rig.sweeps(900)
+    assert [(each.arrival.path, each.backfill) for each in rig.offers if each.arrival.root == "new"] == [
+        ("moved_in.fits", False)
+    ]
 
 
 def test_a_copy_with_an_old_modification_time_is_news_where_it_came_after_the_watch_began(tmp_path: Path) -> None:

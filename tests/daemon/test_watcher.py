@@ -92,6 +92,22 @@ def test_a_written_file_is_offered_by_its_path_below_the_root(rig: Rig) -> None:
     assert set(rig.until(rig.offered, "a.fits")) == {"night/a.fits"}
 
 
+def test_a_root_behind_a_link_tells_of_all_its_files(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    link = tmp_path / "link"
+    link.symlink_to("root")
+    watcher = Watcher([Watch(name="root", path=link)], rig.watcher.hints)
+    watcher.start(0)
+    try:
+        (rig.root / "a.fits").write_text("x")
+        assert rig.until(rig.offered, "a.fits")[-1] == "a.fits"
+        (rig.root / "night").mkdir()
+        (rig.root / "night" / "b.fits").write_text("x")
+        assert rig.until(rig.offered, "b.fits")[-1] == "night/b.fits"
+    finally:
+        watcher.stop()
+
+
 def test_a_rename_offers_the_final_name_alone(rig: Rig) -> None:
     (rig.root / ".a.fits.tmp").write_text("x")
     (rig.root / ".a.fits.tmp").rename(rig.root / "a.fits")

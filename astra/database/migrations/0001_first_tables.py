@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 TABLES = """
-CREATE TABLE watched_root (name TEXT NOT NULL PRIMARY KEY, path TEXT NOT NULL, watched_since {instant} NOT NULL);
+CREATE TABLE watched_root (
+    name TEXT NOT NULL PRIMARY KEY, path TEXT NOT NULL, watched_since {instant} NOT NULL, backfilled {instant});
 
 CREATE TABLE replay (
     id {key}, who TEXT NOT NULL, created {instant} NOT NULL, verb TEXT NOT NULL, selection TEXT NOT NULL,
