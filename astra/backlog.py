@@ -7,9 +7,10 @@ is still so.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from astra.database.connection import run
-from astra.database.fields import instant_text
+from astra.database.fields import instant_text, read_instant
 from astra.provenance import Owner
 from astra.states import BundleState
 from astra.work import OpenBundle
@@ -43,18 +44,25 @@ def open_bundles(now: datetime) -> list[OpenBundle]:
     """Return every bundle that is submitted or running; `lapsed` where its lease has run out."""
     rows = run(
         'SELECT id, token, state, owner_boot, owner_pid, owner_start, host, "user", executor, size, '
-        "lease_expires IS NOT NULL AND lease_expires < ? FROM bundle "
+        "lease_expires IS NOT NULL AND lease_expires < ?, created FROM bundle "
         "WHERE state IN ('submitted', 'running') ORDER BY id",
         (instant_text(now),),
     )
     return [
-        OpenBundle(row[0], row[1], BundleState(row[2]), Owner(*row[3:8]), row[8], row[9], bool(row[10])) for row in rows
+        OpenBundle(key, token, BundleState(state), Owner(*own[:5]), own[5], own[6], bool(own[7]), _instant(own[8]))
+        for key, token, state, *own in rows
     ]
 
 
-def tries(bundle: int) -> int:
-    """Return how often a process has died under one of this bundle's tasks, this time included."""
+def tries(bundle: int, position: int = 0) -> int:
+    """Return how often a process has died under the task at a position of this bundle, this time included."""
     query = "SELECT count(*) FROM task_bundle WHERE outcome = 'expired' AND task_id IN"
-    first = "SELECT task_id FROM task_bundle WHERE bundle_id = ? ORDER BY position LIMIT 1"
-    count: int = run(f"{query} ({first})", (bundle,))[0][0]
+    own = "SELECT task_id FROM task_bundle WHERE bundle_id = ? AND position = ?"
+    count: int = run(f"{query} ({own})", (bundle, position))[0][0]
     return count + 1
+
+
+def _instant(value: Any) -> datetime:
+    found = read_instant(value)
+    assert found is not None  # the column is not null
+    return found

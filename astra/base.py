@@ -26,13 +26,17 @@ from astra.database.staging import check_row
 from astra.errors import ComponentError, DatabaseUnavailable
 from astra.inputs import entries, recorded_inputs, resolve
 from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of, signature_of
+from astra.session import Desk, Session
 from astra.settings_values import MOST_PRIORITY
 from astra.states import TaskState
 
 __all__ = ["DictParameter", "Parameter", "TaskInstance", "TupleParameter", "bundler"]
 
+CHUNK = 10_000
 KEY_LENGTH = 500  # of a bundle key in words; a longer one is told by its digest
 ALWAYS_ACCEPTED = ("debug", "verbose")
+NO_DESK = Desk()
+_RECORDED = "_astra_recorded"
 # The author's `execute` behind each one that records.
 _authors: weakref.WeakKeyDictionary[Callable[..., Any], Callable[..., Any]] = weakref.WeakKeyDictionary()
 
@@ -86,7 +90,7 @@ class TaskInstance:
 
     def __init__(self, input_data_products: Any = None, **parameters: Any) -> None:
         self.context: dict[str, Any] = {}
-        self._session: execution.Session | None = None
+        self._session: Session | None = None
         self._tasks: list[int] = []
         self._inputs = entries(type(self).__name__, input_data_products)
         self._shared: dict[str, Any] = {}
@@ -199,15 +203,18 @@ class TaskInstance:
             raise TypeError(
                 f"{type(self).__name__}.result_models does not name {type(row).__name__}, so it has no table"
             )
+        if getattr(row, _RECORDED, False):
+            raise ValueError(f"this {type(row).__name__} is recorded already: make a new one for each result")
         member = session.member(task)
         row.task = task.id
         product = row.__data__.get("data_product")
         sources = set(member.sources.values()) if product is None else {member.sources.get(product)}
         row.source = sources.pop() if len(sources) == 1 else None  # inputs of several sources belong to none of them
         check_row(row)
+        setattr(row, _RECORDED, True)
         session.results.setdefault(member.position, []).append(row)
 
-    def _running(self, what: str) -> execution.Session:
+    def _running(self, what: str) -> Session:
         if self._session is None:
             raise RuntimeError(f"{what} works inside pre_execute, execute and post_execute: call execute() to run them")
         return self._session
@@ -231,8 +238,11 @@ class TaskInstance:
             )
         if not -MOST_PRIORITY - 1 <= priority <= MOST_PRIORITY:
             raise ValueError(f"priority is a number from {-MOST_PRIORITY - 1} to {MOST_PRIORITY}, not {priority}")
-        now = SYSTEM.now()
-        keys = queue.enqueue([work.with_identity(each, priority) for each in self._new_tasks()], now)
+        migrate.create_result_tables(self.result_models)
+        new, keys = self._new_tasks(), list[int]()
+        for start in range(0, len(new), CHUNK):  # each in a transaction of its own, so that nobody waits long
+            chunk = [work.with_identity(each, priority) for each in new[start : start + CHUNK]]
+            keys += queue.enqueue(chunk, SYSTEM.now())
         return members.tasks_by_key(keys)
 
     def _new_tasks(self) -> list[work.NewTask]:
@@ -252,33 +262,31 @@ class TaskInstance:
         author = _authors.get(getattr(method, "__func__", method))
         return method if author is None else functools.partial(author, self)
 
-    def run_held(self, held: work.Claimed, clock: Clock = SYSTEM) -> Any:
+    def run_held(self, held: work.Claimed, clock: Clock = SYSTEM, desk: Desk = NO_DESK) -> Any:
         """Run the bundle that this process holds: what an executor's process does. Exceptions are recorded first."""
-        return self._run(execution.Session(held, clock, interactive=False), {})
+        return self._run(Session(held, clock, interactive=False, desk=desk), {})
 
     def _run_by_hand(self, keywords: dict[str, Any]) -> Any:
         migrate.create_result_tables(self.result_models)
         code, environment = provenance.code_of(type(self)), provenance.environment_id()
-        new, recorded = self._what_to_run()
-        held, _ = queue.open_by_hand(work.ByHand(new, recorded, provenance.owner(), code, environment), SYSTEM.now())
+        owner, tasks = provenance.owner(), self._what_to_run()
+        held, _ = queue.open_by_hand(work.ByHand(tasks, owner, code, environment), SYSTEM.now())
         try:
-            return self._run(execution.Session(held, SYSTEM, interactive=True), keywords)
+            return self._run(Session(held, SYSTEM, interactive=True), keywords)
         except BaseException:
             with suppress(DatabaseUnavailable), available():  # does nothing to a bundle whose end is recorded
                 queue.fail_gone(held.bundle, held.token, "its end could not be recorded", SYSTEM.now())
             raise
 
-    def _what_to_run(self) -> tuple[list[work.NewTask], list[int]]:
-        """Return new tasks to record, or the keys of recorded ones to run; completed work is repeated as a new task."""
+    def _what_to_run(self) -> list[work.NewTask | int]:
+        """Return new tasks to record, and keys of recorded ones to run; completed work is repeated as a new task."""
         if not self._tasks:
-            return self._new_tasks(), []
-        states = {task.id: task for task in members.tasks_by_key(self._tasks)}
-        if all(each.state is TaskState.COMPLETED for each in states.values()):
-            given = recorded_inputs(self._tasks)
-            return [work.repeat(states[key], given[key]) for key in self._tasks], []
-        return [], self._tasks
+            return [*self._new_tasks()]
+        tasks = members.tasks_by_key(self._tasks)
+        given = recorded_inputs([each.id for each in tasks if each.state is TaskState.COMPLETED])
+        return [work.repeat(each, given[each.id]) if each.id in given else each.id for each in tasks]
 
-    def _run(self, session: execution.Session, keywords: dict[str, Any]) -> Any:
+    def _run(self, session: Session, keywords: dict[str, Any]) -> Any:
         self._session, self.context = session, {}
         try:
             return execution.execute(self, session, keywords)

@@ -32,8 +32,12 @@ def rebuild(name: str, tasks: Sequence[Task], strict: bool) -> TaskInstance:
     instance._shared, instance._spread = {}, {}
     given = [task.parameters for task in tasks]
     for each, parameter in component.parameters.items():
-        missing = None if parameter.required else parameter.default
-        values = [own.get(each, missing) for own in given]
+        if parameter.required and not all(each in own for own in given):
+            raise ComponentError(
+                f"{name} needs {each} now, which was no parameter of it when these tasks were recorded: "
+                "make a new instance, and give it"
+            )
+        values = [own.get(each, parameter.default) for own in given]
         if parameter.bundled and any(value != values[0] for value in values):
             raise ComponentError(
                 f"{name}.{each} is bundled now, but these {len(tasks)} tasks were recorded with several values of it, "
@@ -67,11 +71,12 @@ def bundler(
             raise ValueError(f"bundler: {name} must be at least 1, not {value}")
     if max_size is not None and balance is not None:
         raise ValueError("bundler: give max_size or balance, not both")
-    groups: dict[str, list[TaskInstance]] = {}
+    groups: dict[tuple[str, type, str], list[TaskInstance]] = {}
     for each in tasks:
         instance = each if not isinstance(each, Task) else rebuild(each.name, [each], strict=False)
         kind = "recorded" if instance._tasks else "new"
-        group = groups.setdefault(f"{kind} {instance.plan().bundle_key}", [])
+        # by the class too: a notebook may define it anew under the same name
+        group = groups.setdefault((kind, type(instance), instance.plan().bundle_key), [])
         group += _cut(instance, max_size) if max_size and instance.bundle_size > max_size else [instance]
     if balance is not None:
         return [part for group in groups.values() for part in _balanced(_joined(group), balance)]

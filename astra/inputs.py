@@ -35,9 +35,16 @@ def entries(component: str, given: Any) -> list[list[Any]] | None:
 
 def _checked_input(component: str, position: int, given: Any) -> Any:
     if isinstance(given, DataProduct):
+        if given.id is None:
+            raise ValueError(f"{component}: input_data_products[{position}] is a DataProduct that is not recorded")
         return given.id
     if isinstance(given, str | PurePath):
         path = os.path.abspath(os.path.expanduser(os.fspath(given)))
+        if not path.isascii() and any("\ud800" <= each <= "\udfff" for each in path):
+            raise ValueError(
+                f"{component}: input_data_products[{position}], {path!a}, has a name that is no text, "
+                "which cannot be recorded: rename it"
+            )
         if not os.path.isfile(path):
             raise FileNotFoundError(
                 f"{component}: input_data_products[{position}], {os.fspath(given)!r}, is not a file"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import peewee
 
 from astra import headers
 from astra.database.astradb import Bundle, DataProduct, Task
-from astra.database.connection import available, by_index, run
+from astra.database.connection import by_index, run
 from astra.errors import AstraError, FileError, InputChanged
 from astra.signature import Signature
 
@@ -72,18 +72,6 @@ def task_keys(bundle: int) -> array[int]:
     return array("q", (row[0] for row in rows))
 
 
-def members_of_bundle(bundle: int) -> Iterator[Member]:
-    """Yield the members of a bundle in order, holding one range of them at a time."""
-    first = 0
-    while True:
-        with available():
-            members = _read(bundle, first)
-        yield from members
-        if len(members) < RANGE:
-            return
-        first += RANGE
-
-
 _TASK = [name.column_name for name in Task._meta.sorted_fields]
 _PRODUCT = [name.column_name for name in DataProduct._meta.sorted_fields]
 
@@ -129,7 +117,8 @@ def _task_rows(bundle: int, first: int) -> list[Any]:
     )
 
 
-def _read(bundle: int, first: int) -> list[Member]:
+def members_of_range(bundle: int, first: int) -> list[Member]:
+    """Return the members of a bundle from position `first` on, in order, `RANGE` at the most; two statements."""
     limits = (bundle, first, first + RANGE - 1)
     members = {row[0]: Member(row[0], _record(Task, row[1:])) for row in _task_rows(bundle, first)}
     columns = ", ".join(f'p."{name}"' for name in _PRODUCT)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 _REQUIRED: Any = object()
+MOST_BITS = 10_000
 _BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "ge": ("at least", lambda value, bound: bool(value >= bound)),
     "gt": ("greater than", lambda value, bound: bool(value > bound)),
@@ -104,7 +105,10 @@ class Parameter:
     def checked(self, component: str, given: Any) -> Any:
         """Return `given` as plain JSON, or raise with the component's and the parameter's name."""
         place = f"{component}.{self.name}"
-        value = plain(given, place)
+        try:
+            value = plain(given, place)
+        except RecursionError:
+            raise ValueError(f"{place} is nested too deeply, or holds itself, so it cannot be recorded") from None
         if value is None:
             return value
         if self.type is not None and not _is(value, self.type):
@@ -160,6 +164,8 @@ def plain(value: Any, place: str) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
+        if value.bit_length() > MOST_BITS:
+            raise ValueError(f"{place} is a number of more than {MOST_BITS} bits, which cannot be recorded")
         return int(value)
     if isinstance(value, float | np.floating):
         if not math.isfinite(value):
@@ -175,7 +181,8 @@ def plain(value: Any, place: str) -> Any:
 
 
 def _plain_container(value: Any, place: str) -> Any:
-    if isinstance(value, np.generic | np.ndarray) and not isinstance(listed := value.tolist(), np.generic):
+    own = isinstance(value, np.generic | np.ndarray) and type(value).__module__.partition(".")[0] == "numpy"
+    if own and not isinstance(listed := value.tolist(), np.generic):
         return plain(listed, place)
     if isinstance(value, PurePath):
         return plain(str(value), place)

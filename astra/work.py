@@ -72,10 +72,9 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class ByHand:
-    """A bundle run by a person: new tasks, or recorded ones by key, to run here and now."""
+    """A bundle run by a person here and now: new tasks, and recorded ones by key, in their order."""
 
-    new: Sequence[NewTask]
-    recorded: Sequence[int]
+    tasks: Sequence[NewTask | int]
     owner: Owner
     code: Code
     environment: int
@@ -94,18 +93,22 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """A bundle whose process died or was stopped: why, and how often and when a task may be tried again."""
+    """A bundle whose process died or was stopped: why, and how often and when a task may be tried again.
+
+    Where it is known which task was in hand, by its `position`, that one alone is blamed, and the others run again.
+    """
 
     bundle: int
     token: str
     reason: str
     retries: int
     not_before: datetime
+    position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenBundle:
-    """A bundle that is submitted or running, with who holds it."""
+    """A bundle that is submitted or running, with who holds it and since when it is there."""
 
     bundle: int
     token: str
@@ -114,6 +117,7 @@ class OpenBundle:
     executor: str
     size: int
     lapsed: bool
+    created: datetime
 
 
 def identity_of(name: str, component_version: str, parameters: str, inputs: Iterable[Input]) -> str:

@@ -10,6 +10,7 @@ import logging
 import math
 from collections import deque
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from astra import backlog, provenance, queue
 from astra.clock import Clock
@@ -23,6 +24,7 @@ from daemon.logs import event
 
 log = logging.getLogger(__name__)
 _RECOVER_EVERY = 15.0
+_STRANDED = 5  # leases after which a bundle that nobody has started is given back
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,8 @@ class Scheduler:
             limit = self._bundle_limit(key[1])
             claimed = queue.claim(key[1], limit, self._owner, self._executor.name, self._clock.now())
             self._served = key
-            if claimed is None:
-                continue
+            if claimed is None:  # somebody was faster, or holds a lock on it: the next turn asks for the next key
+                break
             self._executor.submit(claimed, now)
             self._timing[claimed.bundle] = now
             report.submitted.append(claimed.bundle)
@@ -136,7 +138,8 @@ class Scheduler:
         else:
             for found in backlog.open_bundles(self._clock.now()):
                 if found.bundle == ending.bundle:
-                    self._take_back(self._as_started(found) if ending.died else found, ending.trouble)
+                    started = self._as_started(found) if ending.died else found
+                    self._take_back(started, ending.trouble, ending.position)
             event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
         self._timing.pop(ending.bundle, None)
         report.ended.append(ending.bundle)
@@ -164,7 +167,7 @@ class Scheduler:
                 reason = "its process is gone"
             elif found.lapsed:
                 reason = "its lease ran out"
-            elif self._is_ours_unstarted(found):
+            elif self._is_ours_unstarted(found) or self._is_stranded(found):
                 reason = "it was never handed over"
             else:
                 continue
@@ -175,7 +178,17 @@ class Scheduler:
     def _is_ours_unstarted(self, found: OpenBundle) -> bool:
         return found.state is BundleState.SUBMITTED and found.owner == self._owner
 
-    def _take_back(self, found: OpenBundle, reason: str) -> None:
+    def _is_stranded(self, found: OpenBundle) -> bool:
+        """Whether a bundle has been on its way for so long that nobody will start it.
+
+        Its owner may be in another container, or on another machine, of which we can see nothing. Should it come to
+        life again, the guarded start tells it that it was too late.
+        """
+        waited = self._clock.now() - found.created
+        mine = found.state is BundleState.SUBMITTED and found.executor == self._executor.name
+        return mine and waited > timedelta(seconds=_STRANDED * self._settings.lease)
+
+    def _take_back(self, found: OpenBundle, reason: str, position: int | None = None) -> None:
         now = self._clock.now()
         if found.executor == "interactive":
             failed = queue.fail_gone(found.bundle, found.token, "process gone", now)
@@ -184,8 +197,7 @@ class Scheduler:
             tasks = queue.release(found.bundle, found.token, reason, now)
             event(log, "released", bundle=found.bundle, tasks=tasks, reason=reason)
         else:
-            again = again_after(backlog.tries(found.bundle), self._settings.backoff, now)
-            waiting, failed = queue.expire(
-                Expiry(found.bundle, found.token, reason, self._settings.retries, again), now
-            )
+            again = again_after(backlog.tries(found.bundle, position or 0), self._settings.backoff, now)
+            expiry = Expiry(found.bundle, found.token, reason, self._settings.retries, again, position)
+            waiting, failed = queue.expire(expiry, now)
             event(log, "expired", logging.WARNING, bundle=found.bundle, waiting=waiting, failed=failed, reason=reason)

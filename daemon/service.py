@@ -10,25 +10,24 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
-from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
 
 from astra import backlog, products, roots, tree
 from astra.clock import Clock
 from astra.components import component_class
-from astra.config import Schedule, Settings, Watch
+from astra.config import Settings, Watch
 from astra.database import connection, migrate
-from astra.database.connection import available, run
+from astra.database.connection import available, run, waiting_at_most
 from astra.database.fields import instant_text
 from astra.errors import DatabaseUnavailable
 from astra.rules import Rule
 from daemon import executors, status
+from daemon.calendar import Calendar
 from daemon.intake import Intake
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
@@ -46,7 +45,7 @@ from daemon.watcher import Hints, Watcher, choose_mode
 log = logging.getLogger(__name__)
 _STATUS_EVERY = 2.0
 _LONGEST_BACKOFF = 30.0
-_CLOCK_STEP = 5.0
+_TURN_PATIENCE = 2.0  # no renewal, and no word to systemd, may wait long for another writer
 _FRONT_SECONDS = 10.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -77,7 +76,7 @@ class Service:
         self._stop, self._front_wake, self._wake = threading.Event(), threading.Event(), threading.Event()
         self._away = threading.Event()  # the database was; set by either thread
         self._signals = 0
-        self._due: SimpleQueue[Schedule] = SimpleQueue()
+        self._calendar = Calendar(settings.schedule, clock, self._wake.set)
         self._front_turned = clock.monotonic()
         self._confirming = False
         self._began = clock.now()
@@ -178,7 +177,7 @@ class Service:
         )  # one that hangs on a dead disk must not keep the service from ending
         stack.callback(self._front_wake.set)
         stack.callback(self._stop.set)
-        stack.enter_context(self._calendar())
+        stack.enter_context(self._calendar.running())
 
     # -------------------------------------------------------------------------------------------------- the loops
 
@@ -265,8 +264,8 @@ class Service:
     def _turn(self, now: float) -> bool:
         """Take one turn of the scheduler; whatever goes wrong in it is told, and the next turn tries again."""
         try:
-            with available():
-                self._enqueue_due()
+            with available(), waiting_at_most(_TURN_PATIENCE):
+                self._calendar.enqueue_due()
                 return self._scheduler.tick(now).busy
         except DatabaseUnavailable as error:
             self._note_away(error)
@@ -306,52 +305,6 @@ class Service:
             self._sweeper.request(name, "is anything left?")
         self._front_wake.set()
         return not self._settings.watch
-
-    # ------------------------------------------------------------------------------------------------- the calendar
-
-    @contextmanager
-    def _calendar(self) -> Iterator[None]:
-        """Put the components of `[[schedule]]` into `_due` when their time comes; the main loop enqueues them."""
-        self._offset = self._wall_offset()
-        self._calendar_jobs: list[Callable[[], object]] = []
-        if not self._settings.schedule:
-            yield
-            return
-        from apscheduler.schedulers.background import BackgroundScheduler
-        from apscheduler.triggers.cron import CronTrigger
-
-        calendar = BackgroundScheduler(timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True})
-        for each in self._settings.schedule:
-            trigger = CronTrigger.from_crontab(each.cron, timezone="UTC")
-            job = calendar.add_job(self._fall_due, trigger, args=[each], name=each.name)
-            self._calendar_jobs.append(partial(job.reschedule, trigger))
-        calendar.start()
-        try:
-            yield
-        finally:
-            calendar.shutdown()
-
-    def _fall_due(self, each: Schedule) -> None:
-        self._due.put(each)
-        self._wake.set()
-
-    def _wall_offset(self) -> float:
-        return self._clock.now().timestamp() - self._clock.monotonic()
-
-    def _enqueue_due(self) -> None:
-        if abs(self._wall_offset() - self._offset) > _CLOCK_STEP:
-            # APScheduler keeps the wall-clock time of the next run, which a step of the clock may put a day away
-            event(log, "clock_stepped", logging.WARNING, seconds=self._wall_offset() - self._offset)
-            self._offset = self._wall_offset()
-            for reschedule in self._calendar_jobs:
-                reschedule()
-        while True:
-            try:
-                each = self._due.get_nowait()
-            except Empty:
-                return
-            tasks = component_class(each.task)(**each.parameters).enqueue(each.priority)
-            event(log, "scheduled", schedule=each.name, tasks=len(tasks))
 
     # ------------------------------------------------------------------------------------------------- stopping
 
@@ -397,10 +350,12 @@ def _last_ingestion() -> int:
 
 
 def _troubles(before: int, began: datetime) -> int:
-    """Return how many tasks have failed, and how many files were quarantined, in this run of the service."""
+    """Return how many tasks failed or gave up, and how many files were quarantined, in this run of the service."""
     failed = (
         "SELECT count(*) FROM task t JOIN bundle b ON b.id = t.bundle_id "
-        "WHERE t.state = 'failed' AND b.ended >= ? AND b.executor <> 'interactive'"
+        "JOIN task_bundle m ON m.bundle_id = b.id AND m.task_id = t.id "
+        "WHERE t.state IN ('failed', 'cancelled') AND m.outcome IN ('failed', 'cancelled', 'expired') "
+        "AND b.ended >= ? AND b.executor <> 'interactive'"
     )
     refused = "SELECT count(*) FROM ingestion WHERE id > ? AND outcome = 'quarantined'"
     return int(run(failed, (instant_text(began),))[0][0]) + int(run(refused, (before,))[0][0])

@@ -55,6 +55,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "astra.cards",
             "astra.headers",
+            "astra.inhand",
             "astra.parameters",
             "astra.products",
             "astra.provenance",
@@ -84,6 +85,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.results",
             "astra.rules",
             "astra.selection",
+            "astra.session",
             "astra.standing",
             "astra.roots",
             "astra.tree",
@@ -99,7 +101,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 # who may import what; a name stands for itself and all below it
 HOMES: Mapping[str, tuple[str, ...]] = {
     "watchdog": ("daemon.watcher",),
-    "apscheduler": ("daemon.service",),
+    "apscheduler": ("daemon.calendar",),
     "signal": ("daemon.service", "daemon.executors"),
     "multiprocessing": ("daemon.executors",),
     "subprocess": ("daemon.executors", "astra.provenance", "astra.cli.demo.service"),
@@ -238,6 +240,8 @@ def execution_never_imports_base(known: Sources) -> list[str]:
     order = {
         "astra.execution": ("astra.base",),
         "astra.queue": ("astra.base", "astra.execution"),
+        "astra.queue.opening": ("astra.base", "astra.execution"),
+        "astra.queue.ending": ("astra.base", "astra.execution"),
         "astra.ledger": ("astra.ingest",),
     }
     return [
@@ -289,7 +293,7 @@ def sole_writers(known: Sources) -> list[str]:
             continue
         names = aliases(text)
         for owner, models in SOLE_WRITERS.items():
-            if name == owner:
+            if under(name, owner):
                 continue
             pattern = writing_sql(tuple(models.values()))
             broken += [

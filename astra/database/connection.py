@@ -78,7 +78,10 @@ class SqliteWithWriteLock(peewee.SqliteDatabase):
     @patience.setter
     def patience(self, seconds: float) -> None:
         self._held.patience = seconds
-        execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+        if not self.is_closed():  # of writers that know nothing of the lock file
+            self.connection().execute(  # type: ignore[no-untyped-call]
+                f"PRAGMA busy_timeout = {int(1000 * seconds)}"
+            )
 
     def _give(self) -> None:
         held: IO[bytes] | None = getattr(self._held, "file", None)

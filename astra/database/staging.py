@@ -94,10 +94,28 @@ def check_row(row: peewee.Model) -> None:
             value = _value(row, field)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{place} cannot hold {row.__data__.get(field.name)!r}: {error}") from error
-        if value is not None and not isinstance(value, _HELD.get(type(field), object)):
-            raise ValueError(f"{place} cannot hold {row.__data__.get(field.name)!r}")
+        if value is not None and not (isinstance(value, _HELD.get(type(field), object)) and _fits(field, value)):
+            raise ValueError(f"{place} cannot hold {str(row.__data__.get(field.name))[:100]!r}")
         if value is None and not field.null and not isinstance(field, peewee.AutoField):
             raise ValueError(f"{place} needs a value, and has {row.__data__.get(field.name)!r}")
+
+
+# What PostgreSQL refuses, SQLite must not keep.
+_LARGEST = {peewee.SmallIntegerField: 1 << 15, peewee.IntegerField: 1 << 31}
+_LARGEST_SINGLE = 3.4e38
+
+
+def _fits(field: peewee.Field, value: Any) -> bool:
+    """Return whether both databases can hold a value in a column."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        largest = _LARGEST.get(type(field), 1 << 63)
+        return -largest <= value < largest
+    if isinstance(value, float):
+        return not math.isfinite(value) or type(field) is not peewee.FloatField or abs(value) < _LARGEST_SINGLE
+    if isinstance(value, str):
+        longest = getattr(field, "max_length", None)
+        return "\0" not in value and (longest is None or len(value) <= longest)
+    return True
 
 
 def _value(row: peewee.Model, field: peewee.Field) -> Any:

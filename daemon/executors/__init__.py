@@ -15,11 +15,16 @@ from astra.work import Claimed, OpenBundle
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A bundle that left its executor. `trouble` says what went wrong with it, `died` whether its process is gone."""
+    """A bundle that left its executor.
+
+    `trouble` says what went wrong with it, `died` whether its process is gone, and `position` which task that process
+    had in hand.
+    """
 
     bundle: int
     trouble: str | None
     died: bool = False
+    position: int | None = None
 
 
 class Executor(Protocol):

@@ -25,6 +25,7 @@ from astra.clock import Clock
 from astra.config import Settings
 from astra.database.connection import available
 from astra.errors import DatabaseUnavailable
+from astra.inhand import InHand
 from astra.work import Claimed
 from daemon.executors import Ending
 from daemon.logs import event
@@ -52,6 +53,7 @@ class Supervisor:
         self._process: subprocess.Popen[str] | None = None
         self._messages: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._running: _Running | None = None
+        self._in_hand = InHand()
         self._failures, self._start_at = 0, 0.0
 
     @property
@@ -69,21 +71,27 @@ class Supervisor:
         command = [sys.executable, "-m", "daemon.executors.worker", str(os.getpid())]
         self._messages = SimpleQueue()
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True,
+            pass_fds=(self._in_hand.descriptor,),
+        )  # fmt: skip
         database = self._settings.database
-        self._send({"url": database.url, "synchronous": database.synchronous})
+        first = {"url": database.url, "synchronous": database.synchronous, "in_hand": self._in_hand.descriptor}
+        self._send({**first, "output": str(self._settings.output.root)})
         threading.Thread(target=self._read, args=(self._process, self._messages), daemon=True).start()
 
     def submit(self, claimed: Claimed, now: float) -> None:
         """Hand a claimed bundle to the worker."""
         self._running = _Running(claimed, now, now)
+        self._in_hand.set(None)
         lease = self._settings.scheduler.lease
         self._send({"bundle": claimed.bundle, "size": claimed.size, "token": claimed.token, "lease": lease})
 
     def turn(self, now: float) -> Ending | None:
         """Hear the worker, renew its lease, stop it where it has run too long; return the bundle that ended."""
         ending = self._hear(now)
+        if ending is None and self._process is not None and self._process.poll() is not None:
+            # its children may hold the pipe open, so its end need not be heard of
+            ending = self._died(_how_it_died(self._process.returncode), now)
         if self._process is None and now >= self._start_at:
             self.start()
         if ending is not None or self._running is None:
@@ -107,6 +115,7 @@ class Supervisor:
         if self._process is not None:
             self._kill()
         self._running = None
+        self._in_hand.close()
         return bundle
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -156,7 +165,7 @@ class Supervisor:
 
     def _end(self, trouble: str | None, died: bool = False) -> Ending:
         assert self._running is not None
-        ending = Ending(self._running.claimed.bundle, trouble, died)
+        ending = Ending(self._running.claimed.bundle, trouble, died, self._in_hand.get() if died else None)
         self._running = None
         return ending
 

@@ -12,6 +12,7 @@ import os
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import IO, Any
 
 from astra import execution, provenance, queue
@@ -21,7 +22,9 @@ from astra.components import component_class
 from astra.database.astradb import Bundle
 from astra.database.connection import available, drop_connection, open_database
 from astra.errors import AstraError, ComponentError, LeaseLost
+from astra.inhand import InHand
 from astra.members import bundle_by_key
+from astra.session import Desk, Session
 from astra.states import BundleState
 from astra.work import Claimed
 
@@ -35,11 +38,12 @@ def main() -> None:
     orders, say = _own_standard_streams()
     first = json.loads(orders.readline())
     open_database(first["url"], first["synchronous"])
+    desk = Desk(InHand(first["in_hand"]), Path(first["output"]))
     say({"ready": os.getpid()})
     for line in orders:
         order = json.loads(line)
         claimed = Claimed(order["bundle"], order["size"], order["token"])
-        say({"ended": claimed.bundle, "trouble": _run(claimed, order["lease"], say)})
+        say({"ended": claimed.bundle, "trouble": _run(claimed, order["lease"], say, desk)})
         drop_connection()
 
 
@@ -65,7 +69,7 @@ def _own_standard_streams() -> tuple[IO[str], Any]:
     return orders, say
 
 
-def _run(claimed: Claimed, lease: float, say: Any) -> str | None:
+def _run(claimed: Claimed, lease: float, say: Any, desk: Desk) -> str | None:
     """Run one bundle, and return why it could not be recorded, or None."""
     try:
         with available():
@@ -83,8 +87,8 @@ def _run(claimed: Claimed, lease: float, say: Any) -> str | None:
         held = replace(claimed, token=token)
         say({"started": claimed.bundle, "token": token})
         if problem is None:
-            return _execute(bundle, held)
-        execution.fail(execution.Session(held, SYSTEM, interactive=False), problem)
+            return _execute(bundle, held, desk)
+        execution.fail(Session(held, SYSTEM, interactive=False), problem)
     except LeaseLost as error:
         return str(error)
     except AstraError as error:
@@ -100,14 +104,14 @@ def _component(name: str) -> tuple[type[Any], ComponentError | None]:
         return TaskInstance, error
 
 
-def _execute(bundle: Bundle, held: Claimed) -> str | None:
+def _execute(bundle: Bundle, held: Claimed, desk: Desk) -> str | None:
     try:
         instance = TaskInstance.from_bundle(bundle)
     except (ComponentError, TypeError, ValueError) as error:
-        execution.fail(execution.Session(held, SYSTEM, interactive=False), error)
+        execution.fail(Session(held, SYSTEM, interactive=False), error)
         return None
     try:
-        instance.run_held(held)
+        instance.run_held(held, desk=desk)
     except LeaseLost:
         raise
     except BaseException as error:  # the component's own, and recorded, unless the records could not take its results

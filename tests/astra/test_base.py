@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import astropy.units
 import numpy as np
 import peewee
 import pytest
@@ -24,6 +25,7 @@ from astra.database.astradb import Bundle, DataProduct, ResultModel, Source, Sou
 from astra.database.fields import canonical_json
 from astra.errors import AstraError, ComponentError
 from astra.provenance import astra_version
+from astra.queue import opening
 from astra.states import TaskState
 from tests.support.bundles import states
 from tests.support.clock import START
@@ -763,3 +765,94 @@ def test_a_run_by_hand_of_a_dead_process_can_be_ended_by_others(database: peewee
     with pytest.raises(AstraError, match="is no longer this process's"):
         Dies().execute()
     assert states(Bundle.get().id) == ["failed"]
+
+
+def test_a_bundle_with_mixed_ends_is_run_again_in_its_order(database: peewee.Database) -> None:
+    keys = enqueue_and_end(Sum(n=[1, 2, 3, 4]), "completed", "failed", "cancelled", "completed")
+    tasks = Task.select().order_by(Task.id)
+    assert len(bundler(tasks)) == 1
+    assert bundler(tasks)[0].execute() == [1, 2, 3, 4]
+    made = list(Task.select().order_by(Task.id))
+    assert [(each.id, each.repeat_of_id) for each in made[4:]] == [(made[4].id, keys[0]), (made[5].id, keys[3])]
+    assert {str(each.state) for each in made} == {"completed"}
+    members = TaskBundle.select().where(TaskBundle.bundle == Bundle.select().order_by(Bundle.id.desc()).get())
+    order = [each.task_id for each in members.order_by(TaskBundle.position)]
+    assert order == [made[4].id, keys[1], keys[2], made[5].id]
+
+
+def test_enqueueing_makes_the_result_tables_that_the_service_will_need(database: peewee.Database) -> None:
+    assert not Number.table_exists()
+    Counts().enqueue()
+    assert Number.table_exists()
+
+
+def test_a_large_bundle_is_recorded_in_chunks_and_whole_or_as_failed(
+    database: peewee.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "CHUNK", 2)
+    assert Sum(n=[1, 2, 3, 4, 5]).execute() == [1, 2, 3, 4, 5]
+    assert states(Bundle.get().id) == ["completed"] * 5
+    insert, calls = opening.insert, []
+
+    def fails(*arguments: Any) -> list[int]:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return insert(*arguments)
+
+    monkeypatch.setattr(opening, "insert", fails)
+    with pytest.raises(KeyboardInterrupt):
+        Sum(n=[1, 2, 3, 4, 5]).execute()
+    assert Bundle.select().order_by(Bundle.id.desc()).get().state == "expired"
+    assert not Task.select().where(Task.state.in_(["running", "pending"])).count()
+
+
+def test_a_record_that_lacks_a_parameter_needed_now_is_not_guessed(
+    database: peewee.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Sum(n=1).execute()
+    needed = Parameter()
+    needed.__set_name__(Sum, "needed")
+    monkeypatch.setattr(Sum, "parameters", {**Sum.parameters, "needed": needed})
+    with pytest.raises(ComponentError, match="Sum needs needed now, which was no parameter of it"):
+        Task.get().instance()
+
+
+def test_a_class_defined_anew_under_its_name_is_another_class(database: peewee.Database) -> None:
+    def define(result: int) -> type[TaskInstance]:
+        class Anew(TaskInstance):
+            def execute(self) -> int:
+                return result
+
+        return Anew
+
+    old, new = define(1), define(2)
+    assert [each.execute() for each in bundler([old(), new(), old()])] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        pytest.param(1 << 20_000, "Sum.n is a number of more than 10000 bits", id="very long"),
+        pytest.param(astropy.units.Quantity(3.0, "km"), "Sum.n is a Quantity, which cannot be recorded", id="quantity"),
+    ],
+)
+def test_values_that_cannot_be_recorded_are_refused_by_name(value: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        Sum(n=value)
+
+
+def test_a_value_that_holds_itself_is_refused_by_name() -> None:
+    value: dict[str, Any] = {}
+    value["again"] = value
+    with pytest.raises(ValueError, match=r"Sum.options is nested too deeply, or holds itself"):
+        Sum(options=value)
+
+
+def test_inputs_that_cannot_be_recorded_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"input_data_products\[0\] is a DataProduct that is not recorded"):
+        Sum(DataProduct())
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    Path(path).write_text("x")
+    with pytest.raises(ValueError, match=r"input_data_products\[0\], .* has a name that is no text"):
+        Sum(path)

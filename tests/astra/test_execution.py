@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,13 +14,15 @@ from typing import Any
 import peewee
 import pytest
 
-from astra import execution, queue
+from astra import execution, queue, session
 from astra.base import Parameter, TaskInstance
 from astra.clock import SYSTEM
 from astra.database.astradb import Bundle, DataProduct, ResultModel, Task, TaskBundle
 from astra.database.connection import open_database
 from astra.database.migrate import create_result_tables
 from astra.errors import DatabaseUnavailable, InputChanged, LeaseLost
+from astra.inhand import InHand
+from astra.session import Desk, Session
 from astra.states import TaskOutcome
 from astra.work import Finish
 from tests.support.bundles import by_person, held, rows, states, tasks, times
@@ -261,7 +264,7 @@ def test_the_times_of_a_task_are_those_of_its_latest_bundle(database: peewee.Dat
     again, _ = queue.open_by_hand(
         execution_request(instance, (task.id,)), clock.now()
     )  # fmt: skip
-    instance._run(execution.Session(again, clock, interactive=True), {})
+    instance._run(Session(again, clock, interactive=True), {})
     assert Task.get_by_id(task.id).time_execute == 1
     assert [each.time_execute for each in Bundle.select().order_by(Bundle.id)] == [5, 1]
 
@@ -270,7 +273,7 @@ def execution_request(instance: TaskInstance, recorded: tuple[int, ...]) -> Any:
     from astra import provenance, work
 
     code, environment = provenance.code_of(type(instance)), provenance.environment_id()
-    return work.ByHand((), recorded, provenance.owner(), code, environment)
+    return work.ByHand(recorded, provenance.owner(), code, environment)
 
 
 # ---------------------------------------------------------------------------------------------------- who is to blame
@@ -526,8 +529,7 @@ def test_a_request_to_stop_is_a_cancellation_and_no_failure(
         assert states(claimed.bundle) == ["cancelled"] * 3
         return
     bundle = failing(instance, clock, error)
-    own = "pending" if error is KeyboardInterrupt else "cancelled"
-    assert states(bundle) == ["pending", own, "pending"]
+    assert states(bundle) == ["pending", "cancelled", "pending"]
 
 
 @on_sqlite
@@ -598,7 +600,7 @@ def test_the_time_of_a_long_task_that_is_done_is_its_whole_time(database: peewee
 def test_many_short_tasks_that_are_done_are_written_together(
     database: peewee.Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution, "DONE_AT_ONCE", 4)
+    monkeypatch.setattr(session, "DONE_AT_ONCE", 4)
     written = []
 
     def body(self: Any) -> None:
@@ -615,7 +617,7 @@ def test_many_short_tasks_that_are_done_are_written_together(
 def test_tasks_that_are_done_are_not_handed_out_again(
     database: peewee.Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution, "DONE_AT_ONCE", 2)
+    monkeypatch.setattr(session, "DONE_AT_ONCE", 2)
     seen = []
 
     def body(self: Any) -> None:
@@ -719,7 +721,7 @@ def test_a_result_without_a_value_it_needs_fails_its_task_alone(
     assert "Measured.value" in rows(bundle)[1].error_message
 
 
-@pytest.mark.parametrize("bad", [{"number": 5}, {"number": 2**70}])
+@pytest.mark.parametrize("bad", [{"number": 5}])
 def test_a_result_that_the_database_refuses_fails_its_task_alone_and_the_bundle_ends(
     database: peewee.Database, clock: FakeClock, bad: dict[str, int]
 ) -> None:
@@ -845,7 +847,7 @@ def test_who_lost_the_bundle_is_told_and_has_written_nothing(database: peewee.Da
 def test_a_lost_lease_found_out_in_the_middle_stops_the_work(
     database: peewee.Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution, "DONE_AT_ONCE", 1)
+    monkeypatch.setattr(session, "DONE_AT_ONCE", 1)
     seen = []
 
     def body(self: Any) -> None:
@@ -929,7 +931,7 @@ def test_a_database_that_stays_away_is_told_in_the_end_and_is_nobody_s_failure(
 @on_sqlite
 def test_a_bundle_that_could_not_be_built_fails_with_the_reason(database: peewee.Database, clock: FakeClock) -> None:
     bundle = held(doing(lambda self: None), clock)
-    execution.fail(execution.Session(bundle, clock, interactive=False), ValueError("cannot be built"))
+    execution.fail(Session(bundle, clock, interactive=False), ValueError("cannot be built"))
     assert states(bundle.bundle) == ["failed"] * 3
     assert rows(bundle.bundle)[0].error_message == "cannot be built"
     assert Bundle.get_by_id(bundle.bundle).error == "ValueError: cannot be built"
@@ -962,6 +964,7 @@ def test_a_bundle_of_several_ranges_is_run_and_written_in_ranges(
 
     monkeypatch.setattr(members, "RANGE", 3)
     monkeypatch.setattr(execution, "RANGE", 3)
+    monkeypatch.setattr(session, "RANGE", 3)
     seen = []
 
     def body(self: Any) -> None:
@@ -994,3 +997,68 @@ def test_opening_the_same_database_again_keeps_all(
     bundle = run_held(doing(lambda self: None), clock)
     open_database(database_url)
     assert states(bundle) == ["completed"] * 3
+
+
+@on_sqlite
+def test_a_task_that_is_done_in_an_outer_loop_is_written_with_its_whole_time(
+    database: peewee.Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "DONE_AT_ONCE", 1)
+
+    def body(self: Any) -> None:
+        for outer, _ in self.iterable():
+            self.done(outer)
+            for _, _ in self.iterable():
+                clock.advance(1)
+            clock.advance(10)
+
+    bundle = run_held(doing(body, size=2), clock)
+    assert states(bundle) == ["completed", "completed"]
+    assert stage_times(bundle, "execute") == (21, 0, [10, 11])
+
+
+@on_sqlite
+def test_a_row_is_recorded_once(database: peewee.Database, clock: FakeClock) -> None:
+    row = Measured(value=1.0)
+
+    def body(self: Any) -> None:
+        for task, _ in self.iterable():
+            self.record_result(task, row)
+
+    bundle = failing(doing(body, size=2), clock, ValueError)
+    assert states(bundle) == ["pending", "failed"]
+    assert "this Measured is recorded already: make a new one for each result" in rows(bundle)[1].error_message
+
+
+def test_one_refused_result_among_many_costs_few_statements(database: peewee.Database, clock: FakeClock) -> None:
+    def body(self: Any) -> None:
+        for task, _ in self.iterable():
+            n = task.parameters["n"]
+            measure(self, task, 2.0, number=0 if n in (0, 200) else None)
+
+    claimed = held(instance := doing(body, size=256), clock)
+    with statements(database) as seen, pytest.raises(peewee.IntegrityError):
+        instance.run_held(claimed, clock)
+    assert Counter(states(claimed.bundle)) == Counter(completed=255, failed=1)
+    assert Bundle.get_by_id(claimed.bundle).state == "ended"
+    assert len(seen) < 256
+
+
+@on_sqlite
+def test_which_task_is_in_hand_is_said_to_whoever_watches(database: peewee.Database, clock: FakeClock) -> None:
+    watching = InHand()
+    seen: list[int | None] = []
+
+    def look(self: Any) -> None:
+        for _ in self.iterable():
+            seen.append(watching.get())
+        seen.append(watching.get())
+
+    bundle = held(instance := doing(look), clock)
+    instance.run_held(bundle, clock, Desk(watching))
+    assert seen == [0, 1, 2, None]
+    other = InHand(os.dup(watching.descriptor))
+    watching.set(7)
+    assert other.get() == 7, "who has mapped the same memory sees it"
+    for each in (watching, other, watching):
+        each.close()

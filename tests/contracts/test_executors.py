@@ -28,6 +28,8 @@ from tests.support.components import (
     Exits,
     HoldsInterpreter,
     Killed,
+    KilledAt,
+    LeavesChild,
     Raises,
     ReadsAndPrints,
     StartsPrograms,
@@ -356,3 +358,17 @@ def test_an_unknown_executor_is_refused_with_those_there_are(tmp_path: Path) -> 
     unknown = replace(usable, executor=replace(usable.executor, name="cloud"))
     with pytest.raises(Exception, match="'cloud' is not known; there are: local"):
         executors.build(unknown, SYSTEM, lambda: None)
+
+
+@ON_ONE
+def test_a_process_that_died_tells_which_task_it_had_in_hand(rig: Rig) -> None:
+    ending = rig.run(KilledAt(note=["a", "b", "bad", "c"]))
+    assert (ending.died, ending.position) == (True, 2)
+    assert rig.run(Traced(note="next")).trouble is None
+
+
+@ON_ONE
+def test_a_child_that_lives_on_does_not_hide_that_its_parent_died(rig: Rig, gate: Path) -> None:
+    ending = rig.run(LeavesChild(gate=str(gate)))
+    assert (ending.died, ending.trouble) == (True, "its process was ended by signal 9")
+    assert not any(map(lives, waiting(gate))), "and it is ended too"

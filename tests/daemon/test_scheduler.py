@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import peewee
+import psycopg2
 import pytest
 
 from astra import backlog, provenance, queue
@@ -267,7 +268,7 @@ def test_what_was_claimed_and_never_handed_over_is_given_back(rig: Rig) -> None:
 
 
 def test_the_tasks_of_a_notebook_that_is_gone_fail_and_are_never_run_here(rig: Rig) -> None:
-    request = ByHand([NewTask("a.B", "1", "{}", "a.B {}")], [], dead(), CODE, provenance.environment_id())
+    request = ByHand([NewTask("a.B", "1", "{}", "a.B {}")], dead(), CODE, provenance.environment_id())
     queue.open_by_hand(request, rig.clock.now())
     report = rig.tick()
     assert (len(report.recovered), report.submitted, states()) == (1, [], Counter(failed=1))
@@ -335,3 +336,49 @@ def test_the_share_of_a_bundle_is_counted_no_further_than_needed(rig: Rig) -> No
         rig.enqueue(waiting, key)
         limit: Callable[[str], int] = rig.scheduler._bundle_limit
         assert limit(key) == min(10, math.ceil(waiting / places))
+
+
+def test_of_a_bundle_whose_process_died_the_task_in_hand_alone_is_blamed(rig: Rig) -> None:
+    rig.hands.places = 1
+    rig.enqueue(3)
+    for _ in range(2):
+        [bundle] = rig.tick().submitted
+        rig.run(bundle)
+        members = TaskBundle.select().where(TaskBundle.bundle == bundle).order_by(TaskBundle.position)
+        positions = {row.task_id: row.position for row in members.clone()}
+        bad = max(positions)
+        rig.hands.endings.append(Ending(bundle, "its process was ended by signal 11", True, positions[bad]))
+        rig.scheduler.draining = True
+        rig.tick()
+        rig.scheduler.draining = False
+        outcomes = {row.task_id: str(row.outcome) for row in members}
+        assert outcomes == {task: "expired" if task == bad else "released" for task in positions}
+        rig.clock.advance(10)
+    assert states() == Counter(pending=2, failed=1), "its neighbours had no part in it"
+
+
+def test_a_bundle_that_nobody_will_start_is_given_back_in_the_end(rig: Rig) -> None:
+    rig.enqueue(2)
+    elsewhere = replace(provenance.owner(), host="another machine", boot="another boot")
+    claimed = queue.claim("a.B {}", 10, elsewhere, "hands", rig.clock.now())
+    assert claimed is not None
+    rig.hands.places = 0
+    rig.clock.advance(200)
+    rig.tick()
+    assert Bundle.get_by_id(claimed.bundle).state == "submitted", "it may yet be started"
+    rig.clock.advance(200)
+    rig.tick()
+    assert Bundle.get_by_id(claimed.bundle).state == "released"
+    assert states() == Counter(pending=2)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_task_that_somebody_has_locked_holds_up_no_turn(rig: Rig, database_url: str) -> None:
+    rig.enqueue(1)
+    other = psycopg2.connect(database_url)
+    try:
+        other.cursor().execute("SELECT id FROM task FOR UPDATE")
+        assert rig.tick().submitted == []
+    finally:
+        other.close()
+    assert len(rig.tick().submitted) == 1

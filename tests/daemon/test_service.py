@@ -130,7 +130,7 @@ def test_what_falls_due_is_enqueued_and_runs(site: Site, caplog: pytest.LogCaptu
     site.schedule = [{"name": "nightly", "cron": "0 12 * * *", "task": TRACED, "parameters": {"note": "x"}}]
     settings = site.settings()
     service = Service(settings, SYSTEM, Until.DRAINED)
-    service._fall_due(settings.schedule[0])
+    service._calendar._fall_due(settings.schedule[0])
     with caplog.at_level(logging.INFO, "daemon"):
         assert service.run() == 0
     assert "scheduled schedule=nightly tasks=1" in [str(record.msg) for record in caplog.records]
@@ -142,13 +142,13 @@ def test_a_step_of_the_wall_clock_reschedules_the_calendar(
 ) -> None:
     site.schedule = [{"name": "nightly", "cron": "0 12 * * *", "task": TRACED}]
     service = Service(site.settings(), clock)
-    with service._calendar(), caplog.at_level(logging.WARNING, "daemon"):
+    with service._calendar.running(), caplog.at_level(logging.WARNING, "daemon"):
         asked: list[str] = []
-        service._calendar_jobs.append(lambda: asked.append("rescheduled"))
+        service._calendar._reschedule.append(lambda: asked.append("rescheduled"))
         for seconds, step in ((3600, 0), (1, 3), (1, -86400), (60, 0)):
             clock.advance(seconds)
             clock.step_wall(step)
-            service._enqueue_due()
+            service._calendar.enqueue_due()
     assert asked == ["rescheduled"], "neither time that passes nor a second's correction is a step"
     assert [str(record.msg).split()[0] for record in caplog.records] == ["clock_stepped"]
 

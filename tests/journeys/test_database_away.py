@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from astra.base import Parameter, TaskInstance
+from astra.database import migrate
+from astra.database.astradb import Task
 from astra.database.connection import close_database, open_database
 from tests.support import fits
 from tests.support.components import COMPONENTS, make_gate, open_gate, waiting
@@ -97,3 +100,30 @@ def test_a_service_that_waits_for_its_database_can_be_stopped(site: Site, server
             assert daemon.terminate(15) == 0
     finally:
         server.start()
+
+
+def test_a_restart_in_the_middle_of_a_stage_costs_no_work(site: Site, server: PrivateServer) -> None:
+    done = []
+
+    class Restarts(TaskInstance):
+        n = Parameter()
+
+        def execute(self) -> None:
+            for task, _ in self.iterable():
+                done.append(task.parameters["n"])
+            server.stop("fast")
+            server.start()
+
+        def post_execute(self) -> None:
+            for _ in self.iterable():
+                pass
+
+    open_database(site.url)
+    migrate.migrate()
+    Restarts(n=[1, 2]).execute()
+    assert states_of_all() == Counter(completed=2)
+    assert done == [1, 2]
+
+
+def states_of_all() -> Counter[str]:
+    return Counter(str(task.state) for task in Task.select())

@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from astra import execution, provenance, queue, work
+from astra import provenance, queue, work
 from astra.base import TaskInstance
 from astra.clock import Clock
 from astra.database.astradb import TIME_COLUMNS, Bundle, Task, TaskBundle
+from astra.session import Session
 from astra.work import Claimed
 
 
@@ -29,12 +30,12 @@ def started(claimed: Claimed, component: type[TaskInstance], clock: Clock) -> Cl
     return replace(claimed, token=token)
 
 
-def by_person(instance: TaskInstance, clock: Clock) -> tuple[Claimed, execution.Session]:
+def by_person(instance: TaskInstance, clock: Clock) -> tuple[Claimed, Session]:
     """Record an instance's tasks as a person's bundle, and return it with its session on `clock`."""
     code, environment = provenance.code_of(type(instance)), provenance.environment_id()
-    request = work.ByHand(instance._new_tasks(), (), provenance.owner(), code, environment)
+    request = work.ByHand(instance._new_tasks(), provenance.owner(), code, environment)
     claimed, _ = queue.open_by_hand(request, clock.now())
-    return claimed, execution.Session(claimed, clock, interactive=True)
+    return claimed, Session(claimed, clock, interactive=True)
 
 
 def tasks(bundle: int) -> list[Task]:

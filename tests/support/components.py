@@ -88,6 +88,24 @@ class Killed(Traced):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class KilledAt(Traced):
+    """Is killed at the tasks whose note says so."""
+
+    def work(self, parameters: dict[str, object]) -> None:
+        if parameters["note"] == "bad":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class LeavesChild(Waits):
+    """Is killed while a child of it goes on, with its pipes open."""
+
+    def pre_execute(self) -> None:
+        if os.fork() == 0:
+            super().pre_execute()
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class HoldsInterpreter(TaskInstance):
     """Does not let any other thread of its process run for about `seconds`."""
 

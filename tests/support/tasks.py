@@ -58,7 +58,7 @@ def running(count: int, now: datetime = START, key: str = "thing {}") -> Claimed
 
 
 def by_hand(*new: NewTask, recorded: tuple[int, ...] = ()) -> ByHand:
-    return ByHand(new, recorded, OWNER, CODE, provenance.environment_id())
+    return ByHand((*recorded, *new), OWNER, CODE, provenance.environment_id())
 
 
 def ended(bundle: int, *outcomes: TaskOutcome, first: int = 0) -> list[Ended]:

@@ -8,9 +8,14 @@ import re
 from typing import Any, NamedTuple
 
 from astra import queue
+from astra.queue import ending, enqueueing, opening
 from astra.states import STATE_AFTER, BundleState
 
 _FROM = re.compile(r"\bstate(?: \|\| '')? (?:= '(?P<one>\w+)'|IN \((?P<many>[^)]*)\))")
+
+
+MODULES = (enqueueing, opening, ending)
+NAMES = {name: value for module in MODULES for name, value in vars(module).items()}
 
 
 class Change(NamedTuple):
@@ -24,15 +29,17 @@ class Change(NamedTuple):
 def changes(table: str) -> set[Change]:
     """Return every change of state of `task` or `bundle` that the source makes."""
     functions = {
-        node.name: node for node in ast.parse(inspect.getsource(queue)).body if isinstance(node, ast.FunctionDef)
+        node.name: node
+        for module in MODULES
+        for node in ast.parse(inspect.getsource(module)).body
+        if isinstance(node, ast.FunctionDef)
     }
     found: set[Change] = set()
-    for name in functions:
-        if not name.startswith("_"):
-            reached = _reached(name, functions)
-            statements = [text for each in reached for text in _texts(functions[each])]
-            closings = _closings(functions[name])
-            found |= _changes_of(name, table, statements, closings)
+    for name in queue.__all__:
+        reached = _reached(name, functions)
+        statements = [text for each in reached for text in _texts(functions[each])]
+        closings = _closings(functions[name])
+        found |= _changes_of(name, table, statements, closings)
     return found
 
 
@@ -68,11 +75,13 @@ def _closings(function: ast.FunctionDef) -> set[str]:
 
 
 def _reached(name: str, functions: dict[str, ast.FunctionDef]) -> set[str]:
-    """Return a function and the private ones that it calls, directly or not."""
+    """Return a function and those that it calls, directly or not, and nobody outside can."""
     seen, waiting = {name}, [name]
     while waiting:
         for node in ast.walk(functions[waiting.pop()]):
-            if isinstance(node, ast.Name) and node.id.startswith("_") and node.id in functions and node.id not in seen:
+            if not isinstance(node, ast.Name) or node.id in seen or node.id in queue.__all__:
+                continue
+            if node.id in functions:
                 seen.add(node.id)
                 waiting.append(node.id)
     return seen
@@ -100,7 +109,7 @@ def _filled(part: ast.expr) -> str:
     assert isinstance(part, ast.FormattedValue)
     value: Any = None
     if isinstance(part.value, ast.Name):
-        value = vars(queue).get(part.value.id)
+        value = NAMES.get(part.value.id)
     elif isinstance(part.value, ast.Attribute) and isinstance(part.value.value, ast.Name):
-        value = getattr(vars(queue).get(part.value.value.id), part.value.attr, None)
+        value = getattr(NAMES.get(part.value.value.id), part.value.attr, None)
     return "?" if value is None else str(value)

@@ -47,4 +47,5 @@ class SpectrumQuality(TaskInstance):
                     task, SpectrumQualityResult(data_product=data_product, **dataclasses.asdict(measurement))
                 )
                 measurements.append(measurement)
+            self.done(task)  # a file that cannot be read must not cost its neighbours their work
         return measurements

@@ -30,7 +30,7 @@ class Observation:
     """One visit as its own header or the star's numbered cards tell it; None where they do not.
 
     `shift` is the measured velocity and `correction` the barycentric correction, `barycentric` their sum as printed,
-    all km/s; `snr` per pixel; `jd` the Julian date (UTC) at mid-exposure.
+    all km/s; `snr` per pixel; `jd` the Julian date (UTC) at mid-exposure. `unmeasured` where a velocity is a sentinel.
     """
 
     shift: float | None
@@ -38,10 +38,16 @@ class Observation:
     barycentric: float | None
     snr: float | None
     jd: float | None
+    unmeasured: bool = False
 
     @property
     def velocity(self) -> float | None:
-        """Barycentric velocity, km/s: our sum where both parts are known, else the printed one."""
+        """Barycentric velocity, km/s: our sum where both parts are known, else the printed one.
+
+        None where the pipeline says of a part, by a sentinel, that it could not be measured.
+        """
+        if self.unmeasured:
+            return None
         if self.shift is not None and self.correction is not None:
             return self.shift + self.correction
         return self.barycentric
@@ -102,6 +108,12 @@ def number(header: Header, card: str, limit: float = _LIMIT) -> float | None:
     return value if math.isfinite(value) and abs(value) < limit else None
 
 
+def _is_sentinel(header: Header, card: str) -> bool:
+    """Return whether a card holds a number that stands for "not measured"."""
+    value = number(header, card, math.inf)
+    return value is not None and abs(value) >= _LIMIT
+
+
 def _single_visit(header: Header) -> Observation:
     return Observation(
         shift=number(header, "VRAD"),
@@ -109,6 +121,7 @@ def _single_visit(header: Header) -> Observation:
         barycentric=number(header, "VHELIO"),
         snr=number(header, "SNR"),
         jd=number(header, "JD-MID", math.inf),
+        unmeasured=_is_sentinel(header, "VRAD") or _is_sentinel(header, "VHELIO"),
     )
 
 
@@ -121,6 +134,7 @@ def _visits_of_star(header: Header) -> tuple[Observation, ...]:
             barycentric=number(header, f"{barycentric}{n}"),
             snr=number(header, f"SNRVIS{n}"),
             jd=number(header, f"JD{n}", math.inf),
+            unmeasured=_is_sentinel(header, f"{shift}{n}") or _is_sentinel(header, f"{barycentric}{n}"),
         )
         for n in range(1, _count_visits(header) + 1)
     )

@@ -218,7 +218,7 @@ def compare(spectrum: Spectrum, observatory: Observatory, tolerances: Tolerances
         Flag.VELOCITY_DIFFERS: _beyond(difference, tolerances.velocity),
         Flag.VELOCITY_ABSENT: facts.velocity is None,
         Flag.VISIT_VELOCITY_DIFFERS: any(closure > tolerances.velocity for closure in closures),
-        Flag.VISIT_LEFT_OUT: 0 < velocities.used < len(facts.visits),
+        Flag.VISIT_LEFT_OUT: 0 < velocities.used < len(facts.visits) or any(each.unmeasured for each in facts.visits),
         Flag.PLAIN_MEAN: velocities.plain,
         Flag.SCATTER_DIFFERS: _beyond(scatter_difference, tolerances.velocity),
         Flag.BC_DIFFERS: _beyond(bc_difference, tolerances.barycentric),

@@ -152,6 +152,18 @@ class TestVelocities:
         assert (measured.n_visits, measured.n_visits_used) == (3, 2)
         assert measured.flags.labels == ["velocity_differs", "visit_left_out", "scatter_differs"]
 
+    def test_a_star_whose_only_visit_is_a_sentinel_says_so(self, tmp_path: Path) -> None:
+        sentinel = {"VRAD1": 999999.0, "VHELIO1": 999999.0}
+        measured = measure(write_star(tmp_path / "a.fits", [10.0], [20.0], (2, 8575), **sentinel, VHELIO=19.6))
+        assert (measured.v_bary, measured.v_header, measured.n_visits_used) == (None, 19.6, 0)
+        assert "visit_left_out" in measured.flags.labels
+
+    def test_a_shift_that_is_a_sentinel_is_not_replaced_by_the_printed_sum(self, tmp_path: Path) -> None:
+        path = write_star(tmp_path / "a.fits", [10.0, 12.0, 20.0], [1, 1, 3], (5, 8575), VRAD2=999999.0)
+        measured = measure(path)
+        assert (measured.n_visits, measured.n_visits_used) == (3, 2)
+        assert "visit_left_out" in measured.flags.labels
+
     def test_visits_without_signal_to_noise_give_a_plain_mean(self, tmp_path: Path) -> None:
         measured = measure(write_star(tmp_path / "a.fits", [10.0], [0.0], (2, 8575)))
         assert measured.v_bary == pytest.approx(10.0)

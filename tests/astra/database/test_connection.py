@@ -189,7 +189,7 @@ import sys
 from astra.database.connection import execute, open_database
 opened = open_database(sys.argv[1])
 with opened.atomic():
-    execute("INSERT INTO watched_root VALUES ('theirs', '/', '2026-01-01')")
+    execute("INSERT INTO watched_root (name, path, watched_since) VALUES ('theirs', '/', '2026-01-01')")
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -269,7 +269,7 @@ def test_a_writer_that_waited_too_long_is_told_who_and_may_try_again(
         pytest.fail("nobody may write now")
     assert caught.value.retry
     with available(), database.atomic():
-        execute("INSERT INTO watched_root VALUES ('ours', '/', '2026-01-01')")
+        execute("INSERT INTO watched_root (name, path, watched_since) VALUES ('ours', '/', '2026-01-01')")
 
 
 @pytest.mark.parametrize("how", ["an error", "a failed commit"])
@@ -325,7 +325,7 @@ def test_a_lost_connection_is_told_and_the_next_statement_has_a_new_one(
             run("SELECT 1")
             return
         with database.atomic():
-            changed("INSERT INTO watched_root VALUES ('lost', '/', '2026-01-01')")
+            changed("INSERT INTO watched_root (name, path, watched_since) VALUES ('lost', '/', '2026-01-01')")
             end_connections(database_url)
             if where == "inside one":
                 run("SELECT 1")
@@ -339,7 +339,7 @@ def test_a_lost_connection_is_told_and_the_next_statement_has_a_new_one(
         work()
     assert run("SELECT count(*) FROM watched_root") == [(0,)]
     with database.atomic():
-        changed("INSERT INTO watched_root VALUES ('kept', '/', '2026-01-01')")
+        changed("INSERT INTO watched_root (name, path, watched_since) VALUES ('kept', '/', '2026-01-01')")
     assert run("SELECT name FROM watched_root") == [("kept",)]
 
 
@@ -360,11 +360,11 @@ def test_a_lost_connection_is_not_replaced_in_the_middle_of_a_transaction(
 ) -> None:
     def work() -> None:
         with database.atomic():
-            changed("INSERT INTO watched_root VALUES ('first', '/', '2026-01-01')")
+            changed("INSERT INTO watched_root (name, path, watched_since) VALUES ('first', '/', '2026-01-01')")
             end_connections(database_url)
             with pytest.raises(peewee.PeeweeException):
                 run("SELECT 1")
-            changed("INSERT INTO watched_root VALUES ('second', '/', '2026-01-01')")
+            changed("INSERT INTO watched_root (name, path, watched_since) VALUES ('second', '/', '2026-01-01')")
 
     with pytest.raises(peewee.PeeweeException):
         work()
@@ -387,15 +387,15 @@ def test_a_mistake_in_sql_is_no_lost_database(database: peewee.Database) -> None
 
 def test_a_broken_rule_of_the_schema_is_no_lost_database(database: peewee.Database) -> None:
     with available():
-        changed("INSERT INTO watched_root VALUES ('a', '/', '2026-01-01')")
+        changed("INSERT INTO watched_root (name, path, watched_since) VALUES ('a', '/', '2026-01-01')")
     with pytest.raises(peewee.IntegrityError), available():
-        changed("INSERT INTO watched_root VALUES ('a', '/', '2026-01-01')")
+        changed("INSERT INTO watched_root (name, path, watched_since) VALUES ('a', '/', '2026-01-01')")
 
 
 def test_a_dropped_connection_leaves_no_transaction_behind(database: peewee.Database) -> None:
     outer = database.atomic()
     outer.__enter__()
-    changed("INSERT INTO watched_root VALUES ('a', '/', '2026-01-01')")
+    changed("INSERT INTO watched_root (name, path, watched_since) VALUES ('a', '/', '2026-01-01')")
     drop_connection()
     assert run("SELECT count(*) FROM watched_root") == [(0,)]
     assert database.transaction_depth() == 0
@@ -408,7 +408,7 @@ def test_one_way_to_write_statements_does_for_both_databases(database: peewee.Da
     assert run("SELECT CAST(? AS TEXT) || '%'", ("50",)) == [("50%",)]
     assert run("SELECT '100%'") == [("100%",)]
     rows: list[Any] = [(f"name {number}", "/", "2026-01-01") for number in range(2500)]
-    assert execute_many("INSERT INTO watched_root VALUES (?, ?, ?)", rows) == 2500
+    assert execute_many("INSERT INTO watched_root (name, path, watched_since) VALUES (?, ?, ?)", rows) == 2500
     assert changed("UPDATE watched_root SET path = ? WHERE name LIKE 'name 1%'", ("50 % ?",)) == 1611 - 500
     assert run("SELECT count(*) FROM watched_root WHERE path LIKE '50 %'") == [(1111,)]
 
@@ -416,7 +416,7 @@ def test_one_way_to_write_statements_does_for_both_databases(database: peewee.Da
 def test_a_number_in_a_json_column_is_read_and_anything_else_is_none(database: peewee.Database) -> None:
     given = ['{"snr":2.5}', '{"snr":3}', '{"snr":"high"}', '{"snr":null}', "{}"]
     for number, text in enumerate(given):
-        changed("INSERT INTO watched_root VALUES (?, ?, '2026-01-01')", (f"{number}", text))
+        changed("INSERT INTO watched_root (name, path, watched_since) VALUES (?, ?, '2026-01-01')", (f"{number}", text))
     found = run(f"SELECT {json_number('path', 'snr')} FROM watched_root ORDER BY name")
     assert [None if each is None else float(each) for (each,) in found] == [2.5, 3.0, None, None, None]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from astra.database.astradb import Environment, ResultModel, Source, Task
 from astra.database.connection import execute, run
 from astra.database.fields import instant_text
-from astra.database.staging import among, insert_rows, key_source, load, reserve_ids, stage
+from astra.database.staging import among, check_row, insert_rows, key_source, load, reserve_ids, stage
 from tests.support.clock import START
 from tests.support.tasks import fill
 
@@ -123,3 +123,34 @@ def test_rows_of_several_tables_are_inserted_with_their_defaults(database: peewe
     assert Second.get().number == 2**60
     assert math.isclose(sum(each.snr or 0.0 for each in First.select()), sum(range(1200)) / 3)
     insert_rows([])
+
+
+class Narrow(ResultModel):
+    small = peewee.SmallIntegerField(null=True)
+    whole = peewee.IntegerField(null=True)
+    large = peewee.BigIntegerField(null=True)
+    single = peewee.FloatField(null=True)
+    short = peewee.CharField(max_length=3, null=True)
+    text = peewee.TextField(null=True)
+
+
+@pytest.mark.parametrize(
+    ("column", "fits", "does_not"),
+    [
+        ("small", -(1 << 15), 1 << 15),
+        ("whole", (1 << 31) - 1, 1 << 40),
+        ("large", (1 << 63) - 1, 1 << 70),
+        ("single", 3e38, 1e300),
+        ("short", "abc", "abcd"),
+        ("text", "x" * 5000, "a\0b"),
+    ],
+)
+def test_a_value_that_one_of_the_databases_cannot_hold_is_refused_on_both(
+    database: peewee.Database, column: str, fits: object, does_not: object
+) -> None:
+    database.create_tables([Narrow])
+    row = Narrow(task=fill(1)[0], **{column: fits})
+    check_row(row)
+    insert_rows([row])
+    with pytest.raises(ValueError, match=f"Narrow.{column} cannot hold"):
+        check_row(Narrow(task=1, **{column: does_not}))

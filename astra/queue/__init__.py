@@ -1,0 +1,24 @@
+"""The sole writer of task and bundle state. Comes from rules, notebooks and the scheduler; goes to the database.
+
+Every change is one guarded UPDATE whose row count is read. A bundle's token is swapped when its process starts, and
+every later write is fenced by it *and* by its counts: who lost the bundle changes nothing and is told (`LeaseLost`).
+Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state machines.
+"""
+
+from astra.queue.ending import expire, fail_gone, finish, release, renew
+from astra.queue.enqueueing import enqueue, make_due, supersede
+from astra.queue.opening import claim, open_by_hand, start
+
+__all__ = [
+    "claim",
+    "enqueue",
+    "expire",
+    "fail_gone",
+    "finish",
+    "make_due",
+    "open_by_hand",
+    "release",
+    "renew",
+    "start",
+    "supersede",
+]

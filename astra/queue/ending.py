@@ -1,0 +1,161 @@
+"""Bundles and their tasks ended: finished in chunks, released, expired; each write fenced by token and row counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from astra.database.astradb import STAGES
+from astra.database.connection import changed, database, execute, is_sqlite
+from astra.database.fields import instant_text
+from astra.database.staging import insert_rows, stage
+from astra.errors import LeaseLost
+from astra.states import STATE_AFTER, BundleState
+from astra.work import Ended, Expiry, Finish, Totals
+
+
+def renew(bundle: int, token: str, lease: datetime) -> bool:
+    """Lengthen a running bundle's lease; False where it is no longer the caller's."""
+    with database.atomic():
+        statement = "UPDATE bundle SET lease_expires = ? WHERE id = ? AND token = ? AND state = 'running'"
+        return changed(statement, (instant_text(lease), bundle, token)) == 1
+
+
+def finish(chunk: Finish, now: datetime) -> None:
+    """End a chunk of a bundle's tasks with their times and results, in one transaction; with `totals`, the bundle too.
+
+    Raises
+    ------
+    LeaseLost
+        If the bundle, or one of the tasks, is no longer the caller's: nothing is written.
+    """
+    fence = "UPDATE bundle SET state = state WHERE id = ? AND token = ? AND state = 'running'"
+    with database.atomic():
+        if changed(fence, (chunk.bundle, chunk.token)) != 1:
+            raise LeaseLost(
+                f"bundle {chunk.bundle} is no longer this process's: {len(chunk.ended)} of its tasks were not recorded"
+            )
+        if chunk.ended:
+            _end_tasks(chunk.bundle, chunk.ended)
+        insert_rows(chunk.results)
+        if chunk.totals is not None:
+            _end_bundle(chunk.bundle, chunk.totals, now)
+
+
+def _end_tasks(bundle: int, ended: Sequence[Ended]) -> None:
+    columns = {"bundle_id": "BIGINT", "position": "BIGINT", "task_id": "BIGINT", "outcome": "TEXT"}
+    columns |= {"error_class": "TEXT", "error_message": "TEXT", "traceback": "TEXT"}
+    columns |= {f"time_{name}": "REAL" for name in STAGES}
+    rows = [
+        (bundle, e.position, e.task, e.outcome, e.error_class, e.error_message, e.traceback, *e.times) for e in ended
+    ]
+    stage("ended", columns, rows)
+    names = ", ".join(columns)
+    updates = ", ".join(f"{name} = excluded.{name}" for name in list(columns)[3:])
+    # An upsert, not UPDATE ... FROM: a new bundle is estimated at one row, which makes that one quadratic.
+    counted = changed(
+        f"INSERT INTO task_bundle ({names}) SELECT {names} FROM ended WHERE true "
+        f"ON CONFLICT (bundle_id, position) DO UPDATE SET {updates} "
+        "WHERE task_bundle.outcome IS NULL AND task_bundle.task_id = excluded.task_id"
+    )
+    moved = 0
+    for outcome in {each.outcome for each in ended}:
+        moved += changed(
+            "UPDATE task SET state = ? WHERE bundle_id + 0 = ? AND state || '' = 'running' "
+            f"AND id {_each_of('SELECT task_id FROM ended WHERE outcome = ?')}",
+            (STATE_AFTER[outcome], bundle, outcome),
+        )
+    if counted != len(ended) or moved != len(ended):
+        raise LeaseLost(f"bundle {bundle}: some of its tasks had ended already; this chunk was not recorded")
+
+
+def _end_bundle(bundle: int, totals: Totals, now: datetime) -> None:
+    times = [seconds for pair in totals.stages for seconds in pair]
+    columns = ", ".join(f"time_{name} = ?, time_{name}_overhead = ?" for name in STAGES)
+    execute(
+        f"UPDATE bundle SET state = 'ended', lease_expires = NULL, ended = ?, error = ?, {columns} WHERE id = ?",
+        (instant_text(now), totals.error, *times, bundle),
+    )
+
+
+def release(bundle: int, token: str, reason: str, now: datetime) -> int:
+    """Give a bundle's unfinished tasks back to the queue, unrun; return how many. 0 where it is not the caller's."""
+    with database.atomic():
+        if not _close(bundle, token, BundleState.RELEASED, reason, now):
+            return 0
+        given = changed("UPDATE task SET state = 'pending' WHERE bundle_id = ? AND state = 'running'", (bundle,))
+        execute("UPDATE task_bundle SET outcome = 'released' WHERE bundle_id = ? AND outcome IS NULL", (bundle,))
+    return given
+
+
+def expire(expiry: Expiry, now: datetime) -> tuple[int, int]:
+    """Take a bundle from a process that died or was ended: its tasks wait for another try, or fail after `retries`.
+
+    Returns
+    -------
+    tuple of int
+        How many tasks will be tried again, and how many failed. Both 0 where the bundle had ended meanwhile.
+    """
+    with database.atomic():
+        if not _close(expiry.bundle, expiry.token, BundleState.EXPIRED, expiry.reason, now):
+            return 0, 0
+        if expiry.position is not None:
+            _release_but(expiry.bundle, expiry.position)
+        execute(
+            "UPDATE task_bundle SET outcome = 'expired', error_class = 'ProcessDied', error_message = ? "
+            "WHERE bundle_id = ? AND outcome IS NULL",
+            (expiry.reason, expiry.bundle),
+        )
+        failed = changed(
+            "UPDATE task SET state = 'failed' WHERE bundle_id = ? AND state = 'running' AND (SELECT count(*) "
+            "FROM task_bundle m WHERE m.task_id = task.id AND m.outcome = 'expired') > ?",
+            (expiry.bundle, expiry.retries),
+        )
+        waiting = changed(
+            "UPDATE task SET state = 'pending', not_before = ? WHERE bundle_id = ? AND state = 'running'",
+            (instant_text(expiry.not_before), expiry.bundle),
+        )
+    return waiting, failed
+
+
+def _release_but(bundle: int, position: int) -> None:
+    """Give back the unfinished tasks of a bundle but the one that was in hand: they had no part in what happened."""
+    execute(
+        "UPDATE task SET state = 'pending' WHERE bundle_id = ? AND state = 'running' AND id <> "
+        "(SELECT task_id FROM task_bundle WHERE bundle_id = ? AND position = ?)",
+        (bundle, bundle, position),
+    )
+    execute(
+        "UPDATE task_bundle SET outcome = 'released' WHERE bundle_id = ? AND outcome IS NULL AND position <> ?",
+        (bundle, position),
+    )
+
+
+def fail_gone(bundle: int, token: str, reason: str, now: datetime) -> int:
+    """End a bundle that nobody will try again: its unfinished tasks failed, and how many those were is returned."""
+    with database.atomic():
+        if not _close(bundle, token, BundleState.EXPIRED, reason, now):
+            return 0
+        execute(
+            "UPDATE task_bundle SET outcome = 'failed', error_class = 'ProcessDied', error_message = ? "
+            "WHERE bundle_id = ? AND outcome IS NULL",
+            (reason, bundle),
+        )
+        return changed("UPDATE task SET state = 'failed' WHERE bundle_id = ? AND state = 'running'", (bundle,))
+
+
+def _close(bundle: int, token: str, state: BundleState, reason: str, now: datetime) -> bool:
+    statement = (
+        "UPDATE bundle SET state = ?, ended = ?, error = ?, lease_expires = NULL "
+        "WHERE id = ? AND token = ? AND state IN ('submitted', 'running')"
+    )
+    return changed(statement, (state, instant_text(now), reason, bundle, token)) == 1
+
+
+def _each_of(keys: str) -> str:
+    """Return a condition that leads both databases to look each key up, whatever they believe of the table's size.
+
+    Told apart from the rest of the condition, which is written so that no index fits it: a queue's statistics are
+    always stale, and for a bundle believed to have one task PostgreSQL would walk all tasks once for each of them.
+    """
+    return f"IN ({keys})" if is_sqlite() else f"= ANY (ARRAY({keys}))"

@@ -1,0 +1,103 @@
+"""New tasks, recorded; old ones superseded; waiting ones let go when their time has come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from operator import attrgetter
+
+from astra.database.connection import changed, database, execute, is_sqlite, run
+from astra.database.fields import instant_text
+from astra.database.staging import reserve_ids, stage
+from astra.provenance import astra_version
+from astra.states import TaskState
+from astra.work import NewTask
+
+CHUNK = 10_000
+LIVE = f"state IN ('{TaskState.PENDING}', '{TaskState.RUNNING}')"
+# A task's own columns as they are staged, and where `NewTask` has them.
+_NEW_TASK = {
+    "id": "BIGINT", "name": "TEXT", "parameters": "TEXT", "component_version": "TEXT", "priority": "BIGINT",
+    "bundle_key": "TEXT", "identity": "TEXT", "rule": "TEXT", "repeat_of_id": "BIGINT", "replay_id": "BIGINT",
+}  # fmt: skip
+_own = attrgetter(*(name.removesuffix("_id") for name in list(_NEW_TASK)[1:]))
+
+
+def enqueue(tasks: Sequence[NewTask], now: datetime) -> list[int]:
+    """Record tasks as pending, in the caller's transaction where there is one.
+
+    Returns
+    -------
+    list of int
+        The key of each task, in order. Where a live task of the same identity exists, it is that one's.
+    """
+    keys: list[int] = []
+    with database.atomic():
+        for start in range(0, len(tasks), CHUNK):
+            keys += insert(tasks[start : start + CHUNK], TaskState.PENDING, None, now)
+    return keys
+
+
+def insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now: datetime) -> list[int]:
+    """Record up to `CHUNK` tasks in a state, in the caller's transaction; return their keys, or their live twins'."""
+    keys = reserve_ids("task", len(tasks))
+    version, created = astra_version(), instant_text(now)
+    rows = [(key, *_own(task)) for key, task in zip(keys, tasks, strict=True)]
+    stage("new_task", _NEW_TASK, rows)
+    names = ", ".join(_NEW_TASK)
+    # Ordered by identity, so that two enqueuers of the same work cannot deadlock.
+    inserted = changed(
+        f"INSERT INTO task ({names}, version, state, bundle_id, created) "
+        f"SELECT {names}, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS {_instant()}) "
+        f"FROM new_task WHERE true ORDER BY identity, id ON CONFLICT (identity) WHERE {LIVE} DO NOTHING",
+        (version, state, bundle, created),
+    )
+    inputs = [
+        (key, position, each.data_product, each.ingestion)
+        for key, task in zip(keys, tasks, strict=True)
+        for position, each in enumerate(task.inputs)
+    ]
+    if inputs:
+        wanted = {"task_id": "BIGINT", "position": "BIGINT", "data_product_id": "BIGINT", "ingestion_id": "BIGINT"}
+        stage("new_input", wanted, inputs)
+        own = "" if inserted == len(tasks) else " JOIN task t ON t.id = i.task_id"
+        execute(
+            "INSERT INTO task_input_data_product (task_id, position, data_product_id, ingestion_id) "
+            f"SELECT i.task_id, i.position, i.data_product_id, i.ingestion_id FROM new_input i{own}"
+        )
+    if inserted < len(tasks):
+        twins = run(f"SELECT n.id, t.id FROM new_task n JOIN task t ON t.identity = n.identity AND t.{LIVE}")
+        existing = dict(twins)
+        # A twin may have ended since it was met: then nothing stands for that task yet.
+        gone = [at for at, (key, t) in enumerate(zip(keys, tasks, strict=True)) if t.identity and key not in existing]
+        keys = [existing.get(key, key) for key in keys]
+        if gone:
+            for at, key in zip(gone, insert([tasks[at] for at in gone], state, bundle, now), strict=True):
+                keys[at] = key
+    return keys
+
+
+def supersede(data_products: Sequence[int], now: datetime) -> int:
+    """Cancel the pending rule tasks of these data products whose input is no longer the current file version."""
+    with database.atomic():
+        stage("superseded", {"id": "BIGINT"}, [(each,) for each in data_products])
+        return changed(
+            f"UPDATE task SET state = '{TaskState.CANCELLED}' WHERE state = '{TaskState.PENDING}' AND rule IS NOT NULL "
+            "AND id IN (SELECT i.task_id FROM superseded s JOIN data_product p ON p.id = s.id "
+            "JOIN task_input_data_product i ON i.data_product_id = p.id WHERE i.ingestion_id <> p.current_ingestion_id)"
+        )
+
+
+def make_due(now: datetime) -> int:
+    """Let the pending tasks whose waiting time has passed be claimed."""
+    if not run("SELECT 1 FROM task WHERE state = 'pending' AND not_before <= ? LIMIT 1", (instant_text(now),)):
+        return 0
+    with database.atomic():
+        return changed(
+            "UPDATE task SET not_before = NULL WHERE state = 'pending' AND not_before IS NOT NULL AND not_before <= ?",
+            (instant_text(now),),
+        )
+
+
+def _instant() -> str:
+    return "TEXT" if is_sqlite() else "TIMESTAMPTZ"

@@ -1,0 +1,232 @@
+"""One bundle while it runs in this process: whose time it is, what has been handed out, what is still to be written.
+
+Comes from `TaskInstance`, whose `iterable()`, `done()` and `record_result()` end here; goes to `execution`, which runs
+the stages around it, and to `queue`, which records.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import TypeVar
+
+import peewee
+
+from astra import queue
+from astra.clock import Clock
+from astra.database.astradb import STAGES, DataProduct, ResultModel, Task
+from astra.database.connection import available
+from astra.errors import DatabaseUnavailable, InputChanged
+from astra.inhand import InHand
+from astra.members import RANGE, Member, changed_inputs, members_of_range, task_keys
+from astra.states import TaskOutcome
+from astra.stopwatch import Stopwatch
+from astra.work import Claimed, Ended, Finish, Totals
+
+_MEMBER = "bundle_member"  # where a task handed out by `iterable()` carries its place
+DONE_AT_ONCE = 1_000  # tasks that `done` collects before it writes them
+DONE_SECONDS = 5.0  # or how long it holds them
+DATABASE_PATIENCE = 120.0  # seconds that a finished chunk waits for a database that is away
+# How a database, or its driver, says that a row cannot be kept; what says that it is away has become another error.
+REFUSED = (peewee.DatabaseError, peewee.InterfaceError, TypeError, ValueError, OverflowError)
+LOOPS = 16  # loops over `iterable()` inside each other that one error may end, the innermost first
+MESSAGE_LENGTH = 2_000
+TRACEBACK_LENGTH = 20_000
+
+T = TypeVar("T")
+Place = tuple[CodeType, int]  # a code object and the instruction it was at
+Judge = Callable[[int], tuple[TaskOutcome, BaseException | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a process lends to the bundles it runs: where it says which task is in hand, and where their files go."""
+
+    in_hand: InHand | None = None
+    output_root: Path | None = None
+
+
+@dataclass
+class Session:
+    """A bundle while it runs in this process: who is whose, what has been handed out, what is still to be written."""
+
+    held: Claimed
+    clock: Clock
+    interactive: bool
+    desk: Desk = Desk()
+    keys: Sequence[int] = ()
+    recorded: set[int] = field(default_factory=set)
+    finished: dict[int, None] = field(default_factory=dict)
+    results: dict[int, list[ResultModel]] = field(default_factory=dict)
+    dropped: deque[tuple[int, list[Place]]] = field(default_factory=lambda: deque(maxlen=LOOPS))
+    trouble: Exception | None = None
+    unusable: tuple[int, InputChanged] | None = None
+
+    def __post_init__(self) -> None:
+        self.keys = self._patiently(lambda: task_keys(self.held.bundle))
+        self.watch = Stopwatch(self.held.size, self.clock)
+        self._written = self.clock.monotonic()
+
+    def iterate(self) -> Iterator[tuple[Task, list[DataProduct]]]:
+        """Hand out the tasks that have not ended yet, timing each until the next is asked for."""
+        for member in self._members():
+            if self._has_ended(member.position):
+                continue
+            setattr(member.task, _MEMBER, member)
+            self.watch.enter(member.position)
+            self._say_in_hand()
+            try:
+                member.check_inputs()
+                yield member.task, member.data_products
+            except InputChanged as error:
+                self.unusable = (member.position, error)
+                raise
+            except GeneratorExit:
+                self.dropped.append((member.position, _droppers(sys._getframe(1))))
+                raise
+            finally:
+                self.watch.leave(member.position)
+                self._say_in_hand()
+            self._write_in_time()
+
+    def _members(self) -> Iterator[Member]:
+        """Yield the members in order, holding one range of them at a time."""
+        for first in range(0, self.held.size, RANGE):
+            yield from self._patiently(partial(members_of_range, self.held.bundle, first))
+
+    def _say_in_hand(self) -> None:
+        if self.desk.in_hand is not None:
+            self.desk.in_hand.set(self.watch.owner)
+
+    def member(self, task: Task) -> Member:
+        """Return the member that `iterable()` handed out as `task`."""
+        found: Member | None = getattr(task, _MEMBER, None)
+        if found is None or found.position >= len(self.keys) or self.keys[found.position] != task.id:
+            raise ValueError(f"task {task.id} is not one that iterable() has handed out in this bundle")
+        if self._has_ended(found.position):
+            raise ValueError(f"task {task.id} has ended in this bundle: nothing more can be recorded for it")
+        return found
+
+    def done(self, task: Task) -> None:
+        """Keep a task's work whatever follows; it is written with the next few, or within seconds.
+
+        A task in hand is not written before the loop asks for the next one: only then is its time complete.
+        """
+        member = self.member(task)
+        member.check_inputs()
+        self.finished[member.position] = None
+        if not self.watch.owns(member.position):
+            self._write_in_time()
+
+    def _has_ended(self, position: int) -> bool:
+        return position in self.recorded or position in self.finished
+
+    def _write_in_time(self) -> None:
+        late = self.clock.monotonic() - self._written > DONE_SECONDS
+        if self.finished and (late or len(self.finished) >= DONE_AT_ONCE):
+            self.write_finished()
+
+    def write_finished(self) -> None:
+        """Write what `done` has collected, but for tasks that are still in hand: their time is not complete."""
+        positions = [each for each in self.finished if not self.watch.owns(each)]
+        if not positions:
+            return
+        for each in positions:
+            del self.finished[each]
+        self.write(positions, lambda _: (TaskOutcome.COMPLETED, None), None)
+        self._written = self.clock.monotonic()
+
+    def write(self, positions: Sequence[int], judge: Judge, totals: Totals | None) -> None:
+        """End the tasks at `positions` as `judge` says, with their times and the results of those that completed."""
+        ended: list[Ended] = []
+        results: dict[int, list[ResultModel]] = {}
+        for position in positions:
+            outcome, error = judge(position)
+            ended.append(self._ended(position, outcome, error))
+            own = self.results.pop(position, [])
+            if outcome is TaskOutcome.COMPLETED and own:
+                results[position] = own
+        self._write_halving(ended, results, totals)
+        self.recorded.update(positions)
+
+    def _write_halving(
+        self, ended: Sequence[Ended], results: Mapping[int, list[ResultModel]], totals: Totals | None
+    ) -> None:
+        """Write a chunk; where the database refuses a result, the task whose result it is fails, and no other."""
+        rows = [row for each in ended for row in results.get(each.position, ())]
+        try:
+            return self._finish(self._chunk(ended, rows, totals))
+        except REFUSED as error:
+            if not rows:
+                raise
+            if len(ended) == 1:
+                self.trouble = self.trouble or error
+                failed = [self._ended(ended[0].position, TaskOutcome.FAILED, error)]
+                return self._finish(self._chunk(failed, [], self._with_trouble(totals)))
+        middle = len(ended) // 2
+        self._write_halving(ended[:middle], results, None)
+        self._write_halving(ended[middle:], results, self._with_trouble(totals))
+
+    def _with_trouble(self, totals: Totals | None) -> Totals | None:
+        return totals and replace(totals, error=totals.error or said(self.trouble))
+
+    def _chunk(self, ended: Sequence[Ended], rows: Sequence[ResultModel], totals: Totals | None) -> Finish:
+        return Finish(self.held.bundle, self.held.token, ended, rows, totals)
+
+    def _finish(self, chunk: Finish) -> None:
+        self._patiently(lambda: queue.finish(chunk, self.clock.now()))
+
+    def changed_inputs(self) -> dict[int, InputChanged]:
+        """Return, by position, the tasks whose inputs are no longer what they were given."""
+        return self._patiently(lambda: changed_inputs(self.held.bundle))
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask the database; hours of work are not given up because it is away for a minute."""
+        deadline, wait = self.clock.monotonic() + DATABASE_PATIENCE, 0.5
+        while True:
+            try:
+                with available():
+                    return ask()
+            except DatabaseUnavailable:
+                if self.clock.monotonic() > deadline:
+                    raise
+                self.clock.pause(wait)
+                wait = min(10.0, 2 * wait)
+
+    def _ended(self, position: int, outcome: TaskOutcome, error: BaseException | None) -> Ended:
+        times = (
+            self.watch.own(position, STAGES[0]),
+            self.watch.own(position, STAGES[1]),
+            self.watch.own(position, STAGES[2]),
+        )
+        if error is None:
+            return Ended(position, self.keys[position], outcome, times)
+        text = "".join(traceback.format_exception(error))[-TRACEBACK_LENGTH:]
+        name, message = type(error).__name__, (str(error) or type(error).__name__)[:MESSAGE_LENGTH]
+        return Ended(position, self.keys[position], outcome, times, name, clean(message), clean(text))
+
+
+def _droppers(frame: FrameType | None) -> list[Place]:
+    """Return where a loop dropped its iterator: the innermost frame, and those around it while they are generators."""
+    found = []
+    while frame is not None:
+        found.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back if frame.f_code.co_flags & inspect.CO_GENERATOR else None
+    return found
+
+
+def said(error: BaseException | None) -> str | None:
+    """Return an error in one line that a database can hold."""
+    return None if error is None else clean(f"{type(error).__name__}: {error}")[:MESSAGE_LENGTH]
+
+
+def clean(text: str) -> str:
+    """Return text without what PostgreSQL cannot keep."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
