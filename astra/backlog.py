@@ -54,6 +54,17 @@ def open_bundles(now: datetime) -> list[OpenBundle]:
     ]
 
 
+def ends(bundle: int, most: int) -> tuple[dict[str, int], list[tuple[int, str]]]:
+    """Return how many tasks left a bundle in which way, and the first `most` that failed, each with its error."""
+    rows = run("SELECT outcome, count(*) FROM task_bundle WHERE bundle_id = ? GROUP BY outcome", (bundle,))
+    failed = run(
+        "SELECT task_id, coalesce(error_class, '') || ': ' || coalesce(error_message, '') FROM task_bundle "
+        "WHERE bundle_id = ? AND outcome = 'failed' ORDER BY position LIMIT ?",
+        (bundle, most),
+    )
+    return {str(outcome): count for outcome, count in rows}, [(task, error) for task, error in failed]
+
+
 def tries(bundle: int, position: int = 0) -> int:
     """Return how often a process has died under the task at a position of this bundle, this time included."""
     query = "SELECT count(*) FROM task_bundle WHERE outcome = 'expired' AND task_id IN"

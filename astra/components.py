@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 import weakref
@@ -38,9 +39,26 @@ def component_class(name: str) -> type[Any]:
             raise ComponentError(f"the component {name} cannot be imported: {error}") from error
         except Exception as error:  # the author's module may raise anything when it is imported
             raise ComponentError(f"the component {name} cannot be imported: {type(error).__name__}: {error}") from error
-        for part in parts[cut:]:
-            found = getattr(found, part, None)
-        if isinstance(found, type) and hasattr(found, "component_name"):
-            return found
-        break
-    raise ComponentError(f"there is no component {name}: import the module that defines it first, or correct the name")
+        return _in_module(name, found, parts[cut:])
+    raise ComponentError(
+        f"there is no component {name}: {sys.executable} finds no module {parts[0]}; install it there, "
+        "name its folder in $PYTHONPATH, or correct the name"
+    )
+
+
+def _in_module(name: str, module: Any, parts: list[str]) -> type[Any]:
+    found = module
+    if module.__name__ == "__main__":
+        raise ComponentError(
+            f"there is no component {name}: it was defined in a notebook or script; define it here, "
+            "or put it in a module and import that"
+        )
+    for part in parts:
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, vars(found), n=1)
+            hint = f"did you mean {near[0]}?" if near else "correct the name"
+            raise ComponentError(f"there is no component {name}: {found.__name__} has no {part}; {hint}")
+        found = getattr(found, part)
+    if isinstance(found, type) and hasattr(found, "component_name"):
+        return found
+    raise ComponentError(f"{name} is no component: it is no subclass of astra.base.TaskInstance")

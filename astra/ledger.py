@@ -169,5 +169,5 @@ def change(changes: Mapping[int, Change]) -> None:
 
 
 def lag(signature: Signature, now: datetime) -> float:
-    """Return the seconds from a file's last modification to `now`."""
-    return now.timestamp() - signature.mtime_ns / 1e9
+    """Return the seconds from a file's last change, of its content or its place, to `now`."""
+    return now.timestamp() - max(signature.mtime_ns, signature.ctime_ns) / 1e9

@@ -6,6 +6,7 @@ condition must hold; one with several values holds where any of them does.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -160,6 +161,10 @@ def source_keys(name: str) -> list[int]:
     """
     kind, given, value = name.partition("=")
     if given and kind != "id":
+        if kind not in KINDS:
+            near = difflib.get_close_matches(kind, KINDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KINDS)}"
+            raise AstraError(f"{kind} is no kind of identifier; {hint}")
         found = {row[0] for row in run(_NAMED + " AND n.kind = ?", (value, kind))}
     else:
         number = value if given else name
@@ -177,6 +182,7 @@ def source_keys(name: str) -> list[int]:
     return sorted(_merged(found))
 
 
+KINDS = ("sdss_id", "catalogid21", "catalogid25", "catalogid31", "gaia_dr2", "gaia_dr3", "tmass", "apogee")
 _NAMED = "SELECT n.source_id FROM source_identifier n WHERE n.value = ?"
 
 

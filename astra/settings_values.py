@@ -198,11 +198,13 @@ _CRON_PART = re.compile(r"(?P<any>\*)(?:/(?P<every>[1-9]\d*))?|(?P<low>\w+)(?:-(
 
 
 def cron(value: Any, place: Place) -> str:
-    """Check for the five fields of a calendar entry; weekdays are counted from Monday, so names are safer."""
+    """Check for the five fields of a calendar entry; weekdays by name, for they are counted from 0 in two ways."""
     allowed = 'five fields, as in "30 4 * * mon-fri" (minute, hour, day of month, month, day of week)'
     parts = value.lower().split() if isinstance(value, str) else []
     if len(parts) != 5:
         raise Refused(allowed)
+    if re.search(r"\d", parts[4].split("/")[0]):  # cron counts weekdays from Sunday, APScheduler from Monday
+        raise Refused(f"{allowed}; a weekday by its name, mon to sun, not {parts[4]}")
     for part, names, bounds in zip(parts, _NAMES, _BOUNDS, strict=True):
         if not all(_cron_part(each, names, bounds) for each in part.split(",")):
             raise Refused(f"{allowed}; {part} is not one of them")

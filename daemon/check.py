@@ -10,7 +10,8 @@ from pathlib import Path
 from astra.config import Settings, Watch
 from astra.database import connection, migrate
 from astra.database.connection import available
-from astra.errors import AstraError
+from astra.database.sqlite import unusable
+from astra.errors import AstraError, ConfigurationError
 from daemon.startup import compile_rules, refuse_network_sqlite, refuse_unknown_releases
 from daemon.watcher import choose_mode
 
@@ -52,6 +53,8 @@ def _try(subject: str, look: Callable[[], str]) -> Finding:
 def _database(settings: Settings) -> str:
     refuse_network_sqlite(settings)
     url = settings.database.url
+    if url.startswith("sqlite:///") and (problem := unusable(url.removeprefix("sqlite:///"))):
+        raise ConfigurationError(f"[database] url = {url!r}: {problem}")
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         return f"{url.removeprefix('sqlite:///')} will be made at the first start"
     connection.open_database(url, settings.database.synchronous)
@@ -81,7 +84,8 @@ def _watch(watch: Watch) -> Iterator[Finding]:
         with os.scandir(watch.path):
             pass
     except OSError as error:
-        yield Finding(subject, False, f"{watch.path} cannot be read: {error.strerror}; make it, or correct its path")
+        mend = "let this user read it" if isinstance(error, PermissionError) else "make it, or correct its path"
+        yield Finding(subject, False, f"{watch.path} cannot be read: {error.strerror}; {mend}")
         return
     mode, why = choose_mode(watch)
     yield Finding(subject, True, f"{mode}: {why}")

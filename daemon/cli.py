@@ -20,7 +20,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="sdss-astra")
+@click.version_option(package_name="sdss-astra", message="%(prog)s %(version)s")
 def astrad() -> None:
     """The astra service: watch folders, take in new spectra, run the analyses they call for.
 
@@ -102,10 +102,11 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
         lines = ["service     has not run with these settings"]
     elif not running["alive"]:
         words = "its process is gone" if running["gone"] else f"it has written nothing for {running['age_seconds']:g} s"
-        lines = [f"service     not alive: {words}"]
+        ended = f"stopped at {running['written']}" if running["state"] == "stopped" else f"not alive: {words}"
+        lines = [f"service     {ended}"]
     else:
         lines = [
-            f"service     alive, pid {running['pid']} since {running['began']}, "
+            f"service     alive and {running['state']}, pid {running['pid']} since {running['began']}, "
             f"{running['bundles_running']} bundles running"
         ]
         for root in running["roots"]:
@@ -146,4 +147,9 @@ def main() -> None:
         sys.exit(CONFIGURATION_STATUS)
     except AstraError as error:
         click.echo(f"astrad: {error}", err=True)
+        sys.exit(FAILED_STATUS)
+    except OSError as error:
+        from astra.cli import said
+
+        click.echo(f"astrad: {said(error)}", err=True)
         sys.exit(FAILED_STATUS)

@@ -205,8 +205,9 @@ class Intake:
         self.trouble, self._backoff, self._suspect = None, 0.5, False
         del self._in_hand[: len(at_once)]
         self._most = min(ingest.CHUNK, 2 * self._most)
+        old = {settled.arrival for settled, _ in at_once if settled.backfill}
         for each in recorded:
-            self._tell(each)
+            self._tell(each, Arrival(*each.file[:2]) in old)
         return recorded
 
     def failed(self) -> None:
@@ -227,14 +228,14 @@ class Intake:
     def _is_silent(self, settled: Settled) -> bool:
         return settled.backfill and not self._watches[settled.arrival.root].backfill
 
-    def _tell(self, each: Recorded) -> None:
+    def _tell(self, each: Recorded, backfill: bool) -> None:
         if not each.new or each.outcome is None:
             return
         self.counts.tasks += each.tasks
         match each.outcome:
             case IngestionOutcome.INGESTED:
                 self.counts.ingested += 1
-                if each.lag is not None:
+                if each.lag is not None and not backfill:
                     self.lags.append(each.lag)
             case IngestionOutcome.QUARANTINED:
                 self.counts.quarantined += 1

@@ -24,6 +24,7 @@ from daemon.logs import event
 
 log = logging.getLogger(__name__)
 _RECOVER_EVERY = 15.0
+_FAILURES_TOLD = 5  # of one bundle; `astra tasks` has them all
 _STRANDED = 5  # leases after which a bundle that nobody has started is given back
 
 
@@ -134,7 +135,11 @@ class Scheduler:
     def _collect(self, ending: Ending, now: float, report: TickReport) -> None:
         seconds = now - self._timing.get(ending.bundle, now)
         if ending.trouble is None:
-            event(log, "ended", bundle=ending.bundle, seconds=seconds)
+            outcomes, failed = backlog.ends(ending.bundle, _FAILURES_TOLD)
+            level = logging.WARNING if failed else logging.INFO
+            event(log, "ended", level, bundle=ending.bundle, seconds=seconds, **dict(sorted(outcomes.items())))
+            for task, error in failed:
+                event(log, "failed", logging.WARNING, task=task, bundle=ending.bundle, error=error)
         else:
             for found in backlog.open_bundles(self._clock.now()):
                 if found.bundle == ending.bundle:

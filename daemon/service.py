@@ -329,6 +329,7 @@ class Service:
         """Take no new bundles; wait for the running ones, as long as the settings or a second signal allow."""
         self._stop.set()
         self._scheduler.draining = True
+        self._tell_status()
         deadline = self._clock.monotonic() + self._settings.executor.drain
         while self._scheduler.running and self._signals < 2 and self._clock.monotonic() < deadline:
             self._wake.clear()

@@ -68,13 +68,20 @@ def refuse_network_sqlite(settings: Settings) -> None:
 @contextmanager
 def lock_root(settings: Settings, watch: Watch) -> Iterator[None]:
     """Hold the lock of one root, or raise `ConfigurationError` naming who does."""
-    state = settings.service.state
+    url, folder = settings.database.url, settings.service.state
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(f"{settings.database.url}\n{watch.name}".encode()).hexdigest()[:16]
-        held = open(state / f"root-{digest}.lock", "a+")  # noqa: SIM115 -- held below
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"[service] state = {str(state)!r} cannot be written: {error.strerror}") from error
+        raise ConfigurationError(f"[service] state = {str(folder)!r} cannot be written: {error.strerror}") from error
+    if url.startswith("sqlite:///") and not url.endswith(":memory:"):
+        folder = Path(url.removeprefix("sqlite:///")).parent  # whoever has another state folder shares the database
+    try:
+        digest = hashlib.sha256(f"{url}\n{watch.name}".encode()).hexdigest()[:16]
+        held = open(folder / f"root-{digest}.lock", "a+")  # noqa: SIM115 -- held below
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder}, for the lock of {watch.path}, cannot be written: {error.strerror}"
+        ) from error
     with held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -39,7 +39,7 @@ def live(parts: tuple[Watcher, Sweeper, Intake, Scheduler], began: datetime, clo
         "intake": asdict(intake.counts) | {"on_their_way": intake.waiting, "trouble": intake.trouble},
         "lag_seconds": percentiles(list(intake.lags)),
         "bundles_running": scheduler.running,
-        "draining": scheduler.draining,
+        "state": "running" if not scheduler.draining else "draining" if scheduler.running else "stopped",
     }
 
 
@@ -121,8 +121,9 @@ def read(path: Path, clock: Clock) -> dict[str, Any] | None:
         raise UnreadableFile(f"cannot read the status file {path}: {error}") from error
     age = (clock.now() - datetime.fromisoformat(snapshot["written"])).total_seconds()
     gone = provenance.is_dead(snapshot["boot"], snapshot["pid"], snapshot["start"], snapshot["host"])
-    return snapshot | {"alive": not gone and age < STALE_SECONDS, "age_seconds": round(age, 1), "gone": gone}
+    alive = not gone and age < STALE_SECONDS and snapshot.get("state") != "stopped"
+    return snapshot | {"alive": alive, "age_seconds": round(age, 1), "gone": gone}
 
 
 def _text(instant: datetime) -> str:
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds")
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

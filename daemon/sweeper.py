@@ -215,6 +215,10 @@ class Sweeper:
         if state.outage:
             event(log, "root_back", root=state.watch.name, path=state.watch.path)
         if report.problem_count and report.problems != state.last.problems:
+            for problem in report.problems:
+                event(
+                    log, "sweep_problem", logging.DEBUG, root=state.watch.name, path=problem.path, reason=problem.reason
+                )
             first = report.problems[0]
             event(
                 log,

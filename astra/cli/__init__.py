@@ -115,11 +115,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.code if isinstance(error.code, int) else 1
     except OSError as error:
         if error.errno != errno.EPIPE:
-            raise
+            click.echo(f"astra: {said(error)}", err=True)
         # the interpreter flushes once more at its end, and must not complain about the closed pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status if isinstance(status, int) else 0
+
+
+def said(error: OSError) -> str:
+    """Return what the system refused, in a sentence."""
+    place = error.filename if error.filename is not None else "the output"
+    return f"cannot read or write {place}: {error.strerror}; what was asked is not done"
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:

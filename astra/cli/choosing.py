@@ -75,7 +75,7 @@ _OPTIONS = (
     click.option(
         "--state", "states", multiple=True, type=click.Choice([str(each) for each in TaskState]), help="Tasks' state."
     ),
-    click.option("--version", "versions", multiple=True, metavar="TEXT", help="Component version of the tasks."),
+    click.option("--component-version", "versions", multiple=True, metavar="TEXT", help="Component version."),
 )
 
 

@@ -20,7 +20,7 @@ FAILURES = ("quarantined", "quarantined before", "left")
 ROWS = 50  # a longer table is more than anybody reads
 
 
-@click.command(epilog="Example: astra ingest /data/sas/dr17/apogee/spectro/redux/dr17/visit apStar-dr17-2M.fits")
+@click.command(epilog="\b\nExample: astra ingest /data/sas/dr17/apogee/spectro/redux/dr17/visit apStar-dr17-2M.fits")
 @click.argument("paths", type=click.Path(exists=True, path_type=Path), metavar="PATH...", nargs=-1, required=True)
 @click.option("--no-rules", is_flag=True, help="Take in only; enqueue nothing.")
 @as_json

@@ -9,7 +9,7 @@ import click
 from astra.cli.printing import as_json, print_fields, print_json
 
 
-@click.command(epilog="Example: astra --config config.toml init")
+@click.command(epilog="\b\nExample: astra --config config.toml init")
 @as_json
 @click.pass_obj
 def command(path: Path | None, as_json: bool) -> None:

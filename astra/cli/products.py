@@ -11,7 +11,7 @@ from astra.cli.choosing import limit
 from astra.cli.printing import as_json, print_list
 
 
-@click.command(epilog="Example: astra products --filetype apStar --source 2M00034394-0014494")
+@click.command(epilog="\b\nExample: astra products --filetype apStar --source 2M00034394-0014494")
 @click.option("--filetype", "filetypes", multiple=True, metavar="NAME", help="Product type, such as apVisit.")
 @click.option("--release", "releases", multiple=True, metavar="NAME", help="Data release, such as dr17.")
 @click.option("--source", metavar="NAME", help="A source's id, a name such as 2M..., or KIND=VALUE.")

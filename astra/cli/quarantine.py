@@ -11,14 +11,15 @@ from astra.cli.choosing import limit
 from astra.cli.printing import as_json, print_list
 
 
-@click.command(epilog="Example: astra quarantine; astra replay ingestion --outcome quarantined --plan")
+@click.command(epilog="\b\nExample: astra quarantine; astra replay ingestion --outcome quarantined --plan")
 @limit
 @as_json
 @click.pass_obj
 def command(config: Path | None, limit: int, as_json: bool) -> None:
     """List the files that are quarantined now, newest first.
 
-    A file that was replaced by one that could be taken in is not among them.
+    A file that was replaced by one that could be taken in is not among them; one that is gone says so. A file that
+    changes is looked at again by itself, the others by `astra replay ingestion --outcome quarantined`.
     """
     from astra.cli.opening import open_records
 
@@ -45,7 +46,8 @@ def _quarantined(folders: dict[str, str], limit: int) -> list[dict[str, Any]]:
             "since": read_instant(since),
             "size": size,
             "root": root or None,
-            "path": os.path.join(folders.get(root, root), path),
+            "path": (place := os.path.join(folders.get(root, root), path)),
+            "there": os.path.exists(place),
             "reason": reason,
         }
         for key, since, size, root, path, reason in rows

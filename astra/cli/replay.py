@@ -20,7 +20,7 @@ EPILOG = """\b
 Examples:
   astra replay ingestion --outcome quarantined --plan      what taking in again would do
   astra replay tasks --component SpectrumQuality --state failed
-  astra replay tasks --filetype apVisit --mjd 59000:59030 --version 1
+  astra replay tasks --filetype apVisit --mjd 59000:59030 --component-version 1
   astra replay --rule quality-of-stars                     a rule on what was there before it
   astra replay --resume 3                                  go on with one that was cut short
 """

@@ -54,7 +54,8 @@ def command(config: Path | None, /, kind: str, name: str, as_json: bool) -> None
 
 def _number(kind: str, name: str) -> int:
     if not name.isdecimal() or int(name) >= 1 << 63:
-        raise click.BadParameter(f"{name!r} is no id: a {kind} is named by a whole number", param_hint="ID")
+        article = "an" if kind == "ingestion" else "a"
+        raise click.BadParameter(f"{name!r} is no id: {article} {kind} has a whole number below 2^63", param_hint="ID")
     return int(name)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from astra.simulate import Simulation, Truth
 
 
-@click.command(epilog="Example: astra simulate sas --release dr19 --stars 20 --visits 3 --pause 0.05")
+@click.command(epilog="\b\nExample: astra simulate sas --release dr19 --stars 20 --visits 3 --pause 0.05")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--release", default="dr19", show_default=True, help="Data release whose headers and paths are used.")
 @click.option("--telescope", "telescopes", multiple=True, metavar="NAME", help="apo25m or lco25m; all by default.")

@@ -12,7 +12,7 @@ from astra.cli.printing import as_json, print_list
 from astra.states import TaskState
 
 
-@click.command(epilog="Example: astra tasks --state failed --component SpectrumQuality")
+@click.command(epilog="\b\nExample: astra tasks --state failed --component SpectrumQuality")
 @click.option(
     "--state", "states", multiple=True, type=click.Choice([str(each) for each in TaskState]), help="Only in this state."
 )
@@ -38,10 +38,11 @@ def _tasks(selection: Any, limit: int) -> list[dict[str, Any]]:
     where = joined(of_tasks(selection))
     rows = run(
         "SELECT t.id, t.state, t.name, t.component_version, t.rule, t.priority, t.bundle_id, t.created, "
-        "m.error_message, p.path FROM task t LEFT JOIN task_bundle m ON m.bundle_id = t.bundle_id AND m.task_id = t.id "
+        "coalesce(m.error_class || ': ', '') || m.error_message, p.path "
+        "FROM task t LEFT JOIN task_bundle m ON m.bundle_id = t.bundle_id AND m.task_id = t.id "
         "LEFT JOIN task_input_data_product i ON i.task_id = t.id AND i.position = 0 "
         f"LEFT JOIN data_product p ON p.id = i.data_product_id WHERE {where.sql} ORDER BY t.id DESC LIMIT ?",
         (*where.values, limit),
     )
-    names = ("id", "state", "component", "version", "rule", "priority", "bundle", "created", "error", "input")
+    names = ("id", "state", "component", "component_version", "rule", "priority", "bundle", "created", "error", "input")
     return [dict(zip(names, row, strict=True)) | {"created": read_instant(row[7])} for row in rows]

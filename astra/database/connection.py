@@ -7,110 +7,21 @@ reads stay outside transactions and transactions stay short.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import peewee
 
-from astra.clock import SYSTEM
-from astra.database.fields import POSTGRESQL_TYPES, SQLITE_TYPES
+from astra.database import sqlite
+from astra.database.fields import POSTGRESQL_TYPES
+from astra.database.sqlite import SqliteWithWriteLock, open_sqlite
 from astra.errors import ConfigurationError, DatabaseUnavailable
-from astra.filesystem import filesystem_kind, is_network
 
-BUSY_SECONDS = 30.0  # how long a writer waits for another before it gives up
 CONNECT_SECONDS = 10  # how long a server may take to answer at all
 _opening = threading.RLock()
-
-
-class SqliteWithWriteLock(peewee.SqliteDatabase):
-    """SQLite whose writers queue on a lock file beside the database.
-
-    SQLite's own busy handler is unfair: a frequent writer starves the others for seconds. The file lock brings the
-    99th percentile of a short write beside a busy ingester from seconds to about a tenth of one.
-    """
-
-    def __init__(self, path: str, synchronous: str) -> None:
-        journal = "wal"
-        if path != ":memory:" and is_network(kind := filesystem_kind(Path(path))):
-            journal = "delete"
-            warnings.warn(f"{path} lies on {kind}: SQLite uses its slower rollback journal there", stacklevel=2)
-        pragmas = {"journal_mode": journal, "synchronous": synchronous, "foreign_keys": 1, "cache_size": -65536}
-        super().__init__(path, pragmas=pragmas, lock_type="IMMEDIATE", timeout=BUSY_SECONDS, field_types=SQLITE_TYPES)
-        self._held = threading.local()
-
-    def _take(self) -> None:
-        if self.database == ":memory:":
-            return
-        held: IO[bytes] | None = getattr(self._held, "file", None)
-        if held is None or held.closed:
-            held = self._held.file = self._lock_file()
-        patience = self.patience
-        deadline = SYSTEM.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if SYSTEM.monotonic() > deadline:
-                    message = f"database is locked: another writer has held {self.database} for {patience:.0f} s"
-                    raise peewee.OperationalError(message) from None
-                SYSTEM.pause(0.002)
-
-    def _lock_file(self) -> IO[bytes]:
-        try:
-            return open(f"{self.database}.lock", "ab")
-        except OSError as error:
-            message = f"{self.database}.lock, by which writers wait for each other, cannot be opened: {error.strerror}"
-            raise peewee.OperationalError(message) from error
-
-    @property
-    def patience(self) -> float:
-        """Seconds that this thread waits for another writer."""
-        return float(getattr(self._held, "patience", BUSY_SECONDS))
-
-    @patience.setter
-    def patience(self, seconds: float) -> None:
-        self._held.patience = seconds
-        if not self.is_closed():  # of writers that know nothing of the lock file
-            self.connection().execute(  # type: ignore[no-untyped-call]
-                f"PRAGMA busy_timeout = {int(1000 * seconds)}"
-            )
-
-    def _give(self) -> None:
-        held: IO[bytes] | None = getattr(self._held, "file", None)
-        if held is not None and not held.closed:
-            fcntl.flock(held, fcntl.LOCK_UN)
-
-    def _close(self, conn: Any) -> None:
-        super()._close(conn)  # type: ignore[misc]
-        held: IO[bytes] | None = getattr(self._held, "file", None)
-        if held is not None:
-            held.close()
-
-    def begin(self, lock_type: str | None = None) -> None:
-        self._take()
-        try:
-            super().begin(lock_type)
-        except BaseException:
-            self._give()
-            raise
-
-    def commit(self) -> None:
-        super().commit()
-        self._give()
-
-    def rollback(self) -> None:
-        try:
-            super().rollback()
-        finally:
-            self._give()
 
 
 class PostgresWithReconnect(peewee.PostgresqlDatabase):
@@ -153,7 +64,7 @@ def open_database(url: str, synchronous: str = "NORMAL") -> peewee.Database:
     scheme = url.partition("://")[0]
     opened: peewee.Database
     if url.startswith("sqlite:///"):
-        opened = _open_sqlite(url.removeprefix("sqlite:///"), synchronous)
+        opened = open_sqlite(url.removeprefix("sqlite:///"), synchronous)
     elif scheme in ("postgresql", "postgres"):
         options = "-c jit=off -c random_page_cost=1.1 -c timezone=UTC"
         opened = PostgresWithReconnect(
@@ -173,19 +84,6 @@ def open_database(url: str, synchronous: str = "NORMAL") -> peewee.Database:
         )
     database.initialize(opened)
     return opened
-
-
-def _open_sqlite(path: str, synchronous: str) -> SqliteWithWriteLock:
-    if not path:
-        raise ConfigurationError("the database URL names no file: use sqlite:///PATH, or sqlite:///:memory: on purpose")
-    if path != ":memory:":
-        path = os.path.abspath(os.path.expanduser(path))
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        except OSError as error:
-            message = f"cannot make the database's folder {os.path.dirname(path)}: {error.strerror}"
-            raise ConfigurationError(message) from error
-    return SqliteWithWriteLock(path, synchronous)
 
 
 def open_default() -> None:
@@ -330,7 +228,7 @@ def waiting_at_most(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        opened.patience = BUSY_SECONDS
+        opened.patience = sqlite.BUSY_SECONDS
 
 
 @contextmanager

@@ -79,7 +79,11 @@ def _migration_lock() -> Iterator[None]:
         if opened.database == ":memory:":
             yield
             return
-        with open(f"{opened.database}.migration", "ab") as held:
+        try:
+            held = open(f"{opened.database}.migration", "ab")  # noqa: SIM115 -- held below
+        except OSError as error:
+            raise SchemaError(f"{opened.database}.migration, a lock, cannot be opened: {error.strerror}") from error
+        with held:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield
         return

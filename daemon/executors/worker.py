@@ -51,7 +51,7 @@ def _die_with_parent(supervisor: int) -> None:
     """Have the kernel end this process when its supervisor is gone: an orphan must not work on beside its successor."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
     if os.getppid() != supervisor:  # it was gone before the kernel was asked
-        sys.exit("the supervisor is gone")
+        sys.exit(1)  # there is nobody to tell
 
 
 def _own_standard_streams() -> tuple[IO[str], Any]:

@@ -176,7 +176,7 @@ def test_a_component_is_named_by_dots(tmp_path: Path, task: object) -> None:
     assert "package.module.Class" in problems(tmp_path, text)
 
 
-@pytest.mark.parametrize("text", ["* * * * *", "30 4 * * mon-fri", "*/15 0-6,12 1 jan,mar 0", "0 4-20/4 * * SUN"])
+@pytest.mark.parametrize("text", ["* * * * *", "30 4 * * mon-fri", "*/15 0-6,12 1 jan,mar sun", "0 4-20/4 * * SUN"])
 def test_a_calendar_entry_has_five_fields(text: str) -> None:
     assert cron(text, Place(Path("/"), {})) == text.lower()
 
@@ -369,3 +369,9 @@ def test_nothing_is_asked_of_a_folder_that_is_gone_but_relative_paths(
         config.load(environ={**home, "ASTRA_DATABASE_URL": "sqlite:///a.sqlite"})
     with pytest.raises(ConfigurationError, match="the folder you are in is not there any more"):
         config.load(Path("config.toml"), home)
+
+
+def test_a_weekday_is_written_by_its_name() -> None:
+    with pytest.raises(Refused, match="a weekday by its name, mon to sun, not 0"):
+        cron("0 4 * * 0", Place(Path("/"), {}))
+    assert cron("0 4 * * sun", Place(Path("/"), {})) == "0 4 * * sun"

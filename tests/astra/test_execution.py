@@ -898,9 +898,9 @@ def test_finished_work_waits_for_a_database_that_is_away(
 ) -> None:
     import fcntl
 
-    from astra.database import connection
+    from astra.database import sqlite
 
-    monkeypatch.setattr(connection, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
     lock = open(database_url.removeprefix("sqlite:///") + ".lock", "ab")  # noqa: SIM115
     clock = Impatient(lambda: fcntl.flock(lock, fcntl.LOCK_UN), after=60.0)
     bundle = held(instance := doing(lambda self: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)), clock)
@@ -916,9 +916,9 @@ def test_a_database_that_stays_away_is_told_in_the_end_and_is_nobody_s_failure(
 ) -> None:
     import fcntl
 
-    from astra.database import connection
+    from astra.database import sqlite
 
-    monkeypatch.setattr(connection, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
     lock = open(database_url.removeprefix("sqlite:///") + ".lock", "ab")  # noqa: SIM115
     bundle = held(instance := doing(lambda self: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)), clock)
     with pytest.raises(DatabaseUnavailable):

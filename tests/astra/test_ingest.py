@@ -89,7 +89,7 @@ def test_a_new_file_becomes_a_product_linked_to_a_source_with_its_task(
     assert row.inode == (root.folder / VISIT).stat().st_ino
     assert row.header_sha256
     assert row.recheck_after is None
-    assert row.lag == pytest.approx(clock.now().timestamp() - OLD)
+    assert row.lag == pytest.approx(clock.now().timestamp() - row.ctime_ns / 1e9), "since it came to its place"
     task = Task.get()
     assert (task.rule, task.state, task.input_data_products) == ("every visit", TaskState.PENDING, [product])
 

@@ -47,16 +47,17 @@ def test_status_tells_that_no_service_has_run_and_what_the_records_hold(site: Si
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_status_tells_of_a_service_that_is_alive(site: Site) -> None:
+def test_status_tells_of_a_service_that_has_stopped(site: Site) -> None:
     settings = site.settings()
     assert Service(settings, SYSTEM, Until.DRAINED).run() == 0
     shown = status.read(status.status_file(settings), SYSTEM)
     assert shown is not None
-    assert shown["alive"], "the process that ran it still lives"
+    assert (shown["alive"], shown["gone"], shown["state"]) == (False, False, "stopped"), "its process still lives"
+    assert [(each["name"], each["files"], each["folders"]) for each in shown["roots"]] == [("redux", 0, 1)]
     done = ask(site, "status")
-    assert done.exit_code == 0
-    assert f"alive, pid {shown['pid']} since" in done.output
-    assert "redux: 0 files in 1 folders; events and sweeps" in done.output
+    assert done.exit_code == 1
+    assert f"stopped at {shown['written']}" in done.output
+    assert shown["written"].endswith("Z")
 
 
 def test_a_database_without_tables_is_told_in_a_sentence(

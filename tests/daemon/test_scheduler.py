@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections import Counter
@@ -18,7 +19,8 @@ from astra import backlog, provenance, queue
 from astra.config import Settings
 from astra.database.astradb import Bundle, TaskBundle
 from astra.errors import DatabaseUnavailable
-from astra.work import ByHand, Claimed, Finish, NewTask, OpenBundle, Totals
+from astra.states import TaskOutcome
+from astra.work import ByHand, Claimed, Ended, Finish, NewTask, OpenBundle, Totals
 from daemon import scheduler
 from daemon.executors import Ending
 from daemon.scheduler import Scheduler
@@ -90,9 +92,6 @@ class Rig:
 
     def finish(self, bundle: int, token: str) -> None:
         """End a bundle with all its tasks, as its process does."""
-        from astra.states import TaskOutcome
-        from astra.work import Ended
-
         members = TaskBundle.select().where(TaskBundle.bundle == bundle)
         ended = [Ended(row.position, row.task_id, TaskOutcome.COMPLETED, (0.0, 0.0, 0.0)) for row in members]
         queue.finish(Finish(bundle, token, ended, (), NOTHING), self.clock.now())
@@ -382,3 +381,27 @@ def test_a_task_that_somebody_has_locked_holds_up_no_turn(rig: Rig, database_url
     finally:
         other.close()
     assert len(rig.tick().submitted) == 1
+
+
+def test_the_log_says_how_the_tasks_of_a_bundle_ended_and_which_failed(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.hands.places = 1
+    rig.enqueue(2)
+    [bundle] = rig.tick().submitted
+    token = rig.run(bundle)
+    first, second = TaskBundle.select().where(TaskBundle.bundle == bundle).order_by(TaskBundle.position)
+    times = (0.0, 0.0, 0.0)
+    ended = [
+        Ended(0, first.task_id, TaskOutcome.COMPLETED, times),
+        Ended(1, second.task_id, TaskOutcome.FAILED, times, "ValueError", "too low", "Traceback"),
+    ]
+    queue.finish(Finish(bundle, token, ended, (), NOTHING), rig.clock.now())
+    rig.hands.endings.append(Ending(bundle, None))
+    with caplog.at_level(logging.INFO, "daemon"):
+        rig.tick()
+    said = [(record.levelname, str(record.msg)) for record in caplog.records]
+    assert said == [
+        ("WARNING", f"ended bundle={bundle} seconds=0 completed=1 failed=1"),
+        ("WARNING", f'failed task={second.task_id} bundle={bundle} error="ValueError: too low"'),
+    ]

@@ -163,7 +163,7 @@ def test_the_service_makes_its_database_and_check_and_status_tell_of_it(site: Si
         assert shown["records"]["tasks"] == {"completed": 1}
         assert shown["records"]["linked"] == 1
         said = run("astrad", "status", config=config).stdout
-        assert f"alive, pid {daemon.pid}" in said
+        assert f"alive and running, pid {daemon.pid}" in said
         assert "1 data products, 1 linked to 1 sources" in said
         daemon.kill()
         gone = run("astrad", "status", config=config)

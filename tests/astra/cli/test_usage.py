@@ -196,3 +196,18 @@ def test_a_date_without_a_zone_is_utc() -> None:
     assert Instant().convert("2026-11-22", None, None) == datetime(2026, 11, 22, tzinfo=UTC)
     with pytest.raises(click.BadParameter, match="is no date"):
         Instant().convert("22/11", None, None)
+
+
+def test_what_the_system_refuses_is_told_in_a_sentence(config: Path, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "--help"], env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert (
+        done.stderr == "astra: cannot read or write the output: No space left on device; what was asked is not done\n"
+    )
+    done = run("astra", "simulate", "/proc/night", config=config)
+    assert done.returncode == 1
+    assert "cannot read or write /proc/night" in done.stderr
+    assert "Traceback" not in done.stderr

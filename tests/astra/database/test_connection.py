@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import peewee
 import psycopg2
 import pytest
 
-from astra.database import connection
+from astra.database import connection, sqlite
 from astra.database.astradb import DataProduct, WatchedRoot
 from astra.database.connection import (
     alone,
@@ -122,7 +122,7 @@ def test_the_place_of_a_database_shows_no_password(database_url: str) -> None:
 def test_on_a_network_file_system_sqlite_warns_and_keeps_a_rollback_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "filesystem_kind", lambda path: "nfs4")
+    monkeypatch.setattr(sqlite, "filesystem_kind", lambda path: "nfs4")
     with pytest.warns(UserWarning, match=r"lies on nfs4: SQLite uses its slower rollback journal"):
         open_database(f"sqlite:///{tmp_path / 'a.sqlite'}")
     assert run("PRAGMA journal_mode")[0][0] == "delete"
@@ -263,7 +263,7 @@ def test_the_lock_of_a_killed_writer_is_free_and_its_writing_undone(
 def test_a_writer_that_waited_too_long_is_told_who_and_may_try_again(
     database: peewee.Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     told = pytest.raises(DatabaseUnavailable, match=r"another writer has held .*astra\.sqlite")
     with held_elsewhere(database_url), told as caught, available(), database.atomic():
         pytest.fail("nobody may write now")
@@ -469,3 +469,36 @@ def test_closing_forgets_the_database(tmp_path: Path) -> None:
     close_database()
     assert connection.database.obj is None
     assert not os.path.exists(tmp_path / "a.sqlite-wal")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: path.mkdir(), "it is a folder; name a file in it"),
+        (lambda path: path.write_text("[database] and other settings"), "it is a file of another kind"),
+    ],
+)
+def test_a_file_that_can_be_no_database_is_refused_with_its_path(
+    tmp_path: Path, make: Callable[[Path], object], why: str
+) -> None:
+    path = tmp_path / "here"
+    make(path)
+    with pytest.raises(ConfigurationError, match=f"cannot use the database {path}: {why}"):
+        open_database(f"sqlite:///{path}")
+    with pytest.raises(ConfigurationError, match=r"is no folder|cannot make the database's folder"):
+        open_database(f"sqlite:///{path / 'in' / 'it'}" if path.is_file() else "sqlite:////dev/null/x/a.sqlite")
+
+
+@on_sqlite
+def test_a_database_that_was_moved_away_is_not_replaced_by_an_empty_one(
+    database: peewee.Database, database_url: str, tmp_path: Path
+) -> None:
+    path = Path(database_url.removeprefix("sqlite:///"))
+    assert run("SELECT count(*) FROM task") == [(0,)]
+    drop_connection()
+    kept = path.rename(tmp_path / "kept.sqlite")
+    with pytest.raises(DatabaseUnavailable, match=f"{path} is not there any more"), available():
+        run("SELECT count(*) FROM task")
+    assert not path.exists()
+    kept.rename(path)
+    assert run("SELECT count(*) FROM task") == [(0,)]
