@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
-from astra import execution, members, provenance, queue, work
+from astra import config, execution, members, provenance, queue, work
 from astra.bundling import bundler, rebuild
 from astra.clock import SYSTEM, Clock
 from astra.components import remember
@@ -25,6 +27,7 @@ from astra.database.fields import canonical_json
 from astra.database.staging import check_row
 from astra.errors import ComponentError, DatabaseUnavailable
 from astra.inputs import entries, recorded_inputs, resolve
+from astra.outputs import Outputs
 from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of, signature_of
 from astra.session import Desk, Session
 from astra.settings_values import MOST_PRIORITY
@@ -213,6 +216,37 @@ class TaskInstance:
         check_row(row)
         setattr(row, _RECORDED, True)
         session.results.setdefault(member.position, []).append(row)
+
+    def output_path(self, task: Task, name: str) -> Path:
+        """Return where this task is to write a file called `name`: a place that no other task or try has.
+
+        Write it there, then call `record_output`. It lies aside until the task has completed, then below
+        ``[output] root``; of a task that fails nothing is kept.
+        """
+        session = self._running("output_path()")
+        return self._outputs(session).path(session.member(task).task.id, name)
+
+    def record_output(self, task: Task, path: str | os.PathLike[str]) -> Path:
+        """Record a file that this task has made as its output, and return where it will lie.
+
+        It becomes a data product with its checksum, linked to the task in one transaction with the task's end.
+
+        Parameters
+        ----------
+        task
+            As `iterable()` gave it.
+        path
+            Where `output_path` said; or a file of your own, which stays where it is.
+        """
+        session = self._running("record_output()")
+        member = session.member(task)
+        return self._outputs(session).record(member.position, task.id, Path(path))
+
+    def _outputs(self, session: Session) -> Outputs:
+        if session.outputs is None:
+            root = session.desk.output_root or config.load().output.root
+            session.outputs = Outputs(root, self.component_name(), session.held.bundle)
+        return session.outputs
 
     def _running(self, what: str) -> Session:
         if self._session is None:

@@ -67,10 +67,14 @@ def execute(component: Component, session: Session, keywords: Mapping[str, Any])
     LeaseLost
         If the bundle was taken away meanwhile; nothing more was recorded.
     """
-    returned, failure = _run_stages(component, session, keywords)
-    if session.finished:
-        session.write_finished()
-    _record(session, failure)
+    try:
+        returned, failure = _run_stages(component, session, keywords)
+        if session.finished:
+            session.write_finished()
+        _record(session, failure)
+    finally:
+        if session.outputs is not None:
+            session.outputs.discard()
     if failure is not None:
         raise failure.error
     if session.trouble is not None:

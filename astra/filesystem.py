@@ -1,7 +1,8 @@
-"""What kind of file system a path lies on: events and SQLite's locks can be trusted on some only."""
+"""What kind of file system a path lies on, and whether a file is really gone from it."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -38,3 +39,26 @@ def filesystem_kind(path: Path, mounts: str | None = None) -> str:
 def is_network(kind: str) -> bool:
     """Return whether changes on this kind of file system can come from another host."""
     return kind in NETWORK_KINDS or kind.startswith("fuse.")
+
+
+def is_gone(path: str, root: str | None) -> bool:
+    """Return whether a file is really not there any more.
+
+    What the system will not tell is no proof, and neither is a watched folder `root` that is away or empty: that is
+    what a file system leaves behind that is not mounted.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return root is None or _holds_something(root)
+    except OSError:
+        return False
+    return False
+
+
+def _holds_something(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False

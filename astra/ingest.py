@@ -16,12 +16,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from astra import headers, known, ledger, offering, products, queue, sources
+from astra import headers, known, ledger, offering, products, queue, roots, sources
 from astra.clock import SYSTEM, Clock
 from astra.database.connection import alone, run
 from astra.database.fields import canonical_json
 from astra.database.staging import among, key_source
 from astra.errors import BadHeader, FileError, UnreadableFile
+from astra.filesystem import is_gone
 from astra.known import signature_text as signature_text
 from astra.ledger import Entry
 from astra.products.base import Description
@@ -230,14 +231,11 @@ def _answer(question: Question) -> Answer:
         if question.ask is Ask.SHA256:
             with open(question.place, "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-        os.stat(question.place)
-        if question.ask is Ask.THERE and os.path.realpath(question.place) == os.path.realpath(question.other):
-            return False  # one file under two names: a link to a folder leads there
-    except (FileNotFoundError, NotADirectoryError):
-        return False if question.ask is Ask.THERE else None
-    except OSError:  # an outage is no proof that a file is gone
-        return True if question.ask is Ask.THERE else None
-    return True
+    except OSError:
+        return None
+    if os.path.realpath(question.place) == os.path.realpath(question.other):
+        return False  # one file under two names: a link to a folder leads there
+    return not is_gone(question.place, roots.folder_of(question.root))
 
 
 class _Promoted(NamedTuple):
@@ -362,14 +360,14 @@ def take_in(paths: Iterable[str | os.PathLike[str]], terms: Terms, clock: Clock 
     A file that is not whole is not recorded before the patience since its last change is over; neither is one that no
     product type recognises. A file below no watched folder is recorded under its absolute path.
     """
-    roots = {OUTSIDE.name: OUTSIDE, **{root.name: root for root in terms.roots}}
+    by_name = {OUTSIDE.name: OUTSIDE, **{root.name: root for root in terms.roots}}
     batch: list[Examined | Refused] = []
     for offered in offering.offer(paths, {root.name: root.folder for root in terms.roots}):
         if offered.problem is not None:
-            place = os.path.join(roots[offered.root].folder, offered.path)
+            place = os.path.join(by_name[offered.root].folder, offered.path)
             yield Recorded(File(offered.root, offered.path, place), None, new=False, reason=offered.problem)
             continue
-        found = examine(roots[offered.root], offered.path, clock)
+        found = examine(by_name[offered.root], offered.path, clock)
         if isinstance(found, NotOurs):
             yield Recorded(found.file, None, new=False, reason=f"{found.file.place} is of no known product type")
         elif isinstance(found, Refused) and _is_waited_for(found, terms.patience, clock.now()):

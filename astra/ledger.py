@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from astra.database.connection import by_index, execute_many, run
 from astra.database.fields import instant_text, read_instant
@@ -72,12 +72,42 @@ class Change:
     recheck_after: datetime | None
 
 
-def differing(root: str, found: Sequence[Found], now: datetime) -> list[Found]:
-    """Return those of the files `found` below the root named `root` whose version the ledger lacks, or wants again."""
+class Copy(NamedTuple):
+    """A file that is known as a copy, and where the file lies that it is a copy of: its path, and its root's name."""
+
+    found: Found
+    original: str
+    root: str
+
+
+def differing(root: str, found: Sequence[Found], now: datetime) -> tuple[list[Found], list[Copy]]:
+    """Return, of the files `found` below the root named `root`, those whose version the ledger lacks or wants again.
+
+    Beside them come those that are known as copies: they are wanted again where what they are a copy of is gone.
+    """
     if not found:
-        return []
-    rows = _rows("path, size, mtime_ns, ctime_ns, inode, recheck_after", root, [each.path for each in found], _COUNTING)
-    return [each for each in found if not _is_known(each.signature, rows.get(each.path), now)]
+        return [], []
+    columns = "path, size, mtime_ns, ctime_ns, inode, recheck_after, outcome, data_product_id"
+    rows = _rows(columns, root, [each.path for each in found], _COUNTING)
+    new = [each for each in found if not _is_known(each.signature, rows.get(each.path), now)]
+    copies = {
+        each.path: row[7] for each in found if (row := rows.get(each.path)) and row[6] == IngestionOutcome.DUPLICATE
+    }
+    originals = _originals(sorted({int(key) for key in copies.values()}))  # type: ignore[call-overload]
+    lacking = {each.path for each in new}
+    known = [each for each in found if each.path in copies and each.path not in lacking]
+    return new, [Copy(each, *originals[copies[each.path]]) for each in known if copies[each.path] in originals]
+
+
+def _originals(products: Sequence[int]) -> dict[object, tuple[str, str]]:
+    if not products:
+        return {}
+    query = (
+        "SELECT p.id, p.path, c.root FROM data_product p JOIN ingestion c ON c.id = p.current_ingestion_id "
+        f"WHERE p.id IN ({', '.join(map(str, products))})"
+    )
+    with by_index():
+        return {key: (path, root) for key, path, root in run(query)}
 
 
 _COUNTING = f"outcome <> '{IngestionOutcome.NOTED}'"

@@ -6,9 +6,10 @@ finds the same file later ingests it, and calls the rules, as if nobody had look
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from stat import S_ISREG
 from typing import NamedTuple
@@ -52,6 +53,7 @@ class _Seen:
     started: datetime
     signature: Signature
     examined: Examined | None
+    sha256: str | None = None
 
     @property
     def header_sha256(self) -> str | None:
@@ -75,12 +77,21 @@ def note(paths: Iterable[str | os.PathLike[str]], clock: Clock = SYSTEM) -> list
     UnreadableFile
         If there is no such file, or it cannot be read.
     """
+    return _note(paths, _look, clock)
+
+
+def note_made(paths: Iterable[str | os.PathLike[str]], clock: Clock = SYSTEM) -> list[Noted]:
+    """Return the data products that files made by a component are: plain ones, whatever their names, with checksum."""
+    return _note(paths, _look_at_made, clock)
+
+
+def _note(paths: Iterable[str | os.PathLike[str]], look: Callable[[str, Clock], _Seen], clock: Clock) -> list[Noted]:
     given = [os.path.abspath(os.path.expanduser(os.fspath(path))) for path in paths]
     noted: list[Noted] = []
     for start in range(0, len(given), CHUNK):
         chunk = given[start : start + CHUNK]
         places = {path: os.path.realpath(path) for path in chunk}
-        seen = [_look(place, clock) for place in dict.fromkeys(places.values())]
+        seen = [look(place, clock) for place in dict.fromkeys(places.values())]
         with alone(INGEST_LOCK):
             found = _Notes(seen).note(clock.now())
         noted += [found[places[path]]._replace(path=path) for path in chunk]
@@ -88,10 +99,20 @@ def note(paths: Iterable[str | os.PathLike[str]], clock: Clock = SYSTEM) -> list
 
 
 def _look(place: str, clock: Clock) -> _Seen:
-    started = clock.now()
     examined = examine(OUTSIDE, place, clock)
     if isinstance(examined, Examined):
-        return _Seen(place, started, examined.signature, examined)
+        return _Seen(place, examined.started, examined.signature, examined)
+    return _plain(place, clock)
+
+
+def _look_at_made(place: str, clock: Clock) -> _Seen:
+    seen = _plain(place, clock)
+    with open(place, "rb") as file:
+        return replace(seen, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _plain(place: str, clock: Clock) -> _Seen:
+    started = clock.now()
     try:
         stat = os.stat(place)
     except OSError as error:
@@ -161,7 +182,8 @@ class _Notes:
     def _entry(self, seen: _Seen, product: Product) -> Entry:
         entry = Entry(
             self.ingestion_id(), OUTSIDE.name, seen.place, seen.signature, IngestionOutcome.NOTED, seen.started,
-            seen.header_sha256, data_product=product.id, supersedes=product.current.id if product.current else None,
+            seen.header_sha256, seen.sha256, data_product=product.id,
+            supersedes=product.current.id if product.current else None,
         )  # fmt: skip
         if seen.examined:
             entry.version, entry.duration = seen.examined.description.version, seen.examined.duration

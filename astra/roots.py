@@ -27,6 +27,12 @@ def open_root(name: str, folder: Path, now: datetime) -> datetime | None:
     return None if seen is not None else read_instant(since)
 
 
+def folder_of(name: str) -> str | None:
+    """Return where a root was last watched; None for one that never was."""
+    rows = run("SELECT path FROM watched_root WHERE name = ?", (name,))
+    return rows[0][0] if rows else None
+
+
 def end_backfill(name: str, now: datetime) -> None:
     """Record that a whole sweep has found nothing more that lay in a root before it was watched."""
     with database.atomic():

@@ -26,6 +26,7 @@ from astra.database.connection import available
 from astra.errors import DatabaseUnavailable, InputChanged
 from astra.inhand import InHand
 from astra.members import RANGE, Member, changed_inputs, members_of_range, task_keys
+from astra.outputs import Outputs, products_of
 from astra.states import TaskOutcome
 from astra.stopwatch import Stopwatch
 from astra.work import Claimed, Ended, Finish, Totals
@@ -68,6 +69,8 @@ class Session:
     dropped: deque[tuple[int, list[Place]]] = field(default_factory=lambda: deque(maxlen=LOOPS))
     trouble: Exception | None = None
     unusable: tuple[int, InputChanged] | None = None
+    outputs: Outputs | None = None
+    kept: dict[int, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.keys = self._patiently(lambda: task_keys(self.held.bundle))
@@ -147,6 +150,7 @@ class Session:
         """End the tasks at `positions` as `judge` says, with their times and the results of those that completed."""
         ended: list[Ended] = []
         results: dict[int, list[ResultModel]] = {}
+        judge = self._keep_outputs(positions, judge)
         for position in positions:
             outcome, error = judge(position)
             ended.append(self._ended(position, outcome, error))
@@ -156,13 +160,24 @@ class Session:
         self._write_halving(ended, results, totals)
         self.recorded.update(positions)
 
+    def _keep_outputs(self, positions: Sequence[int], judge: Judge) -> Judge:
+        """Put the files of tasks that complete in their places; one whose file cannot be kept fails."""
+        if self.outputs is None or not self.outputs.made:
+            return judge
+        placed, failed = self.outputs.put([each for each in positions if judge(each)[0] is TaskOutcome.COMPLETED])
+        if placed:
+            self.kept |= self._patiently(partial(products_of, placed, self.clock))
+        self.trouble = self.trouble or next(iter(failed.values()), None)
+        return lambda position: (TaskOutcome.FAILED, failed[position]) if position in failed else judge(position)
+
     def _write_halving(
         self, ended: Sequence[Ended], results: Mapping[int, list[ResultModel]], totals: Totals | None
     ) -> None:
         """Write a chunk; where the database refuses a result, the task whose result it is fails, and no other."""
         rows = [row for each in ended for row in results.get(each.position, ())]
+        made = [(each.task, product) for each in ended for product in self.kept.get(each.position, ())]
         try:
-            return self._finish(self._chunk(ended, rows, totals))
+            return self._finish(replace(self._chunk(ended, rows, totals), outputs=made))
         except REFUSED as error:
             if not rows:
                 raise

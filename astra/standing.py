@@ -82,13 +82,15 @@ class Ask(StrEnum):
 class Question(NamedTuple):
     """Something to be asked of the disk; `since` is when the file version was examined that makes it doubtful.
 
-    `other` is, for `THERE`, the file that is not to be taken for another one under a second name.
+    For `THERE`, `other` is the file that is not to be taken for another one under a second name, and `root` the name of
+    the watched folder that the file in question lies in.
     """
 
     ask: Ask
     place: str
     since: datetime
     other: str = ""
+    root: str = ""
 
 
 Answer = bool | Signature | str | None
@@ -170,6 +172,8 @@ class Standing:
             return None if again else self._touched(given, signature, last)
         if again or not _same_as_recorded(given, last):
             return None
+        if displaced := self._is_displaced(given, last):
+            return displaced if isinstance(displaced, Question) else None
         recheck = last.recheck_after and racy_until(signature, given.started)
         change = None
         if recheck != last.recheck_after:
@@ -191,9 +195,31 @@ class Standing:
                 return question
             if self.answers[question] != last.sha256:
                 return None
+        if displaced := self._is_displaced(given, last):
+            return displaced if isinstance(displaced, Question) else None
         recheck = racy_until(signature, given.started)
         change = Change(last.id, last.signature, signature.ctime_ns, signature.inode, recheck)
         return Verdict(known=last, change=change, product=self._product(given), reason=last.reason)
+
+    def _is_displaced(self, given: Examined | Refused, last: Entry) -> bool | Question:
+        """Return whether the place of a known file in its product has to be found anew, or what must be asked first.
+
+        The product's current file may be another one that is gone by now; then this one takes its place. A file that
+        was current here once, and is one of two now, is recorded as the copy that it is.
+        """
+        product = self._product(given)
+        if not isinstance(given, Examined) or product is None or product.current is None:
+            return False
+        current, version = product.current, given.description.version
+        if _same_place(given.file, product, current) or (version or 0) != (current.version or 0):
+            return False
+        if last.outcome is not IngestionOutcome.DUPLICATE:
+            return True
+        question = self._there(given, product, current)
+        return not self.answers[question] if question in self.answers else question
+
+    def _there(self, given: Examined, product: Product, current: Entry) -> Question:
+        return Question(Ask.THERE, product.path, current.started, given.file.place, current.root)
 
     def _product(self, given: Examined | Refused) -> Product | None:
         return self.products.get(given.description.identity) if isinstance(given, Examined) else None
@@ -215,7 +241,7 @@ class Standing:
             entry.data_product = product.id
             return Verdict(entry=entry, product=product, reason=why)
         place = (current.root, current.path)
-        question = Question(Ask.THERE, product.path, current.started, given.file.place)
+        question = self._there(given, product, current)
         left = place in self.places and self.places[place].data_product != product.id
         if not left and question not in self.answers:
             return question

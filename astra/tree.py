@@ -15,8 +15,9 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
-from astra import ledger
+from astra import ledger, roots
 from astra.errors import UnreadableFile
+from astra.filesystem import is_gone
 from astra.signature import Signature
 
 Wanted = Callable[[str], bool]
@@ -85,9 +86,14 @@ def walk(root: Path, wanted: Wanted, report: WalkReport, slice_size: int = 2000)
 
 
 def differing(root_name: str, root: Path, wanted: Wanted, now: datetime, report: WalkReport) -> Iterator[list[Found]]:
-    """Walk `root` and yield, slice by slice, the files whose version the ledger lacks or wants looked at again."""
+    """Walk `root` and yield, slice by slice, the files whose version the ledger lacks or wants looked at again.
+
+    A copy is wanted again when the file is gone that it is a copy of.
+    """
     for found in walk(root, wanted, report):
-        yield ledger.differing(root_name, found, now) if found else found
+        new, copies = ledger.differing(root_name, found, now)
+        folders = {name: roots.folder_of(name) for name in {each.root for each in copies}}
+        yield new + [each.found for each in copies if is_gone(each.original, folders[each.root])]
 
 
 def resolve(path: Path, root: Path) -> Path | None:

@@ -82,13 +82,17 @@ class ByHand:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """A chunk of a bundle's tasks that ended, with the result rows of those that completed; `totals` with the last."""
+    """A chunk of a bundle's tasks that ended; `totals` with the last.
+
+    With those that completed come their result rows, and the files they made as (task, data product).
+    """
 
     bundle: int
     token: str
     ended: Sequence[Ended]
     results: Sequence[ResultModel]
     totals: Totals | None
+    outputs: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.ledger",
             "astra.noting",
             "astra.offering",
+            "astra.outputs",
             "astra.members",
             "astra.queue",
             "astra.replay",
@@ -142,6 +143,7 @@ SOLE_WRITERS: Mapping[str, Mapping[str, str]] = {
         "Bundle": "bundle",
         "TaskBundle": "task_bundle",
         "TaskInputDataProduct": "task_input_data_product",
+        "TaskOutputDataProduct": "task_output_data_product",
     },
     "astra.ledger": {"Ingestion": "ingestion"},
 }

@@ -8,7 +8,7 @@ from datetime import datetime
 from astra.database.astradb import STAGES
 from astra.database.connection import changed, database, execute, is_sqlite
 from astra.database.fields import instant_text
-from astra.database.staging import insert_rows, stage
+from astra.database.staging import insert_rows, load, stage
 from astra.errors import LeaseLost
 from astra.states import STATE_AFTER, BundleState
 from astra.work import Ended, Expiry, Finish, Totals
@@ -38,6 +38,9 @@ def finish(chunk: Finish, now: datetime) -> None:
         if chunk.ended:
             _end_tasks(chunk.bundle, chunk.ended)
         insert_rows(chunk.results)
+        if chunk.outputs:
+            rows = [(task, chunk.bundle, product) for task, product in chunk.outputs]
+            load("task_output_data_product", ["task_id", "bundle_id", "data_product_id"], rows)
         if chunk.totals is not None:
             _end_bundle(chunk.bundle, chunk.totals, now)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from astra.filesystem import filesystem_kind, is_network
+from astra.filesystem import filesystem_kind, is_gone, is_network
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -38,3 +38,21 @@ def test_kinds_that_other_hosts_change_are_network_kinds() -> None:
     assert [is_network(kind) for kind in ("nfs4", "lustre", "fuse.sshfs", "ext4", "tmpfs", "unknown")] == [
         True, True, True, False, False, False,
     ]  # fmt: skip
+
+
+def test_a_file_is_gone_only_where_its_root_is_there(tmp_path: Path) -> None:
+    path = str(tmp_path / "root" / "a.fits")
+    assert is_gone(path, None)
+    assert not is_gone(path, str(tmp_path / "root")), "the root is away"
+    (tmp_path / "root").mkdir()
+    assert not is_gone(path, str(tmp_path / "root")), (
+        "the root is empty, as a file system that is not mounted leaves it"
+    )
+    (tmp_path / "root" / "other").touch()
+    assert is_gone(path, str(tmp_path / "root"))
+    assert is_gone(f"{tmp_path}/root/other/a.fits", str(tmp_path / "root")), "a file stands where its folder was"
+    Path(path).touch()
+    assert not is_gone(path, None)
+    loop = tmp_path / "root" / "loop"
+    loop.symlink_to(loop)
+    assert not is_gone(str(loop), None), "what cannot be told is no proof"

@@ -18,11 +18,12 @@ from astra.database.astradb import DataProduct, Ingestion, Source, SourceDataPro
 from astra.database.connection import execute
 from astra.ingest import OUTSIDE, Examined, NotOurs, Recorded, Refused, Root, Terms
 from astra.products import might_be_product
+from astra.roots import open_root
 from astra.rules import Rule
 from astra.states import IngestionOutcome, TaskState
-from astra.tree import WalkReport, walk
+from astra.tree import WalkReport, differing, walk
 from tests.support import fits
-from tests.support.clock import FakeClock
+from tests.support.clock import START, FakeClock
 from tests.support.realdata import RealFile
 
 RULE = Rule("every visit", "apVisit", Plan("tests.Component", "1", "{}", "tests.Component {}"), 100, ())
@@ -596,3 +597,69 @@ def test_what_was_odd_about_a_file_is_kept_with_its_facts(
 ) -> None:
     take(root, put(root, VISIT, fits.apvisit(RA=None, DEC=None)), clock=clock)
     assert DataProduct.get().metadata["notes"] == ["its header gives no position"]
+
+
+def offered(root: Root) -> list[str]:
+    slices = differing(root.name, root.folder, might_be_product, START, WalkReport())
+    return [each.path for found in slices for each in found]
+
+
+def test_a_file_that_moved_away_and_back_is_current_where_it_is(
+    database: peewee.Database, root: Root, clock: FakeClock
+) -> None:
+    put(root, f"a/{VISIT}", fits.apvisit())
+    (root.folder / "b").mkdir()
+    take(root, f"a/{VISIT}", clock=clock)
+    for source, target in (("a", "b"), ("b", "a"), ("a", "b"), ("b", "a")):
+        os.rename(root.folder / source / VISIT, root.folder / target / VISIT)
+        take(root, f"{target}/{VISIT}", clock=clock)
+        assert DataProduct.get().path == str(root.folder / target / VISIT)
+        assert offered(root) == []
+    assert Task.select().where(Task.state == TaskState.PENDING).count() == 1
+
+
+def test_a_copy_takes_the_place_of_a_file_that_is_gone(database: peewee.Database, root: Root, clock: FakeClock) -> None:
+    for folder in "ab":
+        put(root, f"{folder}/{VISIT}", fits.apvisit())
+        take(root, f"{folder}/{VISIT}", clock=clock)
+    assert offered(root) == []
+    (root.folder / "a" / VISIT).unlink()
+    assert offered(root) == [f"b/{VISIT}"]
+    [found] = take(root, f"b/{VISIT}", clock=clock)
+    assert (found.outcome, found.tasks) == (IngestionOutcome.INGESTED, 1)
+    assert DataProduct.get().path == str(root.folder / "b" / VISIT)
+    assert offered(root) == []
+
+
+def test_a_file_of_a_root_that_is_away_is_not_taken_for_gone(
+    database: peewee.Database, root: Root, clock: FakeClock, tmp_path: Path
+) -> None:
+    other = Root("other", tmp_path / "other", None)
+    open_root("other", other.folder, START)
+    put(other, VISIT, fits.apvisit())
+    take(other, VISIT, clock=clock)
+    other.folder.rename(tmp_path / "unmounted")
+    other.folder.mkdir()
+    put(root, VISIT, fits.apvisit())
+    [copy] = take(root, VISIT, clock=clock)
+    assert copy.outcome is IngestionOutcome.DUPLICATE
+    assert offered(root) == []
+    put(other, "something.else", b"")
+    assert offered(root) == [VISIT]
+
+
+def test_a_file_that_was_current_and_is_a_copy_now_is_recorded_as_one(
+    database: peewee.Database, root: Root, clock: FakeClock
+) -> None:
+    put(root, f"a/{VISIT}", fits.apvisit())
+    take(root, f"a/{VISIT}", clock=clock)
+    (root.folder / "b").mkdir()
+    os.rename(root.folder / "a" / VISIT, root.folder / "b" / VISIT)
+    take(root, f"b/{VISIT}", clock=clock)
+    put(root, f"a/{VISIT}", fits.apvisit())
+    [again] = take(root, f"a/{VISIT}", clock=clock)
+    assert again.outcome is IngestionOutcome.DUPLICATE
+    [same] = take(root, f"a/{VISIT}", clock=clock)
+    assert (same.new, offered(root)) == (False, [])
+    (root.folder / "b" / VISIT).unlink()
+    assert offered(root) == [f"a/{VISIT}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import peewee
 import pytest
@@ -33,13 +34,17 @@ def write(*entries: Entry) -> None:
         ledger.insert(entries, ())
 
 
+def differing(*arguments: Any) -> list[Found]:
+    return ledger.differing(*arguments)[0]
+
+
 def test_only_files_without_a_row_or_with_another_signature_differ(database: peewee.Database) -> None:
     write(entry(1, "known"), entry(2, "changed"), entry(3, "changed", 2), entry(4, "back"), entry(5, "back", 2))
     signature = Signature(10, 1, 1, 1)
     found = [Found(name, signature) for name in ("known", "changed", "back", "new")]
-    assert [each.path for each in ledger.differing("root", found, NOW)] == ["changed", "back", "new"]
-    assert ledger.differing("another root", found, NOW) == found
-    assert ledger.differing("root", [], NOW) == []
+    assert [each.path for each in differing("root", found, NOW)] == ["changed", "back", "new"]
+    assert differing("another root", found, NOW) == found
+    assert differing("root", [], NOW) == []
 
 
 @pytest.mark.parametrize("field", [0, 1, 2, 3])
@@ -47,13 +52,13 @@ def test_each_part_of_the_signature_counts(database: peewee.Database, field: int
     write(entry(1, "file"))
     stamps = [10, 1, 1, 1]
     stamps[field] += 1
-    assert ledger.differing("root", [Found("file", Signature(*stamps))], NOW)
+    assert differing("root", [Found("file", Signature(*stamps))], NOW)
 
 
 def test_a_noted_file_is_not_known_to_the_sweep(database: peewee.Database) -> None:
     write(entry(1, "file"), entry(2, "file", 5, outcome=IngestionOutcome.NOTED))
-    assert ledger.differing("root", [Found("file", Signature(10, 1, 1, 1))], NOW) == []
-    assert len(ledger.differing("root", [Found("file", Signature(10, 5, 5, 5))], NOW)) == 1
+    assert differing("root", [Found("file", Signature(10, 1, 1, 1))], NOW) == []
+    assert len(differing("root", [Found("file", Signature(10, 5, 5, 5))], NOW)) == 1
     assert ledger.latest([("root", "file")])["root", "file"].id == 1
     assert ledger.latest([("root", "file")], noted=True)["root", "file"].id == 2
 
@@ -61,8 +66,8 @@ def test_a_noted_file_is_not_known_to_the_sweep(database: peewee.Database) -> No
 def test_a_file_to_be_rechecked_differs_once_its_time_has_come(database: peewee.Database) -> None:
     write(entry(1, "file", recheck_after=NOW))
     found = [Found("file", Signature(10, 1, 1, 1))]
-    assert ledger.differing("root", found, NOW - timedelta(seconds=1)) == []
-    assert ledger.differing("root", found, NOW) == found
+    assert differing("root", found, NOW - timedelta(seconds=1)) == []
+    assert differing("root", found, NOW) == found
 
 
 def test_a_row_is_read_as_it_was_written(database: peewee.Database) -> None:
@@ -118,6 +123,6 @@ def test_statements_do_not_grow_with_files(database: peewee.Database, monkeypatc
     sizes = []
     for count in (1, 3000):
         counted.clear()
-        ledger.differing("root", [Found(f"{n}.fits", Signature(1, 1, 1, 1)) for n in range(count)], NOW)
+        differing("root", [Found(f"{n}.fits", Signature(1, 1, 1, 1)) for n in range(count)], NOW)
         sizes.append(len(counted))
     assert sizes[0] == sizes[1] <= 4
