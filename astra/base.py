@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from astra import config, execution, members, provenance, queue, work
@@ -29,6 +30,8 @@ from astra.errors import ComponentError, DatabaseUnavailable
 from astra.inputs import entries, recorded_inputs, resolve
 from astra.outputs import Outputs
 from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of, signature_of
+from astra.progress import Progress, somebody_waits
+from astra.rehearsal import Rehearsal
 from astra.session import Desk, Session
 from astra.settings_values import MOST_PRIORITY
 from astra.states import TaskState
@@ -305,8 +308,11 @@ class TaskInstance:
         code, environment = provenance.code_of(type(self)), provenance.environment_id()
         owner, tasks = provenance.owner(), self._what_to_run()
         held, _ = queue.open_by_hand(work.ByHand(tasks, owner, code, environment), SYSTEM.now())
+        session = Session(held, SYSTEM, interactive=True)
+        if self.bundle_size > 1 and somebody_waits():
+            session.progress = Progress(type(self).__name__, self.bundle_size, SYSTEM)
         try:
-            return self._run(Session(held, SYSTEM, interactive=True), keywords)
+            return self._run(session, keywords)
         except BaseException:
             with suppress(DatabaseUnavailable), available():  # does nothing to a bundle whose end is recorded
                 queue.fail_gone(held.bundle, held.token, "its end could not be recorded", SYSTEM.now())
@@ -326,6 +332,23 @@ class TaskInstance:
             return execution.execute(self, session, keywords)
         finally:
             self._session = None
+            if session.progress is not None:
+                session.progress.close()
+
+    def rehearse(self, **keywords: Any) -> tuple[Any, dict[int, list[ResultModel]]]:
+        """Run the recorded tasks of this instance again, writing nothing.
+
+        Returns
+        -------
+        tuple
+            What ``execute`` returned, and the result rows of each task, by its key, unsaved.
+        """
+        if not self._tasks:
+            raise ComponentError("only tasks that are recorded can be rehearsed: rebuild them from their records")
+        execution.refuse_unknown(self, keywords, ALWAYS_ACCEPTED)
+        with TemporaryDirectory(prefix="astra-rehearsal-") as folder:
+            session = Rehearsal.of(self._tasks, SYSTEM, Desk(output_root=Path(folder)))
+            return self._run(session, keywords), session.collected
 
     # ------------------------------------------------------------------------------------------------- rebuilding
 

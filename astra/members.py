@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -121,23 +121,46 @@ def members_of_range(bundle: int, first: int) -> list[Member]:
     """Return the members of a bundle from position `first` on, in order, `RANGE` at the most; two statements."""
     limits = (bundle, first, first + RANGE - 1)
     members = {row[0]: Member(row[0], _record(Task, row[1:])) for row in _task_rows(bundle, first)}
-    columns = ", ".join(f'p."{name}"' for name in _PRODUCT)
-    products: dict[int, DataProduct] = {}
-    for position, size, mtime_ns, ctime_ns, inode, digest, source, *row in run(
-        f"SELECT m.position, {_GIVEN}, l.source_id, {columns} FROM task_bundle m "
-        "JOIN task_input_data_product i ON i.task_id = m.task_id JOIN data_product p ON p.id = i.data_product_id "
-        "LEFT JOIN ingestion g ON g.id = i.ingestion_id "
-        "LEFT JOIN source_data_product l ON l.data_product_id = p.id AND l.superseded_by_id IS NULL "
-        "WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position, i.position",
+    rows = run(
+        f"SELECT m.position, {_INPUT} FROM task_bundle m JOIN task_input_data_product i ON i.task_id = m.task_id "
+        f"{_OF_INPUT} WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position, i.position",
         limits,
-    ):
-        member = members[position]
+    )
+    _give(members, rows)
+    return list(members.values())
+
+
+def members_of_tasks(keys: Sequence[int], first: int) -> list[Member]:
+    """Return recorded tasks from position `first` of `keys` on as members, in order, `RANGE` at the most."""
+    own = keys[first : first + RANGE]
+    members = {task.id: Member(first + at, task) for at, task in enumerate(tasks_by_key(own))}
+    listed = ", ".join(str(int(key)) for key in own)
+    with by_index():
+        rows = run(
+            f"SELECT i.task_id, {_INPUT} FROM task_input_data_product i {_OF_INPUT} "
+            f"WHERE i.task_id IN ({listed}) ORDER BY i.task_id, i.position"
+        )
+    _give(members, rows)
+    return list(members.values())
+
+
+_INPUT = f"{_GIVEN}, l.source_id, " + ", ".join(f'p."{name}"' for name in _PRODUCT)
+_OF_INPUT = (
+    "JOIN data_product p ON p.id = i.data_product_id LEFT JOIN ingestion g ON g.id = i.ingestion_id "
+    "LEFT JOIN source_data_product l ON l.data_product_id = p.id AND l.superseded_by_id IS NULL"
+)
+
+
+def _give(members: Mapping[int, Member], rows: Sequence[Any]) -> None:
+    """Give members their data products, sources and file versions; each row begins with the member's key."""
+    products: dict[int, DataProduct] = {}
+    for key, size, mtime_ns, ctime_ns, inode, digest, source, *row in rows:
+        member = members[key]
         product = products.get(row[0]) or products.setdefault(row[0], _record(DataProduct, row))
         member.data_products.append(product)
         member.sources[product.id] = source
         if size is not None:
             member.given.append(Given(product.path, Signature(size, mtime_ns, ctime_ns, inode), digest))
-    return list(members.values())
 
 
 def changed_inputs(bundle: int) -> dict[int, InputChanged]:

@@ -6,7 +6,7 @@ Comes from `Source.results()`, `Task.results()` and `ResultModel.provenance()`. 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,6 +23,8 @@ from astra.database.astradb import (
 )
 from astra.database.connection import database, run
 from astra.errors import ComponentError
+
+CHUNK = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,16 @@ def of_task(task: Task) -> list[ResultModel]:
         If the component, which knows its tables, cannot be imported.
     """
     return _rows(component_class(task.name), lambda model: model.task == task.id)
+
+
+def of_tasks(component: str, keys: Sequence[int]) -> dict[int, list[ResultModel]]:
+    """Return the result rows of tasks of one component, by task, each in order; a statement for 1,000 of each table."""
+    found: dict[int, list[ResultModel]] = {}
+    for start in range(0, len(keys), CHUNK):
+        some = list(keys[start : start + CHUNK])
+        for row in _rows(component_class(component), lambda model, some=some: model.task.in_(some)):
+            found.setdefault(row.__data__["task"], []).append(row)
+    return found
 
 
 def of_source(source: Source) -> list[ResultModel]:

@@ -27,6 +27,7 @@ from astra.errors import DatabaseUnavailable, InputChanged
 from astra.inhand import InHand
 from astra.members import RANGE, Member, changed_inputs, members_of_range, task_keys
 from astra.outputs import Outputs, products_of
+from astra.progress import Progress
 from astra.states import TaskOutcome
 from astra.stopwatch import Stopwatch
 from astra.work import Claimed, Ended, Finish, Totals
@@ -71,14 +72,17 @@ class Session:
     unusable: tuple[int, InputChanged] | None = None
     outputs: Outputs | None = None
     kept: dict[int, list[int]] = field(default_factory=dict)
+    progress: Progress | None = None
 
     def __post_init__(self) -> None:
-        self.keys = self._patiently(lambda: task_keys(self.held.bundle))
+        self.keys = self.keys or self._patiently(lambda: task_keys(self.held.bundle))
         self.watch = Stopwatch(self.held.size, self.clock)
         self._written = self.clock.monotonic()
 
     def iterate(self) -> Iterator[tuple[Task, list[DataProduct]]]:
         """Hand out the tasks that have not ended yet, timing each until the next is asked for."""
+        if self.progress is not None:
+            self.progress.begin()
         for member in self._members():
             if self._has_ended(member.position):
                 continue
@@ -98,6 +102,8 @@ class Session:
                 self.watch.leave(member.position)
                 self._say_in_hand()
             self._write_in_time()
+            if self.progress is not None:
+                self.progress.step(member.position + 1)
 
     def _members(self) -> Iterator[Member]:
         """Yield the members in order, holding one range of them at a time."""

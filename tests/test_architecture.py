@@ -81,6 +81,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.outputs",
             "astra.members",
             "astra.queue",
+            "astra.progress",
+            "astra.rehearsal",
+            "astra.repeating",
             "astra.replay",
             "astra.replay_plan",
             "astra.results",
@@ -114,7 +117,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "waitress": ("daemon.web",),
     "prometheus_client": ("daemon.web", "daemon.metrics"),
     "click": ("astra.cli", "daemon.cli"),
-    "rich": ("astra.cli", "daemon.cli"),
+    "rich": ("astra.cli", "daemon.cli", "astra.progress"),
 }
 
 # modules that turn what they are given into an answer, and the names they must not import
@@ -166,6 +169,7 @@ INPUT_OUTPUT = re.compile(
 WAIVED: Mapping[tuple[str, str], str] = {
     ("astra.database.connection", "astra.database.migrate"): "first use without any settings makes the tables",
     ("astra.database.astradb", "astra.base"): "a Task's or Bundle's instance() is asked of the row",
+    ("astra.database.astradb", "astra.repeating"): "a Task is asked to be repeated",
     ("astra.database.astradb", "astra.results"): "and so are results, and where they come from",
 }
 
@@ -174,6 +178,8 @@ BOUNDARIES = frozenset(
     {
         ("astra.components", "component_class"),  # importing an author's module
         ("astra.execution", "_run_stages"),
+        ("astra.cli.execute", "_run"),  # the component's own, recorded before it comes here
+        ("astra.cli.execute", "_debug"),  # a person wants to look at whatever it is
         ("daemon.executors.worker", "_execute"),  # what the component raised, recorded before it comes this far
         ("daemon.service", "_front_loop"),
         ("daemon.service", "_turn"),

@@ -16,7 +16,19 @@ import click
 
 from astra.errors import AstraError
 
-COMMANDS = ("init", "ingest", "products", "tasks", "quarantine", "show", "replay", "simulate", "demo")
+COMMANDS = (
+    "init",
+    "ingest",
+    "products",
+    "tasks",
+    "quarantine",
+    "show",
+    "execute",
+    "repeat",
+    "replay",
+    "simulate",
+    "demo",
+)
 
 
 class LazyGroup(click.Group):

@@ -18,6 +18,26 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 limit = click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
 
 
+class Key(click.ParamType[int]):
+    """The id of a record."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        if isinstance(value, int):
+            return value
+        if not value.isdecimal() or int(value) >= 1 << 63:
+            self.fail(f"{value!r} is no id: a whole number below 2^63 is", param, ctx)
+        return int(value)
+
+
+def recorded(command: Command) -> Command:
+    """Give a command the two words that name recorded work: `kind`, a task or a bundle, and its `key`."""
+    command = click.argument("key", type=Key(), metavar="ID")(command)
+    return click.argument("kind", type=click.Choice(["task", "bundle"]))(command)
+
+
 class Instant(click.ParamType[datetime]):
     """A date or an instant, UTC where it names no zone."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from astra.components import component_class
 from astra.database.astradb import TIME_COLUMNS, Bundle, DataProduct, Environment, Ingestion, Replay, Source, Task
@@ -10,6 +10,9 @@ from astra.database.connection import run
 from astra.database.fields import read_instant
 from astra.errors import AstraError
 from astra.selection import source_keys
+
+if TYPE_CHECKING:
+    from astra.base import TaskInstance
 
 MEMBERS = 1000  # of a bundle's tasks, or a source's data products, the first so many are told
 _CATALOGUE_IDS = frozenset({"sdss_id", "catalogid"})  # 64-bit numbers of others, told as text
@@ -21,6 +24,23 @@ def source_key(name: str) -> int:
     if len(keys) > 1:
         raise AstraError(f"{name!r} names {len(keys)} sources: show one of {', '.join(f'id={key}' for key in keys)}")
     return keys[0]
+
+
+def task_keys_of(kind: str, key: int) -> list[int]:
+    """Return the keys of a task, or of all tasks of a bundle; raise `AstraError` where there is none such."""
+    if kind == "task":
+        found = run("SELECT id FROM task WHERE id = ?", (key,))
+    else:
+        found = run("SELECT task_id FROM task_bundle WHERE bundle_id = ? ORDER BY position", (key,))
+    if not found:
+        raise AstraError(f"there is no {kind} {key}")
+    return [row[0] for row in found]
+
+
+def instance_of(kind: str, key: int) -> TaskInstance:
+    """Return the instance that a recorded task or bundle makes."""
+    task_keys_of(kind, key)
+    return (Task if kind == "task" else Bundle).get_by_id(key).instance()
 
 
 def source(key: int) -> dict[str, Any] | None:

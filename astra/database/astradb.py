@@ -17,6 +17,7 @@ from astra.states import BundleState, IngestionOutcome, TaskOutcome, TaskState
 
 if TYPE_CHECKING:
     from astra.base import TaskInstance
+    from astra.repeating import Comparison
     from astra.results import Provenance
 
 STAGES = ("pre_execute", "execute", "post_execute")
@@ -281,6 +282,12 @@ class Task(AstraModel):
         from astra.base import TaskInstance
 
         return TaskInstance.from_task(self, strict=strict)
+
+    def repeat(self, rtol: float = 1e-6, atol: float = 0.0, record: bool = False) -> Comparison:
+        """Run this completed task again and compare its results; nothing is written, unless `record` asks for it."""
+        from astra import repeating
+
+        return repeating.repeat([self.id], rtol, atol, record)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("time_") and name in TIME_COLUMNS:

@@ -72,7 +72,7 @@ def insert_rows(rows: Sequence[peewee.Model]) -> None:
         fields = [field for field in model._meta.sorted_fields if not isinstance(field, peewee.AutoField)]
         names = ", ".join(f'"{field.column_name}"' for field in fields)
         marks = ", ".join("?" * len(fields))
-        values = [tuple(_value(row, field) for field in fields) for row in own]
+        values = [tuple(held(row, field) for field in fields) for row in own]
         execute_many(f'INSERT INTO "{model._meta.table_name}" ({names}) VALUES ({marks})', values)
 
 
@@ -91,7 +91,7 @@ def check_row(row: peewee.Model) -> None:
     for field in row._meta.sorted_fields:
         place = f"{type(row).__name__}.{field.name}"
         try:
-            value = _value(row, field)
+            value = held(row, field)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{place} cannot hold {row.__data__.get(field.name)!r}: {error}") from error
         if value is not None and not (isinstance(value, _HELD.get(type(field), object)) and _fits(field, value)):
@@ -118,7 +118,7 @@ def _fits(field: peewee.Field, value: Any) -> bool:
     return True
 
 
-def _value(row: peewee.Model, field: peewee.Field) -> Any:
+def held(row: peewee.Model, field: peewee.Field) -> Any:
     """Return what a column of a row is to hold. NaN is no value: SQLite cannot keep it, so PostgreSQL must not."""
     value = row.__data__.get(field.name)
     if value is None and field.default is not None:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from astra.database.astradb import STAGES
-from astra.database.connection import changed, database, execute, is_sqlite
+from astra.database.connection import changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
 from astra.database.staging import insert_rows, load, stage
-from astra.errors import LeaseLost
+from astra.errors import InputChanged, LeaseLost
+from astra.queue.enqueueing import enqueue
 from astra.states import STATE_AFTER, BundleState
-from astra.work import Ended, Expiry, Finish, Totals
+from astra.work import Ended, Expiry, Finish, Input, NewTask, Totals
 
 
 def renew(bundle: int, token: str, lease: datetime) -> bool:
@@ -43,6 +44,30 @@ def finish(chunk: Finish, now: datetime) -> None:
             load("task_output_data_product", ["task_id", "bundle_id", "data_product_id"], rows)
         if chunk.totals is not None:
             _end_bundle(chunk.bundle, chunk.totals, now)
+        if changed_inputs := [each.task for each in chunk.ended if each.error_class == InputChanged.__name__]:
+            _follow(changed_inputs, now)
+
+
+def _follow(tasks: Sequence[int], now: datetime) -> None:
+    """Enqueue the work of rule tasks anew whose file, the same in content, lies in another place by now.
+
+    When it moved, they were running: what the rules called for on the file in its new place was taken for their twin.
+    """
+    stage("followed", {"id": "BIGINT"}, [(each,) for each in tasks])
+    rows = run(
+        "SELECT t.name, t.component_version, t.parameters, t.bundle_key, t.priority, t.identity, t.rule, "
+        "p.id, c.id, p.identity FROM followed f JOIN task t ON t.id = f.id "
+        "JOIN task_input_data_product i ON i.task_id = t.id JOIN data_product p ON p.id = i.data_product_id "
+        "JOIN ingestion g ON g.id = i.ingestion_id JOIN ingestion c ON c.id = p.current_ingestion_id "
+        "WHERE t.rule IS NOT NULL AND c.id <> g.id AND c.size = g.size AND c.mtime_ns = g.mtime_ns "
+        "AND c.header_sha256 = g.header_sha256"
+    )
+    again = [
+        NewTask(name, version, parameters, key, (Input(product, ingestion, known, ""),), priority, identity, rule)
+        for name, version, parameters, key, priority, identity, rule, product, ingestion, known in rows
+    ]
+    if again:
+        enqueue(again, now)
 
 
 def _end_tasks(bundle: int, ended: Sequence[Ended]) -> None:

@@ -66,6 +66,19 @@ class Computes(Traced):
         hashlib.pbkdf2_hmac("sha256", b"a", b"b", 150_000)
 
 
+class ReadsLate(Waits):
+    """Waits at the gate with a task in hand, then reads its file."""
+
+    def pre_execute(self) -> None:
+        pass
+
+    def execute(self) -> None:
+        for task, data_products in self.iterable():
+            super().pre_execute()
+            Path(data_products[0].path).read_bytes()
+            self.record_result(task, Trace(data_product=data_products[0].id, pid=os.getpid(), note=""))
+
+
 class Raises(Traced):
     """Raises at the tasks whose note says so."""
 
