@@ -158,9 +158,10 @@ def _record(session: Session, failure: Failure | None) -> None:
     changed = {} if failure else session.changed_inputs()
     if failure is not None and failure.position is not None and not (session.interactive or failure.is_cancellation):
         # a file that vanished, or was rewritten, in mid-work makes a component raise all kinds of errors
-        changed = {at: error for at, error in session.changed_inputs().items() if at == failure.position}
-        for error in changed.values():
+        error = session.change_under(failure.position)
+        if error is not None:
             error.__cause__ = failure.error
+            changed = {failure.position: error}
     if changed:
         judge = _judge_changed(judge, changed)
         session.trouble = next((error for at, error in changed.items() if at not in session.recorded), None)

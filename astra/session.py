@@ -70,6 +70,7 @@ class Session:
     dropped: deque[tuple[int, list[Place]]] = field(default_factory=lambda: deque(maxlen=LOOPS))
     trouble: Exception | None = None
     unusable: tuple[int, InputChanged] | None = None
+    handed: Member | None = None
     outputs: Outputs | None = None
     kept: dict[int, list[int]] = field(default_factory=dict)
     progress: Progress | None = None
@@ -87,6 +88,7 @@ class Session:
             if self._has_ended(member.position):
                 continue
             setattr(member.task, _MEMBER, member)
+            self.handed = member
             self.watch.enter(member.position)
             self._say_in_hand()
             try:
@@ -207,6 +209,16 @@ class Session:
     def changed_inputs(self) -> dict[int, InputChanged]:
         """Return, by position, the tasks whose inputs are no longer what they were given."""
         return self._patiently(lambda: changed_inputs(self.held.bundle))
+
+    def change_under(self, position: int) -> InputChanged | None:
+        """Return how an input changed, or vanished, under the task that was handed out last, if that is this one."""
+        if self.handed is None or self.handed.position != position:
+            return None
+        try:
+            self.handed.check_inputs()
+        except InputChanged as error:
+            return error
+        return None
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         """Ask the database; hours of work are not given up because it is away for a minute."""
