@@ -40,6 +40,19 @@ def waiting(bundle_key: str, most: int) -> int:
     return count
 
 
+def unfinished() -> bool:
+    """Return whether any task waits, for its turn or for its time, or is running."""
+    waiting = "SELECT 1 FROM task WHERE state = 'pending' AND not_before IS"
+    return any(
+        run(f"{query} LIMIT 1")
+        for query in (
+            f"{waiting} NULL",
+            f"{waiting} NOT NULL",
+            "SELECT 1 FROM bundle WHERE state IN ('submitted', 'running')",
+        )
+    )
+
+
 def open_bundles(now: datetime) -> list[OpenBundle]:
     """Return every bundle that is submitted or running; `lapsed` where its lease has run out."""
     rows = run(

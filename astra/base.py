@@ -10,15 +10,15 @@ import functools
 import hashlib
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from astra import config, execution, members, provenance, queue, work
-from astra.bundling import bundler, rebuild
+from astra import config, execution, queue, work
+from astra.bundling import bundler, rebuild, rebuild_bundle
 from astra.clock import SYSTEM, Clock
 from astra.components import remember
 from astra.database import migrate
@@ -27,18 +27,18 @@ from astra.database.connection import available
 from astra.database.fields import canonical_json
 from astra.database.staging import check_row
 from astra.errors import ComponentError, DatabaseUnavailable
-from astra.inputs import entries, recorded_inputs, resolve
+from astra.inputs import entries
+from astra.members import Tasks
 from astra.outputs import Outputs
 from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of, signature_of
 from astra.progress import Progress, somebody_waits
+from astra.recording import by_hand, new_tasks
 from astra.rehearsal import Rehearsal
 from astra.session import Desk, Session
 from astra.settings_values import MOST_PRIORITY
-from astra.states import TaskState
 
 __all__ = ["DictParameter", "Parameter", "TaskInstance", "TupleParameter", "bundler"]
 
-CHUNK = 10_000
 KEY_LENGTH = 500  # of a bundle key in words; a longer one is told by its digest
 ALWAYS_ACCEPTED = ("debug", "verbose")
 NO_DESK = Desk()
@@ -47,8 +47,7 @@ _RECORDED = "_astra_recorded"
 _authors: weakref.WeakKeyDictionary[Callable[..., Any], Callable[..., Any]] = weakref.WeakKeyDictionary()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """One task as it will be recorded, but for its inputs."""
 
     name: str
@@ -97,10 +96,10 @@ class TaskInstance:
     def __init__(self, input_data_products: Any = None, **parameters: Any) -> None:
         self.context: dict[str, Any] = {}
         self._session: Session | None = None
-        self._tasks: list[int] = []
+        self._tasks: Sequence[int] = ()
         self._inputs = entries(type(self).__name__, input_data_products)
         self._shared: dict[str, Any] = {}
-        self._spread: dict[str, list[Any]] = {}
+        self._spread: Mapping[str, Sequence[Any]] = {}
         self._take(parameters)
         lengths = {f"{name} has {len(values)}": len(values) for name, values in self._spread.items()}
         if self._inputs is not None:
@@ -121,11 +120,12 @@ class TaskInstance:
         if missing:
             words = "; ".join(f"{name} ({self.parameters[name].describe()})" for name in missing)
             raise TypeError(f"{component} needs {words}")
+        self._spread = spread = {}
         for name, parameter in self.parameters.items():
             if name not in given:
                 self._shared[name] = parameter.default
             elif (values := parameter.spread(component, given[name])) is not None:
-                self._spread[name] = values
+                spread[name] = values
             else:
                 self._shared[name] = parameter.checked(component, given[name])
 
@@ -148,13 +148,17 @@ class TaskInstance:
             f"loop over self.iterable() and read task.parameters[{parameter.name!r}]"
         )
 
+    def bundle_key(self) -> str:
+        """Return what tasks that may run together have in common: the component, and its bundled values."""
+        bundled = {each: self._shared[each] for each, parameter in self.parameters.items() if parameter.bundled}
+        key = f"{self.component_name()} {canonical_json(by_value(bundled))}"
+        if len(key) > KEY_LENGTH:
+            key = f"{self.component_name()} sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+        return key
+
     def plans(self) -> Iterator[Plan]:
         """Yield what each task of this instance will be recorded as."""
-        name, version = self.component_name(), str(self.version)
-        bundled = {each: self._shared[each] for each, parameter in self.parameters.items() if parameter.bundled}
-        key = f"{name} {canonical_json(by_value(bundled))}"
-        if len(key) > KEY_LENGTH:
-            key = f"{name} sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+        name, version, key = self.component_name(), str(self.version), self.bundle_key()
         shared = canonical_json(self._shared) if not self._spread else ""
         for position in range(self.bundle_size):
             own = {each: values[position] for each, values in self._spread.items()}
@@ -165,7 +169,7 @@ class TaskInstance:
         return next(self.plans())
 
     def __repr__(self) -> str:
-        values = [f"{name}={value!r}" for name, value in (self._shared | self._spread).items()]
+        values = [f"{name}={value!r}" for name, value in {**self._shared, **self._spread}.items()]
         return f"{type(self).__name__}({', '.join(values)})"
 
     # ------------------------------------------------------------------------------------------- what an author uses
@@ -227,7 +231,7 @@ class TaskInstance:
         ``[output] root``; of a task that fails nothing is kept.
         """
         session = self._running("output_path()")
-        return self._outputs(session).path(session.member(task).task.id, name)
+        return self._outputs(session).path(session.member(task).task, name)
 
     def record_output(self, task: Task, path: str | os.PathLike[str]) -> Path:
         """Record a file that this task has made as its output, and return where it will lie.
@@ -258,8 +262,10 @@ class TaskInstance:
 
     # ---------------------------------------------------------------------------------------- running and recording
 
-    def enqueue(self, priority: int = 100) -> list[Task]:
+    def enqueue(self, priority: int = 100) -> Sequence[Task]:
         """Record this instance's tasks as pending, for the daemon to run, and return them.
+
+        Each is read from the database when it is asked for, and so is as it is then.
 
         Raises
         ------
@@ -276,22 +282,10 @@ class TaskInstance:
         if not -MOST_PRIORITY - 1 <= priority <= MOST_PRIORITY:
             raise ValueError(f"priority is a number from {-MOST_PRIORITY - 1} to {MOST_PRIORITY}, not {priority}")
         migrate.create_result_tables(self.result_models)
-        new, keys = self._new_tasks(), list[int]()
-        for start in range(0, len(new), CHUNK):  # each in a transaction of its own, so that nobody waits long
-            chunk = [work.with_identity(each, priority) for each in new[start : start + CHUNK]]
-            keys += queue.enqueue(chunk, SYSTEM.now())
-        return members.tasks_by_key(keys)
-
-    def _new_tasks(self) -> list[work.NewTask]:
-        given = self._inputs
-        if self._tasks:  # the data products that were recorded, in the file versions that are current now
-            recorded = recorded_inputs(self._tasks)
-            given = [[each.data_product for each in recorded[key]] for key in self._tasks]
-        inputs = resolve(given) if given is not None else [()] * self.bundle_size
-        return [
-            work.NewTask(plan.name, plan.component_version, plan.parameters, plan.bundle_key, own)
-            for plan, own in zip(self.plans(), inputs, strict=True)
-        ]
+        keys = array("q")
+        for chunk in new_tasks(self):  # each in a transaction of its own, so that nobody waits long
+            keys.extend(queue.enqueue([work.with_identity(each, priority) for each in chunk], SYSTEM.now()))
+        return Tasks(keys)
 
     def stage(self, name: str) -> Callable[..., Any]:
         """Return the author's own method for a stage."""
@@ -305,10 +299,8 @@ class TaskInstance:
 
     def _run_by_hand(self, keywords: dict[str, Any]) -> Any:
         migrate.create_result_tables(self.result_models)
-        code, environment = provenance.code_of(type(self)), provenance.environment_id()
-        owner, tasks = provenance.owner(), self._what_to_run()
-        held, _ = queue.open_by_hand(work.ByHand(tasks, owner, code, environment), SYSTEM.now())
-        session = Session(held, SYSTEM, interactive=True)
+        held, keys = queue.open_by_hand(by_hand(self), SYSTEM.now())
+        session = Session(held, SYSTEM, interactive=True, keys=keys)
         if self.bundle_size > 1 and somebody_waits():
             session.progress = Progress(type(self).__name__, self.bundle_size, SYSTEM)
         try:
@@ -317,14 +309,6 @@ class TaskInstance:
             with suppress(DatabaseUnavailable), available():  # does nothing to a bundle whose end is recorded
                 queue.fail_gone(held.bundle, held.token, "its end could not be recorded", SYSTEM.now())
             raise
-
-    def _what_to_run(self) -> list[work.NewTask | int]:
-        """Return new tasks to record, and keys of recorded ones to run; completed work is repeated as a new task."""
-        if not self._tasks:
-            return [*self._new_tasks()]
-        tasks = members.tasks_by_key(self._tasks)
-        given = recorded_inputs([each.id for each in tasks if each.state is TaskState.COMPLETED])
-        return [work.repeat(each, given[each.id]) if each.id in given else each.id for each in tasks]
 
     def _run(self, session: Session, keywords: dict[str, Any]) -> Any:
         self._session, self.context = session, {}
@@ -367,8 +351,8 @@ class TaskInstance:
 
     @staticmethod
     def from_bundle(bundle: Bundle, strict: bool = False) -> TaskInstance:
-        """Return the instance of all tasks of a recorded bundle, in a constant number of queries."""
-        return rebuild(bundle.name, members.tasks_of_bundle(bundle.id), strict)
+        """Return the instance of all tasks of a recorded bundle; their own values are read when they are needed."""
+        return rebuild_bundle(bundle, strict)
 
 
 def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:

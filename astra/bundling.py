@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from astra.components import component_class
 from astra.costs import expected_seconds
-from astra.database.astradb import Task
+from astra.database.astradb import Bundle, Task
 from astra.errors import ComponentError
+from astra.members import parameters_of_bundle, task_keys, tasks_by_key, versions_of_bundle
 
 if TYPE_CHECKING:
     from astra.base import TaskInstance
@@ -19,34 +20,95 @@ if TYPE_CHECKING:
 def rebuild(name: str, tasks: Sequence[Task], strict: bool) -> TaskInstance:
     """Return the instance that recorded tasks make together; see `TaskInstance.from_task`."""
     component = component_class(name)
-    recorded = {task.component_version for task in tasks}
+    _check_version(component, {task.component_version for task in tasks}, strict)
+    instance = _bare(component, [task.id for task in tasks], len(tasks))
+    values = _values(component, (task.parameters for task in tasks))
+    one = {each for each, parameter in component.parameters.items() if parameter.bundled or len(tasks) == 1}
+    instance._shared = {each: own[0] for each, own in values.items() if each in one}
+    instance._spread = {each: own for each, own in values.items() if each not in one}
+    return instance
+
+
+def rebuild_bundle(bundle: Bundle, strict: bool) -> TaskInstance:
+    """Return the instance of all tasks of a recorded bundle; see `TaskInstance.from_bundle`."""
+    keys = task_keys(bundle.id)
+    if not keys:
+        raise ComponentError(f"bundle {bundle.id} has no tasks: it could not be recorded whole")
+    if len(keys) == 1:
+        return rebuild(bundle.name, tasks_by_key(keys), strict)
+    component = component_class(bundle.name)
+    _check_version(component, versions_of_bundle(bundle.id), strict)
+    instance = _bare(component, keys, len(keys))
+    own = {each for each, parameter in component.parameters.items() if not parameter.bundled}
+    first = _values(component, parameters_of_bundle(bundle.id, most=1))
+    instance._shared = {each: values[0] for each, values in first.items() if each not in own}
+    instance._spread = spread = Recorded(component, bundle.id, own)
+    if instance.bundle_key() != bundle.bundle_key:  # what is bundled is no longer what was when these tasks met
+        spread.read()
+    return instance
+
+
+class Recorded(Mapping[str, list[Any]]):
+    """The values that the tasks of a bundle have each for themselves, read when one is asked for.
+
+    To run the bundle needs none of them: its tasks are read, a range at a time, with their parameters.
+    """
+
+    def __init__(self, component: type[TaskInstance], bundle: int, names: Iterable[str]) -> None:
+        self._component, self._bundle, self._names = component, bundle, frozenset(names)
+        self._read: dict[str, list[Any]] | None = None
+
+    def read(self) -> dict[str, list[Any]]:
+        """Return the values of every parameter, read once."""
+        if self._read is None:
+            values = _values(self._component, parameters_of_bundle(self._bundle))
+            self._read = {each: own for each, own in values.items() if each in self._names}
+        return self._read
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return self.read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (each for each in self._component.parameters if each in self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _check_version(component: type[TaskInstance], recorded: set[str], strict: bool) -> None:
     if recorded != {str(component.version)}:
-        words = f"{name} is version {component.version} here, but was recorded with {', '.join(sorted(recorded))}"
+        name, versions = component.component_name(), ", ".join(sorted(recorded))
+        words = f"{name} is version {component.version} here, but was recorded with {versions}"
         if strict:
             raise ComponentError(words)
-        warnings.warn(words, stacklevel=3)
+        warnings.warn(words, stacklevel=4)
+
+
+def _values(component: type[TaskInstance], tasks: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return what recorded tasks were given for each parameter that the component has now, in their order."""
+    values: dict[str, list[Any]] = {each: [] for each in component.parameters}
+    for given in tasks:
+        for each, parameter in component.parameters.items():
+            if each not in given and parameter.required:
+                raise ComponentError(
+                    f"{component.component_name()} needs {each} now, which was no parameter of it when these tasks "
+                    "were recorded: make a new instance, and give it"
+                )
+            values[each].append(given.get(each, parameter.default))
+    for each, own in values.items():
+        if component.parameters[each].bundled and (other := [value for value in own if value != own[0]]):
+            raise ComponentError(
+                f"{component.component_name()}.{each} is bundled now, but these {len(own)} tasks were recorded with "
+                f"several values of it, such as {own[0]!r} and {other[0]!r}: run them apart"
+            )
+    return values
+
+
+def _bare(component: type[TaskInstance], tasks: Sequence[int], size: int) -> TaskInstance:
+    """Return an instance that has been told nothing but its recorded tasks, if there are any, and its size."""
     instance: TaskInstance = object.__new__(component)
     instance.context, instance._session = {}, None
-    instance._tasks, instance._inputs = [task.id for task in tasks], None
-    instance.bundle_size = len(tasks)
-    instance._shared, instance._spread = {}, {}
-    given = [task.parameters for task in tasks]
-    for each, parameter in component.parameters.items():
-        if parameter.required and not all(each in own for own in given):
-            raise ComponentError(
-                f"{name} needs {each} now, which was no parameter of it when these tasks were recorded: "
-                "make a new instance, and give it"
-            )
-        values = [own.get(each, parameter.default) for own in given]
-        if parameter.bundled and any(value != values[0] for value in values):
-            raise ComponentError(
-                f"{name}.{each} is bundled now, but these {len(tasks)} tasks were recorded with several values of it, "
-                f"such as {values[0]!r} and {next(value for value in values if value != values[0])!r}: run them apart"
-            )
-        if parameter.bundled or len(tasks) == 1:
-            instance._shared[each] = values[0]
-        else:
-            instance._spread[each] = values
+    instance._tasks, instance._inputs, instance.bundle_size = tasks, None, size
     return instance
 
 
@@ -76,7 +138,7 @@ def bundler(
         instance = each if not isinstance(each, Task) else rebuild(each.name, [each], strict=False)
         kind = "recorded" if instance._tasks else "new"
         # by the class too: a notebook may define it anew under the same name
-        group = groups.setdefault((kind, type(instance), instance.plan().bundle_key), [])
+        group = groups.setdefault((kind, type(instance), instance.bundle_key()), [])
         group += _cut(instance, max_size) if max_size and instance.bundle_size > max_size else [instance]
     if balance is not None:
         return [part for group in groups.values() for part in _balanced(_joined(group), balance)]
@@ -115,12 +177,10 @@ def _cut(whole: TaskInstance, size: int) -> Iterator[TaskInstance]:
 
 def _piece(whole: TaskInstance, positions: Sequence[int]) -> TaskInstance:
     """Return the instance of some of another's tasks."""
-    piece = object.__new__(type(whole))
-    piece.context, piece._session, piece._shared = {}, None, whole._shared
-    piece._tasks = [whole._tasks[at] for at in positions] if whole._tasks else []
+    piece = _bare(type(whole), [whole._tasks[at] for at in positions] if whole._tasks else (), len(positions))
     piece._inputs = [whole._inputs[at] for at in positions] if whole._inputs is not None else None
+    piece._shared = whole._shared
     piece._spread = {name: [values[at] for at in positions] for name, values in whole._spread.items()}
-    piece.bundle_size = len(positions)
     return piece
 
 
@@ -128,11 +188,7 @@ def _joined(part: Sequence[TaskInstance]) -> TaskInstance:
     if len(part) == 1:
         return part[0]
     first = part[0]
-    joined = type(first).__new__(type(first))
-    joined.context, joined._session = {}, None
-    joined._tasks = [key for each in part for key in each._tasks]
-    joined.bundle_size = sum(each.bundle_size for each in part)
-    joined._inputs = None
+    joined = _bare(type(first), [key for each in part for key in each._tasks], sum(each.bundle_size for each in part))
     if any(each._inputs is not None for each in part):
         joined._inputs = [entry for each in part for entry in each._inputs or [[]] * each.bundle_size]
     joined._shared = {name: first._shared[name] for name, each in first.parameters.items() if each.bundled}

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from astra.database.astradb import STAGES
 from astra.errors import DatabaseUnavailable, InputChanged, LeaseLost
-from astra.members import RANGE
 from astra.session import Judge, Place, Session, said
 from astra.states import TaskOutcome
 from astra.work import Totals
+
+CHUNK = 5_000  # tasks ended in one transaction
 
 
 class Component(Protocol):
@@ -131,12 +132,14 @@ def _places(error: BaseException | None) -> set[Place]:
 
 def refuse_unknown(component: Component, keywords: Mapping[str, Any], accepted: Sequence[str]) -> None:
     """Raise `TypeError` for a keyword that no stage takes, unless it is one of those always `accepted`."""
+    if not keywords:
+        return
     taken = set(accepted)
     for name in STAGES:
-        for each in inspect.signature(component.stage(name)).parameters.values():
-            if each.kind is each.VAR_KEYWORD:
-                return
-            taken.add(each.name)
+        own = _taken_by(component.stage(name))
+        if own is None:
+            return
+        taken |= own
     unknown = sorted(set(keywords) - taken)
     if unknown:
         raise TypeError(
@@ -145,16 +148,21 @@ def refuse_unknown(component: Component, keywords: Mapping[str, Any], accepted: 
 
 
 def _call(method: Callable[..., Any], keywords: Mapping[str, Any]) -> Any:
-    taken = inspect.signature(method).parameters
-    if any(each.kind is each.VAR_KEYWORD for each in taken.values()):
-        return method(**keywords)
-    return method(**{name: value for name, value in keywords.items() if name in taken})
+    if not keywords:
+        return method()
+    taken = _taken_by(method)
+    return method(**{name: value for name, value in keywords.items() if taken is None or name in taken})
+
+
+def _taken_by(method: Callable[..., Any]) -> set[str] | None:
+    """Return the keywords that a stage takes; None where it takes any."""
+    parameters = inspect.signature(method).parameters.values()
+    return None if any(each.kind is each.VAR_KEYWORD for each in parameters) else {each.name for each in parameters}
 
 
 def _record(session: Session, failure: Failure | None) -> None:
     """Write the end of every task that has none yet, in ranges; the bundle's own end rides in the last."""
     judge = _judge(session, failure)
-    open_positions = [each for each in range(session.held.size) if each not in session.recorded]
     changed = {} if failure else session.changed_inputs()
     if failure is not None and failure.position is not None and not (session.interactive or failure.is_cancellation):
         # a file that vanished, or was rewritten, in mid-work makes a component raise all kinds of errors
@@ -164,12 +172,15 @@ def _record(session: Session, failure: Failure | None) -> None:
             changed = {failure.position: error}
     if changed:
         judge = _judge_changed(judge, changed)
-        session.trouble = next((error for at, error in changed.items() if at not in session.recorded), None)
+        session.trouble = next((error for at, error in changed.items() if not session.recorded[at]), None)
     stages = tuple((s.total, s.overhead) if (s := session.watch.stages.get(name)) else (None, None) for name in STAGES)
     totals = Totals(stages, said(failure.error if failure else session.trouble))
-    for start in range(0, max(1, len(open_positions)), RANGE):
-        chunk = open_positions[start : start + RANGE]
-        session.write(chunk, judge, totals if start + RANGE >= len(open_positions) else None)
+    last = session.recorded.rfind(0)  # the last position whose end is not written
+    for start in range(0, max(1, last + 1), CHUNK):
+        chunk = [at for at in range(start, min(start + CHUNK, last + 1)) if not session.recorded[at]]
+        ending = totals if start + CHUNK > last else None
+        if chunk or ending is not None:
+            session.write(chunk, judge, ending)
 
 
 def _judge(session: Session, failure: Failure | None) -> Judge:

@@ -64,12 +64,24 @@ def resolve(given: Sequence[Sequence[str | int]]) -> list[tuple[Input, ...]]:
     noted = {each.path: each for each in noting.note(paths)} if paths else {}
     keys = list(dict.fromkeys(each for entry in given for each in entry if isinstance(each, int)))
     current = known.current_inputs(keys) if keys else {}
-    missing = [key for key in keys if key not in current]
-    if missing:
-        raise ValueError(f"there is no data product {', '.join(map(str, missing[:5]))}")
+    _refuse([key for key in keys if key not in current])
     return [
         tuple(current[each] if isinstance(each, int) else noted[each].as_input() for each in entry) for entry in given
     ]
+
+
+def refuse_missing(given: Sequence[Sequence[str | int]]) -> None:
+    """Raise `ValueError` where a data product is given by a key that no data product has."""
+    keys = list(dict.fromkeys(each for entry in given for each in entry if isinstance(each, int)))
+    for start in range(0, len(keys), CHUNK):
+        chunk = keys[start : start + CHUNK]
+        current = known.current_inputs(chunk)
+        _refuse([key for key in chunk if key not in current])
+
+
+def _refuse(missing: Sequence[int]) -> None:
+    if missing:
+        raise ValueError(f"there is no data product {', '.join(map(str, missing[:5]))}; nothing was recorded")
 
 
 def recorded_inputs(tasks: Sequence[int]) -> dict[int, tuple[Input, ...]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import peewee
 
@@ -15,8 +15,10 @@ from astra.database.astradb import Bundle, DataProduct, Task
 from astra.database.connection import by_index, run
 from astra.errors import AstraError, FileError, InputChanged
 from astra.signature import Signature
+from astra.states import TaskState
 
-RANGE = 5_000  # tasks read, and ended, at a time
+RANGE = 1_000  # tasks read at a time
+KEYS = 10_000  # keys read at a time
 
 
 class Given(NamedTuple):
@@ -52,10 +54,10 @@ _GIVEN = "g.size, g.mtime_ns, g.ctime_ns, g.inode, g.header_sha256"
 
 @dataclass(slots=True)
 class Member:
-    """One task of a bundle: its record and data products, and of each the source and the file version given."""
+    """One task's place in a bundle: its data products, and of each the source and the file version given."""
 
     position: int
-    task: Task
+    task: int
     data_products: list[DataProduct] = field(default_factory=list)
     sources: dict[int, int | None] = field(default_factory=dict)
     given: list[Given] = field(default_factory=list)
@@ -63,13 +65,18 @@ class Member:
     def check_inputs(self) -> None:
         """Raise `InputChanged` where an input's size or modification time is not what the task was given."""
         for each in self.given:
-            each.check(self.task.id)
+            each.check(self.task)
 
 
 def task_keys(bundle: int) -> array[int]:
-    """Return the keys of a bundle's tasks by position."""
-    rows = run("SELECT task_id FROM task_bundle WHERE bundle_id = ? ORDER BY position", (bundle,))
-    return array("q", (row[0] for row in rows))
+    """Return the keys of a bundle's tasks by position; a statement for each 10,000."""
+    keys, query = array("q"), "SELECT task_id FROM task_bundle WHERE bundle_id = ? AND position BETWEEN ? AND ?"
+    while len(keys) % KEYS == 0:
+        rows = run(f"{query} ORDER BY position", (bundle, len(keys), len(keys) + KEYS - 1))
+        keys.extend(row[0] for row in rows)
+        if not rows:
+            break
+    return keys
 
 
 _TASK = [name.column_name for name in Task._meta.sorted_fields]
@@ -86,14 +93,49 @@ def bundle_by_key(key: int) -> Bundle:
     return bundle
 
 
-def tasks_of_bundle(bundle: int) -> list[Task]:
-    """Return the tasks of a bundle in order; a statement for each range."""
-    tasks: list[Task] = []
-    while True:
-        rows = _task_rows(bundle, len(tasks))
-        tasks += [_record(Task, row[1:]) for row in rows]
-        if len(rows) < RANGE:
-            return tasks
+def versions_of_bundle(bundle: int) -> set[str]:
+    """Return the versions of the component that a bundle's tasks were recorded with."""
+    query = "SELECT DISTINCT t.component_version FROM task_bundle m JOIN task t ON t.id = m.task_id"
+    return {row[0] for row in run(f"{query} WHERE m.bundle_id = ?", (bundle,))}
+
+
+def parameters_of_bundle(bundle: int, first: int = 0, most: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of a bundle's tasks in order, `most` at the most; a statement for each range."""
+    query = "SELECT t.parameters FROM task_bundle m JOIN task t ON t.id = m.task_id WHERE m.bundle_id = ?"
+    while rows := run(
+        f"{query} AND m.position BETWEEN ? AND ? ORDER BY m.position", (bundle, first, first + (most or KEYS) - 1)
+    ):
+        for row in rows:
+            yield Task.parameters.python_value(row[0])
+        first += len(rows)
+        if most is not None or len(rows) < KEYS:
+            return
+
+
+class Tasks(Sequence[Task]):
+    """Recorded tasks by their keys, read when they are asked for, as they are then."""
+
+    def __init__(self, keys: Sequence[int]) -> None:
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Tasks: ...
+
+    def __getitem__(self, index: int | slice) -> Task | Tasks:
+        return Tasks(self._keys[index]) if isinstance(index, slice) else tasks_by_key([self._keys[index]])[0]
+
+    def __iter__(self) -> Iterator[Task]:
+        for first in range(0, len(self._keys), RANGE):
+            yield from tasks_by_key(self._keys[first : first + RANGE])
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} tasks>"
 
 
 def tasks_by_key(keys: Sequence[int]) -> list[Task]:
@@ -108,32 +150,31 @@ def tasks_by_key(keys: Sequence[int]) -> list[Task]:
     return [found[key] for key in keys]
 
 
-def _task_rows(bundle: int, first: int) -> list[Any]:
-    columns = ", ".join(f't."{name}"' for name in _TASK)
-    return run(
-        f"SELECT m.position, {columns} FROM task_bundle m JOIN task t ON t.id = m.task_id "
-        "WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position",
-        (bundle, first, first + RANGE - 1),
-    )
-
-
-def members_of_range(bundle: int, first: int) -> list[Member]:
-    """Return the members of a bundle from position `first` on, in order, `RANGE` at the most; two statements."""
+def members_of_range(bundle: int, first: int) -> Iterator[tuple[Task, Member]]:
+    """Return the tasks of a bundle from position `first` on, in order, `RANGE` at the most; two statements."""
     limits = (bundle, first, first + RANGE - 1)
-    members = {row[0]: Member(row[0], _record(Task, row[1:])) for row in _task_rows(bundle, first)}
+    columns = ", ".join(f't."{name}"' for name in _TASK)
+    found = run(
+        f"SELECT {columns}, m.position FROM task_bundle m JOIN task t ON t.id = m.task_id "
+        "WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position",
+        limits,
+    )
+    tasks = [_record(Task, row) for row in found]
+    members = {row[-1]: Member(row[-1], row[0]) for row in found}
     rows = run(
         f"SELECT m.position, {_INPUT} FROM task_bundle m JOIN task_input_data_product i ON i.task_id = m.task_id "
         f"{_OF_INPUT} WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position, i.position",
         limits,
     )
     _give(members, rows)
-    return list(members.values())
+    return zip(tasks, members.values(), strict=True)
 
 
-def members_of_tasks(keys: Sequence[int], first: int) -> list[Member]:
-    """Return recorded tasks from position `first` of `keys` on as members, in order, `RANGE` at the most."""
+def members_of_tasks(keys: Sequence[int], first: int) -> Iterator[tuple[Task, Member]]:
+    """Return recorded tasks from position `first` of `keys` on, in order, `RANGE` at the most, as a bundle's."""
     own = keys[first : first + RANGE]
-    members = {task.id: Member(first + at, task) for at, task in enumerate(tasks_by_key(own))}
+    tasks = tasks_by_key(own)
+    members = {key: Member(first + at, key) for at, key in enumerate(own)}
     listed = ", ".join(str(int(key)) for key in own)
     with by_index():
         rows = run(
@@ -141,7 +182,7 @@ def members_of_tasks(keys: Sequence[int], first: int) -> list[Member]:
             f"WHERE i.task_id IN ({listed}) ORDER BY i.task_id, i.position"
         )
     _give(members, rows)
-    return list(members.values())
+    return zip(tasks, members.values(), strict=True)
 
 
 _INPUT = f"{_GIVEN}, l.source_id, " + ", ".join(f'p."{name}"' for name in _PRODUCT)
@@ -163,23 +204,21 @@ def _give(members: Mapping[int, Member], rows: Sequence[Any]) -> None:
             member.given.append(Given(product.path, Signature(size, mtime_ns, ctime_ns, inode), digest))
 
 
-def changed_inputs(bundle: int) -> dict[int, InputChanged]:
+def changed_inputs(bundle: int, size: int) -> dict[int, InputChanged]:
     """Return, by position, the tasks of a bundle whose inputs are no longer the file versions they were given."""
     found: dict[int, InputChanged] = {}
-    first, size = 0, len(task_keys(bundle))
-    while first < size:
+    for first in range(0, size, KEYS):
         rows = run(
             f"SELECT m.position, m.task_id, p.path, {_GIVEN} FROM task_bundle m "
             "JOIN task_input_data_product i ON i.task_id = m.task_id JOIN data_product p ON p.id = i.data_product_id "
             "JOIN ingestion g ON g.id = i.ingestion_id WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ?",
-            (bundle, first, first + RANGE - 1),
+            (bundle, first, first + KEYS - 1),
         )
         for position, task, path, *stamps, digest in rows:
             try:
                 Given(path, Signature(*stamps), digest).check(task)
             except InputChanged as error:
                 found[position] = error
-        first += RANGE
     return found
 
 
@@ -194,13 +233,22 @@ def _columns(model: type[Any]) -> tuple[list[str], list[tuple[str, Callable[[Any
 _COLUMNS = {model: _columns(model) for model in (Bundle, Task, DataProduct)}
 
 
+def states_by_key(keys: Sequence[int]) -> list[TaskState]:
+    """Return the states of the tasks with these keys, in the order of the keys."""
+    listed = ", ".join(str(int(key)) for key in keys)
+    with by_index():
+        found = dict(run(f"SELECT id, state FROM task WHERE id IN ({listed})"))
+    return [TaskState(found[key]) for key in keys]
+
+
 def _record(model: type[Any], values: Any) -> Any:
     """Return a model's instance from one row, without the cost of asking peewee to build it."""
     instance: Any = object.__new__(model)
     names, converters = _COLUMNS[model]
-    instance.__data__ = data = dict(zip(names, values, strict=True))
+    instance.__data__ = data = dict(zip(names, values, strict=False))  # a row may hold more, after them
     for name, convert in converters:
-        data[name] = convert(data[name])
+        if data[name] is not None:
+            data[name] = convert(data[name])
     instance.__rel__ = {}
     instance._dirty = set()
     return instance

@@ -55,8 +55,14 @@ def astra_version() -> str:
 
 def owner(pid: int | None = None) -> Owner:
     """Return the identity of this process, or of the living process `pid`."""
-    number = os.getpid() if pid is None else pid
-    return Owner(_boot(), number, _start(number) or 0, host(), _user())
+    if pid is None:
+        return _this_process(os.getpid())  # by its number: a fork is another process
+    return Owner(_boot(), pid, _start(pid) or 0, host(), _user())
+
+
+@functools.lru_cache(maxsize=1)
+def _this_process(pid: int) -> Owner:
+    return owner(pid)
 
 
 @functools.cache

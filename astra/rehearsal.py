@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from astra.clock import Clock
-from astra.database.astradb import ResultModel
+from astra.database.astradb import ResultModel, Task
 from astra.errors import InputChanged
 from astra.members import RANGE, Member, members_of_tasks
 from astra.session import Desk, Judge, Session
@@ -28,7 +28,7 @@ class Rehearsal(Session):
         """Return the rehearsal of recorded tasks, by their keys."""
         return cls(Claimed(0, len(tasks), ""), clock, interactive=True, desk=desk, keys=list(tasks))
 
-    def _members(self) -> Iterator[Member]:
+    def _members(self) -> Iterator[tuple[Task, Member]]:
         for first in range(0, self.held.size, RANGE):
             yield from members_of_tasks(self.keys, first)
 
@@ -38,12 +38,12 @@ class Rehearsal(Session):
             rows = self.results.pop(position, [])
             if judge(position)[0] is TaskOutcome.COMPLETED:
                 self.collected[self.keys[position]] = rows
-        self.recorded.update(positions)
+            self.recorded[position] = 1
 
     def changed_inputs(self) -> dict[int, InputChanged]:
         """Return, by position, the tasks whose inputs are no longer what they were given."""
         found: dict[int, InputChanged] = {}
-        for member in self._members():
+        for _, member in self._members():
             try:
                 member.check_inputs()
             except InputChanged as error:

@@ -119,7 +119,7 @@ def _advance(replay: int, count: int) -> None:
 
 
 def _enqueue(chunk: Sequence[Entry], progress: Progress, clock: Clock) -> None:
-    tasks = [(each, replace(each.task, replay=progress.replay)) for each in chunk if each.task]
+    tasks = [(each, each.task._replace(replay=progress.replay)) for each in chunk if each.task]
     with database.atomic():
         _advance(progress.replay, len(chunk))
         live, done = known_work([str(task.identity) for _, task in tasks], progress.replay)

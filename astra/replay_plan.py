@@ -24,12 +24,11 @@ from astra.ingest import Root
 from astra.known import current_inputs
 from astra.rules import Facts, Rule, tasks_for
 from astra.selection import Condition, Selection, joined, of_products, of_tasks
-from astra.states import TaskState
+from astra.states import HAS_ENDED, IS_LIVE, TaskState
 from astra.work import Input, NewTask, with_identity
 
 PRIORITY = 200  # higher numbers run later: replayed work never holds up new files
 _CHUNK = 5_000
-_LIVE = "t.state IN ('pending', 'running')"
 ENDED = (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
 
 
@@ -198,7 +197,7 @@ def _repeats(plan: Plan, chunk: Sequence[_Old], known: _Components, seen: dict[s
             plan.left.append(Left(old.key, old.name, path, problem))
             continue
         new = NewTask(made.name, made.component_version, made.parameters, made.bundle_key)
-        new = replace(new, inputs=tuple(each for _, each in given), rule=old.rule, repeat_of=old.key)
+        new = new._replace(inputs=tuple(each for _, each in given), rule=old.rule, repeat_of=old.key)
         new = with_identity(new, PRIORITY)
         twin = seen.setdefault(str(new.identity), old.key)
         if twin == old.key:
@@ -261,17 +260,13 @@ def _without_twins(plan: Plan, entries: Sequence[Entry], replay: int | None) -> 
 
 def known_work(identities: Sequence[str], replay: int | None) -> tuple[dict[str, int], set[str]]:
     """Return the live tasks of these identities, and those identities that the replay has enqueued already."""
-    which, parameter = among("t.identity", identities)
-    live, done = dict[str, int](), set[str]()
-    for identity, key, own, alive in run(
-        f"SELECT t.identity, t.id, t.replay_id, {_LIVE} FROM task t WHERE {which} AND ({_LIVE} OR t.replay_id = ?)",
-        (parameter, replay or 0),
-    ):
-        if replay is not None and own == replay:
-            done.add(identity)
-        elif alive:
-            live[identity] = key
-    return live, done
+    which, parameter = among("identity", identities)
+    alive = run(f"SELECT identity, id, replay_id FROM task WHERE {which} AND {IS_LIVE}", (parameter,))
+    done = set[str]()
+    if replay is not None:
+        ended = f"SELECT identity FROM task WHERE {which} AND {HAS_ENDED} AND replay_id = ?"
+        done = {row[0] for row in run(ended, (parameter, replay))} | {row[0] for row in alive if row[2] == replay}
+    return {identity: key for identity, key, own in alive if replay is None or own != replay}, done
 
 
 # ------------------------------------------------------------------------------- a rule on products that lack its tasks
@@ -304,7 +299,8 @@ def _plan_rule(plan: Plan, replay: int | None) -> None:
 
 def _ever_enqueued(identities: Sequence[str]) -> set[str]:
     which, parameter = among("identity", identities)
-    return {row[0] for row in run(f"SELECT identity FROM task WHERE {which}", (parameter,))}
+    of = f"SELECT identity FROM task WHERE {which} AND"
+    return {row[0] for row in run(f"{of} {IS_LIVE} UNION {of} {HAS_ENDED}", (parameter, parameter))}
 
 
 def _wrapped(sql: str, conditions: Iterable[Condition]) -> Condition:

@@ -21,7 +21,7 @@ import peewee
 
 from astra import queue
 from astra.clock import Clock
-from astra.database.astradb import STAGES, DataProduct, ResultModel, Task
+from astra.database.astradb import DataProduct, ResultModel, Task
 from astra.database.connection import available
 from astra.errors import DatabaseUnavailable, InputChanged
 from astra.inhand import InHand
@@ -64,7 +64,7 @@ class Session:
     interactive: bool
     desk: Desk = Desk()
     keys: Sequence[int] = ()
-    recorded: set[int] = field(default_factory=set)
+    recorded: bytearray = field(default_factory=bytearray)
     finished: dict[int, None] = field(default_factory=dict)
     results: dict[int, list[ResultModel]] = field(default_factory=dict)
     dropped: deque[tuple[int, list[Place]]] = field(default_factory=lambda: deque(maxlen=LOOPS))
@@ -77,6 +77,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.keys = self.keys or self._patiently(lambda: task_keys(self.held.bundle))
+        self.recorded = bytearray(self.held.size)  # 1 at the position of each task whose end is written
         self.watch = Stopwatch(self.held.size, self.clock)
         self._written = self.clock.monotonic()
 
@@ -84,16 +85,16 @@ class Session:
         """Hand out the tasks that have not ended yet, timing each until the next is asked for."""
         if self.progress is not None:
             self.progress.begin()
-        for member in self._members():
+        for task, member in self._members():
             if self._has_ended(member.position):
                 continue
-            setattr(member.task, _MEMBER, member)
+            setattr(task, _MEMBER, member)
             self.handed = member
             self.watch.enter(member.position)
             self._say_in_hand()
             try:
                 member.check_inputs()
-                yield member.task, member.data_products
+                yield task, member.data_products
             except InputChanged as error:
                 self.unusable = (member.position, error)
                 raise
@@ -107,8 +108,8 @@ class Session:
             if self.progress is not None:
                 self.progress.step(member.position + 1)
 
-    def _members(self) -> Iterator[Member]:
-        """Yield the members in order, holding one range of them at a time."""
+    def _members(self) -> Iterator[tuple[Task, Member]]:
+        """Yield the tasks and their places in order, holding one range of them at a time."""
         for first in range(0, self.held.size, RANGE):
             yield from self._patiently(partial(members_of_range, self.held.bundle, first))
 
@@ -137,7 +138,7 @@ class Session:
             self._write_in_time()
 
     def _has_ended(self, position: int) -> bool:
-        return position in self.recorded or position in self.finished
+        return bool(self.recorded[position]) or position in self.finished
 
     def _write_in_time(self) -> None:
         late = self.clock.monotonic() - self._written > DONE_SECONDS
@@ -166,7 +167,8 @@ class Session:
             if outcome is TaskOutcome.COMPLETED and own:
                 results[position] = own
         self._write_halving(ended, results, totals)
-        self.recorded.update(positions)
+        for position in positions:
+            self.recorded[position] = 1
 
     def _keep_outputs(self, positions: Sequence[int], judge: Judge) -> Judge:
         """Put the files of tasks that complete in their places; one whose file cannot be kept fails."""
@@ -208,7 +210,7 @@ class Session:
 
     def changed_inputs(self) -> dict[int, InputChanged]:
         """Return, by position, the tasks whose inputs are no longer what they were given."""
-        return self._patiently(lambda: changed_inputs(self.held.bundle))
+        return self._patiently(lambda: changed_inputs(self.held.bundle, self.held.size))
 
     def change_under(self, position: int) -> InputChanged | None:
         """Return how an input changed, or vanished, under the task that was handed out last, if that is this one."""
@@ -234,16 +236,12 @@ class Session:
                 wait = min(10.0, 2 * wait)
 
     def _ended(self, position: int, outcome: TaskOutcome, error: BaseException | None) -> Ended:
-        times = (
-            self.watch.own(position, STAGES[0]),
-            self.watch.own(position, STAGES[1]),
-            self.watch.own(position, STAGES[2]),
-        )
+        ended = Ended(position, self.keys[position], outcome, *self.watch.own(position))
         if error is None:
-            return Ended(position, self.keys[position], outcome, times)
+            return ended
         text = "".join(traceback.format_exception(error))[-TRACEBACK_LENGTH:]
         name, message = type(error).__name__, (str(error) or type(error).__name__)[:MESSAGE_LENGTH]
-        return Ended(position, self.keys[position], outcome, times, name, clean(message), clean(text))
+        return ended._replace(error_class=name, error_message=clean(message), traceback=clean(text))
 
 
 def _droppers(frame: FrameType | None) -> list[Place]:

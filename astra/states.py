@@ -44,6 +44,10 @@ class IngestionOutcome(StrEnum):
     NOTED = "noted"
 
 
+# Partial indexes of the tables are made for these conditions, and SQLite uses one for its own words only.
+IS_LIVE = "state IN ('pending', 'running')"
+HAS_ENDED = "state IN ('completed', 'failed', 'cancelled')"
+
 # The state that each outcome leaves a task in. One whose process died may be tried again: `expire` decides.
 STATE_AFTER = {
     TaskOutcome.COMPLETED: TaskState.COMPLETED,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from astra.clock import Clock
+from astra.database.astradb import STAGES
 
 
 @dataclass
@@ -79,10 +80,14 @@ class Stopwatch:
             while self._owners.pop() != position:
                 pass
 
-    def own(self, position: int, name: str) -> float | None:
-        """Return the seconds that the task at `position` owned of a stage, or None where the stage never began."""
-        stage = self.stages.get(name)
-        return None if stage is None else stage.own[position]
+    def own(self, position: int) -> tuple[float | None, float | None, float | None]:
+        """Return the seconds that the task at `position` owned of each of `STAGES`; None where one never began."""
+        pre, execute, post = map(self.stages.get, STAGES)
+        return (
+            None if pre is None else pre.own[position],
+            None if execute is None else execute.own[position],
+            None if post is None else post.own[position],
+        )
 
     def _attribute(self, now: float) -> None:
         if self._owners and self._stage is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from astra.database.astradb import ResultModel, Task
 from astra.database.fields import canonical_json
@@ -14,8 +15,7 @@ from astra.provenance import Code, Owner
 from astra.states import BundleState, TaskOutcome
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """One input of a task: the data product, the file version it was given, and what identifies both."""
 
     data_product: int
@@ -24,8 +24,7 @@ class Input:
     signature: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+class NewTask(NamedTuple):
     """A task to record. `parameters` is canonical JSON; `identity` is null for a task run by hand."""
 
     name: str
@@ -49,14 +48,15 @@ class Claimed:
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How one task left its bundle, with its own seconds in each of `STAGES` (None where a stage never began)."""
 
     position: int
     task: int
     outcome: TaskOutcome
-    times: tuple[float | None, float | None, float | None]
+    time_pre_execute: float | None
+    time_execute: float | None
+    time_post_execute: float | None
     error_class: str | None = None
     error_message: str | None = None
     traceback: str | None = None
@@ -72,9 +72,17 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class ByHand:
-    """A bundle run by a person here and now: new tasks, and recorded ones by key, in their order."""
+    """A bundle that a person runs here and now.
 
-    tasks: Sequence[NewTask | int]
+    Its tasks come in their order, a chunk at a time: new ones, and recorded ones by key. All of these are among
+    `recorded` too, for they are taken together or not at all.
+    """
+
+    name: str
+    bundle_key: str
+    size: int
+    recorded: Sequence[int]
+    chunks: Iterable[Sequence[NewTask | int]]
     owner: Owner
     code: Code
     environment: int
@@ -133,7 +141,7 @@ def identity_of(name: str, component_version: str, parameters: str, inputs: Iter
 def with_identity(task: NewTask, priority: int) -> NewTask:
     """Return a task as it is enqueued: told from other work by its identity."""
     identity = identity_of(task.name, task.component_version, task.parameters, task.inputs)
-    return replace(task, priority=priority, identity=identity)
+    return task._replace(priority=priority, identity=identity)
 
 
 def repeat(task: Task, inputs: tuple[Input, ...]) -> NewTask:

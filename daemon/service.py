@@ -295,7 +295,7 @@ class Service:
             return False
         once = self._until is Until.ONCE
         waiting = self._intake.settled if once else self._intake.waiting
-        if waiting or not self._scheduler.idle or (backlog.pick() is not None if once else _unfinished()):
+        if waiting or not self._scheduler.idle or (backlog.pick() is not None if once else backlog.unfinished()):
             self._confirming = False
             return False
         if self._confirming or self._until is Until.ONCE:
@@ -339,11 +339,6 @@ class Service:
                 self._clock.wait(self._wake, 0.2)
         stopped = self._scheduler.stop()
         event(log, "stopped", released=stopped)
-
-
-def _unfinished() -> bool:
-    """Whether tasks wait for another try, or run elsewhere."""
-    return bool(run("SELECT 1 FROM task WHERE state IN ('pending', 'running') LIMIT 1"))
 
 
 def _last_ingestion() -> int:

@@ -82,6 +82,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.members",
             "astra.queue",
             "astra.progress",
+            "astra.recording",
             "astra.rehearsal",
             "astra.repeating",
             "astra.replay",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,8 +31,13 @@ def read_instant(value: str | datetime | None) -> datetime | None:
     """Return what either database gave for an instant as an aware UTC datetime."""
     if value is None:
         return None
-    instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    return instant.astimezone(UTC)
+    return value.astimezone(UTC) if isinstance(value, datetime) else _read_text(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_text(text: str) -> datetime:
+    """Return the instant that a text tells; those of rows written together are one text, read once."""
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def canonical_json(value: object) -> str:
@@ -67,9 +73,10 @@ class StateField(peewee.TextField):
     def __init__(self, states: type[StrEnum], **options: Any) -> None:
         super().__init__(**options)
         self.states = states
+        self._by_word = {each.value: each for each in states}
 
     def db_value(self, value: StrEnum | str | None) -> str | None:
         return None if value is None else self.states(value).value
 
     def python_value(self, value: str | None) -> StrEnum | None:
-        return None if value is None else self.states(value)
+        return None if value is None else self._by_word.get(value) or self.states(value)

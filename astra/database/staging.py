@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import peewee
@@ -17,7 +18,7 @@ from astra.database.connection import database, driver_cursor, execute, execute_
 from astra.database.fields import POSTGRESQL_TYPES, SQLITE_TYPES
 
 
-def stage(table: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
+def stage(table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
     """Fill the temporary table `table` with `rows`, and nothing else; must run inside a transaction.
 
     The table is made once in each connection: making it anew each time would have SQLite prepare every statement again,
@@ -39,13 +40,9 @@ def stage(table: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]])
     execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {table} ({declared}){kept}")
     # by its schema: a table of that name which is not temporary may be somebody's own
     execute(f"DELETE FROM {'temp' if sqlite else 'pg_temp'}.{table}")
-    with driver_cursor() as cursor:
-        if sqlite:
-            marks = ", ".join("?" * len(columns))
-            cursor.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
-            return
-        cursor.copy_expert(f"COPY {table} FROM STDIN", io.StringIO("".join(map(_copy_line, rows))))
-    execute(f"ANALYZE {table}")
+    load(table, list(columns), rows)
+    if not sqlite:
+        execute(f"ANALYZE {table}")
 
 
 def _copy_line(row: Sequence[Any]) -> str:
@@ -147,6 +144,11 @@ def key_source(table: str, count: int) -> Callable[[], int]:
 
 def load(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Insert `rows` into `table`, in one statement, as fast as the database takes them."""
+    if not rows:
+        return
+    kept = [at for at in range(len(columns)) if rows[0][at] is not None or any(row[at] is not None for row in rows)]
+    if 1 < len(kept) < len(columns):  # Python's sqlite3 is slow to bind a None: columns that hold nothing are left out
+        columns, rows = [columns[at] for at in kept], list(map(itemgetter(*kept), rows))
     names = ", ".join(columns)
     with driver_cursor() as cursor:
         if isinstance(database.obj, peewee.SqliteDatabase):

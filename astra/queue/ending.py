@@ -14,6 +14,11 @@ from astra.queue.enqueueing import enqueue
 from astra.states import STATE_AFTER, BundleState
 from astra.work import Ended, Expiry, Finish, Input, NewTask, Totals
 
+# What `Ended` holds, as it is staged.
+_ENDED = {"position": "BIGINT", "task_id": "BIGINT", "outcome": "TEXT"}
+_ENDED |= {f"time_{name}": "REAL" for name in STAGES}
+_ENDED |= {"error_class": "TEXT", "error_message": "TEXT", "traceback": "TEXT"}
+
 
 def renew(bundle: int, token: str, lease: datetime) -> bool:
     """Lengthen a running bundle's lease; False where it is no longer the caller's."""
@@ -30,9 +35,8 @@ def finish(chunk: Finish, now: datetime) -> None:
     LeaseLost
         If the bundle, or one of the tasks, is no longer the caller's: nothing is written.
     """
-    fence = "UPDATE bundle SET state = state WHERE id = ? AND token = ? AND state = 'running'"
     with database.atomic():
-        if changed(fence, (chunk.bundle, chunk.token)) != 1:
+        if not (_hold(chunk) if chunk.totals is None else _end_bundle(chunk, chunk.totals, now)):
             raise LeaseLost(
                 f"bundle {chunk.bundle} is no longer this process's: {len(chunk.ended)} of its tasks were not recorded"
             )
@@ -42,8 +46,6 @@ def finish(chunk: Finish, now: datetime) -> None:
         if chunk.outputs:
             rows = [(task, chunk.bundle, product) for task, product in chunk.outputs]
             load("task_output_data_product", ["task_id", "bundle_id", "data_product_id"], rows)
-        if chunk.totals is not None:
-            _end_bundle(chunk.bundle, chunk.totals, now)
         if changed_inputs := [each.task for each in chunk.ended if each.error_class == InputChanged.__name__]:
             _follow(changed_inputs, now)
 
@@ -71,25 +73,20 @@ def _follow(tasks: Sequence[int], now: datetime) -> None:
 
 
 def _end_tasks(bundle: int, ended: Sequence[Ended]) -> None:
-    columns = {"bundle_id": "BIGINT", "position": "BIGINT", "task_id": "BIGINT", "outcome": "TEXT"}
-    columns |= {"error_class": "TEXT", "error_message": "TEXT", "traceback": "TEXT"}
-    columns |= {f"time_{name}": "REAL" for name in STAGES}
-    rows = [
-        (bundle, e.position, e.task, e.outcome, e.error_class, e.error_message, e.traceback, *e.times) for e in ended
-    ]
-    stage("ended", columns, rows)
-    names = ", ".join(columns)
-    updates = ", ".join(f"{name} = excluded.{name}" for name in list(columns)[3:])
+    stage("ended", _ENDED, ended)
+    names = ", ".join(_ENDED)
+    updates = ", ".join(f"{name} = excluded.{name}" for name in list(_ENDED)[2:])
     # An upsert, not UPDATE ... FROM: a new bundle is estimated at one row, which makes that one quadratic.
     counted = changed(
-        f"INSERT INTO task_bundle ({names}) SELECT {names} FROM ended WHERE true "
+        f"INSERT INTO task_bundle (bundle_id, {names}) SELECT CAST(? AS BIGINT), {names} FROM ended WHERE true "
         f"ON CONFLICT (bundle_id, position) DO UPDATE SET {updates} "
-        "WHERE task_bundle.outcome IS NULL AND task_bundle.task_id = excluded.task_id"
+        "WHERE task_bundle.outcome IS NULL AND task_bundle.task_id = excluded.task_id",
+        (bundle,),
     )
     moved = 0
     for outcome in {each.outcome for each in ended}:
         moved += changed(
-            "UPDATE task SET state = ? WHERE bundle_id + 0 = ? AND state || '' = 'running' "
+            "UPDATE task SET state = ? WHERE bundle_id = ? AND state = 'running' "
             f"AND id {_each_of('SELECT task_id FROM ended WHERE outcome = ?')}",
             (STATE_AFTER[outcome], bundle, outcome),
         )
@@ -97,13 +94,21 @@ def _end_tasks(bundle: int, ended: Sequence[Ended]) -> None:
         raise LeaseLost(f"bundle {bundle}: some of its tasks had ended already; this chunk was not recorded")
 
 
-def _end_bundle(bundle: int, totals: Totals, now: datetime) -> None:
+def _hold(chunk: Finish) -> bool:
+    """Return whether the bundle is the caller's, and keep it so until the transaction ends."""
+    statement = "UPDATE bundle SET state = state WHERE id = ? AND token = ? AND state = 'running'"
+    return changed(statement, (chunk.bundle, chunk.token)) == 1
+
+
+def _end_bundle(chunk: Finish, totals: Totals, now: datetime) -> bool:
+    """End the bundle, if it is the caller's; return whether it was."""
     times = [seconds for pair in totals.stages for seconds in pair]
     columns = ", ".join(f"time_{name} = ?, time_{name}_overhead = ?" for name in STAGES)
-    execute(
-        f"UPDATE bundle SET state = 'ended', lease_expires = NULL, ended = ?, error = ?, {columns} WHERE id = ?",
-        (instant_text(now), totals.error, *times, bundle),
+    statement = (
+        f"UPDATE bundle SET state = 'ended', lease_expires = NULL, ended = ?, error = ?, {columns} "
+        "WHERE id = ? AND token = ? AND state = 'running'"
     )
+    return changed(statement, (instant_text(now), totals.error, *times, chunk.bundle, chunk.token)) == 1
 
 
 def release(bundle: int, token: str, reason: str, now: datetime) -> int:
@@ -111,7 +116,10 @@ def release(bundle: int, token: str, reason: str, now: datetime) -> int:
     with database.atomic():
         if not _close(bundle, token, BundleState.RELEASED, reason, now):
             return 0
-        given = changed("UPDATE task SET state = 'pending' WHERE bundle_id = ? AND state = 'running'", (bundle,))
+        given = changed(
+            f"UPDATE task SET state = 'pending' WHERE bundle_id = ? AND state = 'running' AND id {_members()}",
+            (bundle, bundle),
+        )
         execute("UPDATE task_bundle SET outcome = 'released' WHERE bundle_id = ? AND outcome IS NULL", (bundle,))
     return given
 
@@ -135,13 +143,14 @@ def expire(expiry: Expiry, now: datetime) -> tuple[int, int]:
             (expiry.reason, expiry.bundle),
         )
         failed = changed(
-            "UPDATE task SET state = 'failed' WHERE bundle_id = ? AND state = 'running' AND (SELECT count(*) "
-            "FROM task_bundle m WHERE m.task_id = task.id AND m.outcome = 'expired') > ?",
-            (expiry.bundle, expiry.retries),
+            f"UPDATE task SET state = 'failed' WHERE id {_members()} AND bundle_id = ? AND state = 'running' "
+            "AND (SELECT count(*) FROM task_bundle m WHERE m.task_id = task.id AND m.outcome = 'expired') > ?",
+            (expiry.bundle, expiry.bundle, expiry.retries),
         )
         waiting = changed(
-            "UPDATE task SET state = 'pending', not_before = ? WHERE bundle_id = ? AND state = 'running'",
-            (instant_text(expiry.not_before), expiry.bundle),
+            f"UPDATE task SET state = 'pending', not_before = ? WHERE id {_members()} "
+            "AND bundle_id = ? AND state = 'running'",
+            (instant_text(expiry.not_before), expiry.bundle, expiry.bundle),
         )
     return waiting, failed
 
@@ -149,9 +158,9 @@ def expire(expiry: Expiry, now: datetime) -> tuple[int, int]:
 def _release_but(bundle: int, position: int) -> None:
     """Give back the unfinished tasks of a bundle but the one that was in hand: they had no part in what happened."""
     execute(
-        "UPDATE task SET state = 'pending' WHERE bundle_id = ? AND state = 'running' AND id <> "
-        "(SELECT task_id FROM task_bundle WHERE bundle_id = ? AND position = ?)",
-        (bundle, bundle, position),
+        f"UPDATE task SET state = 'pending' WHERE id {_members()} AND bundle_id = ? AND state = 'running' "
+        "AND id <> (SELECT task_id FROM task_bundle WHERE bundle_id = ? AND position = ?)",
+        (bundle, bundle, bundle, position),
     )
     execute(
         "UPDATE task_bundle SET outcome = 'released' WHERE bundle_id = ? AND outcome IS NULL AND position <> ?",
@@ -169,7 +178,10 @@ def fail_gone(bundle: int, token: str, reason: str, now: datetime) -> int:
             "WHERE bundle_id = ? AND outcome IS NULL",
             (reason, bundle),
         )
-        return changed("UPDATE task SET state = 'failed' WHERE bundle_id = ? AND state = 'running'", (bundle,))
+        return changed(
+            f"UPDATE task SET state = 'failed' WHERE bundle_id = ? AND state = 'running' AND id {_members()}",
+            (bundle, bundle),
+        )
 
 
 def _close(bundle: int, token: str, state: BundleState, reason: str, now: datetime) -> bool:
@@ -180,10 +192,14 @@ def _close(bundle: int, token: str, state: BundleState, reason: str, now: dateti
     return changed(statement, (state, instant_text(now), reason, bundle, token)) == 1
 
 
+def _members() -> str:
+    """Return the condition that a task is one of a bundle's, whose key is to be given."""
+    return _each_of("SELECT task_id FROM task_bundle WHERE bundle_id = ?")
+
+
 def _each_of(keys: str) -> str:
     """Return a condition that leads both databases to look each key up, whatever they believe of the table's size.
 
-    Told apart from the rest of the condition, which is written so that no index fits it: a queue's statistics are
-    always stale, and for a bundle believed to have one task PostgreSQL would walk all tasks once for each of them.
+    A queue's statistics are always stale: told that a bundle has one task, PostgreSQL would walk all of a table.
     """
     return f"IN ({keys})" if is_sqlite() else f"= ANY (ARRAY({keys}))"

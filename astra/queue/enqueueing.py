@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
+from typing import Any
 
 from astra.database.connection import changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
-from astra.database.staging import reserve_ids, stage
+from astra.database.staging import load, reserve_ids, stage
 from astra.provenance import astra_version
-from astra.states import TaskState
+from astra.states import IS_LIVE, TaskState
 from astra.work import NewTask
 
 CHUNK = 10_000
-LIVE = f"state IN ('{TaskState.PENDING}', '{TaskState.RUNNING}')"
 # A task's own columns as they are staged, and where `NewTask` has them.
 _NEW_TASK = {
     "id": "BIGINT", "name": "TEXT", "parameters": "TEXT", "component_version": "TEXT", "priority": "BIGINT",
     "bundle_key": "TEXT", "identity": "TEXT", "rule": "TEXT", "repeat_of_id": "BIGINT", "replay_id": "BIGINT",
 }  # fmt: skip
+_COMMON = ("version", "state", "bundle_id", "created")  # and what is the same for all tasks of a call
+_NEW_INPUT = {"task_id": "BIGINT", "position": "BIGINT", "data_product_id": "BIGINT", "ingestion_id": "BIGINT"}
 _own = attrgetter(*(name.removesuffix("_id") for name in list(_NEW_TASK)[1:]))
 
 
@@ -40,41 +42,54 @@ def enqueue(tasks: Sequence[NewTask], now: datetime) -> list[int]:
 
 def insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now: datetime) -> list[int]:
     """Record up to `CHUNK` tasks in a state, in the caller's transaction; return their keys, or their live twins'."""
+    if not tasks:
+        return []
     keys = reserve_ids("task", len(tasks))
-    version, created = astra_version(), instant_text(now)
     rows = [(key, *_own(task)) for key, task in zip(keys, tasks, strict=True)]
-    stage("new_task", _NEW_TASK, rows)
-    names = ", ".join(_NEW_TASK)
-    # Ordered by identity, so that two enqueuers of the same work cannot deadlock.
-    inserted = changed(
-        f"INSERT INTO task ({names}, version, state, bundle_id, created) "
-        f"SELECT {names}, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS {_instant()}) "
-        f"FROM new_task WHERE true ORDER BY identity, id ON CONFLICT (identity) WHERE {LIVE} DO NOTHING",
-        (version, state, bundle, created),
-    )
     inputs = [
         (key, position, each.data_product, each.ingestion)
         for key, task in zip(keys, tasks, strict=True)
         for position, each in enumerate(task.inputs)
     ]
-    if inputs:
-        wanted = {"task_id": "BIGINT", "position": "BIGINT", "data_product_id": "BIGINT", "ingestion_id": "BIGINT"}
-        stage("new_input", wanted, inputs)
-        own = "" if inserted == len(tasks) else " JOIN task t ON t.id = i.task_id"
-        execute(
-            "INSERT INTO task_input_data_product (task_id, position, data_product_id, ingestion_id) "
-            f"SELECT i.task_id, i.position, i.data_product_id, i.ingestion_id FROM new_input i{own}"
-        )
-    if inserted < len(tasks):
-        twins = run(f"SELECT n.id, t.id FROM new_task n JOIN task t ON t.identity = n.identity AND t.{LIVE}")
-        existing = dict(twins)
-        # A twin may have ended since it was met: then nothing stands for that task yet.
-        gone = [at for at, (key, t) in enumerate(zip(keys, tasks, strict=True)) if t.identity and key not in existing]
-        keys = [existing.get(key, key) for key in keys]
-        if gone:
-            for at, key in zip(gone, insert([tasks[at] for at in gone], state, bundle, now), strict=True):
-                keys[at] = key
+    common = (astra_version(), state.value, bundle, instant_text(now))
+    if all(task.identity is None for task in tasks):  # run by hand: what has no identity has no twin
+        load("task", [*_NEW_TASK, *_COMMON], [(*row, *common) for row in rows])
+        load("task_input_data_product", list(_NEW_INPUT), inputs)
+        return keys
+    if _insert_without_twins(rows, inputs, common) == len(tasks):
+        return keys
+    existing = dict(run(f"SELECT n.id, t.id FROM new_task n JOIN task t ON t.identity = n.identity AND t.{IS_LIVE}"))
+    # A twin may have ended since it was met: then nothing stands for that task yet.
+    gone = [at for at, (key, t) in enumerate(zip(keys, tasks, strict=True)) if t.identity and key not in existing]
+    keys = [existing.get(key, key) for key in keys]
+    if gone:
+        for at, key in zip(gone, insert([tasks[at] for at in gone], state, bundle, now), strict=True):
+            keys[at] = key
     return keys
+
+
+def _insert_without_twins(rows: Sequence[Any], inputs: Sequence[Any], common: Sequence[Any]) -> int:
+    """Record the tasks that have no live twin, with their inputs; return how many those are."""
+    stage("new_task", _NEW_TASK, rows)
+    names = ", ".join(_NEW_TASK)
+    # Ordered by identity, so that two enqueuers of the same work cannot deadlock.
+    inserted = changed(
+        f"INSERT INTO task ({names}, {', '.join(_COMMON)}) "
+        f"SELECT {names}, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS {_instant()}) "
+        f"FROM new_task WHERE true ORDER BY identity, id ON CONFLICT (identity) "
+        f"WHERE identity IS NOT NULL AND {IS_LIVE} DO NOTHING",
+        common,
+    )
+    if inserted == len(rows):
+        load("task_input_data_product", list(_NEW_INPUT), inputs)
+    elif inputs:
+        stage("new_input", _NEW_INPUT, inputs)
+        columns = ", ".join(f"i.{name}" for name in _NEW_INPUT)
+        execute(
+            f"INSERT INTO task_input_data_product ({', '.join(_NEW_INPUT)}) "
+            f"SELECT {columns} FROM new_input i JOIN task t ON t.id = i.task_id"
+        )
+    return inserted
 
 
 def supersede(data_products: Sequence[int], now: datetime) -> int:

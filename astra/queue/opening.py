@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
 from astra.database.connection import changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
-from astra.database.staging import stage
+from astra.database.staging import load, stage
 from astra.errors import AstraError, LeaseLost
 from astra.provenance import Code, Owner
 from astra.queue.ending import fail_gone
-from astra.queue.enqueueing import CHUNK, LIVE, insert
-from astra.states import TaskState
-from astra.work import ByHand, Claimed, new_token
+from astra.queue.enqueueing import insert
+from astra.states import IS_LIVE, TaskState
+from astra.work import ByHand, Claimed, NewTask, new_token
 
 
 def claim(bundle_key: str, limit: int, owner: Owner, executor: str, now: datetime) -> Claimed | None:
@@ -39,13 +40,13 @@ def _claim_sqlite(bundle_key: str, limit: int, token: str, ours: tuple[object, .
         (found[0][0], bundle_key, *ours),
     ).lastrowid
     size = changed(
-        f"UPDATE task SET state = 'running', bundle_id = ? WHERE id IN (SELECT id {_PENDING})",
+        "INSERT INTO task_bundle (bundle_id, position, task_id) "
+        f"SELECT ?, row_number() OVER (ORDER BY priority, id) - 1, id FROM (SELECT id, priority {_PENDING})",
         (bundle, bundle_key, limit),
     )
     execute(
-        "INSERT INTO task_bundle (bundle_id, position, task_id) "
-        "SELECT ?, row_number() OVER (ORDER BY priority, id) - 1, id FROM task "
-        "WHERE bundle_id = ? AND state = 'running'",
+        "UPDATE task SET state = 'running', bundle_id = ? WHERE state = 'pending' "
+        "AND id IN (SELECT task_id FROM task_bundle WHERE bundle_id = ?)",
         (bundle, bundle),
     )
     execute("UPDATE bundle SET size = ? WHERE id = ?", (size, bundle))
@@ -105,59 +106,47 @@ def start(claimed: Claimed, owner: Owner, code: Code, environment: int, lease: d
     return token
 
 
-def open_by_hand(request: ByHand, now: datetime) -> tuple[Claimed, list[int]]:
+def open_by_hand(request: ByHand, now: datetime) -> tuple[Claimed, array[int]]:
     """Record an interactive bundle as running, with no lease, and return it with the keys of its tasks in order.
 
-    New tasks are written in chunks, each in a transaction of its own, so that nobody waits long for a large bundle.
+    Each chunk is written in a transaction of its own, so that nobody waits long for a large bundle.
     """
-    recorded = [each for each in request.tasks if isinstance(each, int)]
-    new = [each for each in request.tasks if not isinstance(each, int)]
+    chunks, keys = iter(request.chunks), array("q")
+    first = next(chunks)
     with database.atomic():
-        held = _open(request, recorded, now)
-        _take_recorded(recorded, held.bundle)
-        made = insert(new[:CHUNK], TaskState.RUNNING, held.bundle, now)
-        if len(new) <= CHUNK:
-            return held, _join(request, held, made)
+        held = _open(request, now)
+        _take_recorded(request.recorded, held.bundle)
+        keys.extend(_join(held.bundle, 0, first, now))
     try:
-        for at in range(CHUNK, len(new), CHUNK):
+        for chunk in chunks:
             with database.atomic():
-                made += insert(new[at : at + CHUNK], TaskState.RUNNING, held.bundle, now)
-        return held, _join(request, held, made)
+                keys.extend(_join(held.bundle, len(keys), chunk, now))
     except BaseException:
         fail_gone(held.bundle, held.token, "it could not be recorded whole", now)
         raise
+    return held, keys
 
 
-def _open(request: ByHand, recorded: Sequence[int], now: datetime) -> Claimed:
-    first, token, owner, code = request.tasks[0], new_token(), request.owner, request.code
-    name, key = _name_and_key(recorded[0]) if isinstance(first, int) else (first.name, first.bundle_key)
+def _open(request: ByHand, now: datetime) -> Claimed:
+    token, owner, code = new_token(), request.owner, request.code
     ours = (token, owner.boot, owner.pid, owner.start, owner.host, owner.user, "interactive", instant_text(now))
     made = (instant_text(now), request.environment, code.version, code.component_version, code.source_sha256)
     bundle: int = run(
         f"INSERT INTO bundle (name, bundle_key, size, state, {_BUNDLE}, started, environment_id, version, "
         "component_version, source_sha256, git_commit, git_dirty) "
         "VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (name, key, len(request.tasks), *ours, *made, code.git_commit, code.git_dirty),
+        (request.name, request.bundle_key, request.size, *ours, *made, code.git_commit, code.git_dirty),
     )[0][0]
-    return Claimed(bundle, len(request.tasks), token)
+    return Claimed(bundle, request.size, token)
 
 
-def _join(request: ByHand, held: Claimed, made: Sequence[int]) -> list[int]:
-    """Give every task its position in the bundle, and return their keys by position."""
-    fresh = iter(made)
-    keys = [each if isinstance(each, int) else next(fresh) for each in request.tasks]
-    columns = {"bundle_id": "BIGINT", "position": "BIGINT", "task_id": "BIGINT"}
-    names = ", ".join(columns)
-    for at in range(0, len(keys), CHUNK):
-        with database.atomic():
-            stage("members", columns, [(held.bundle, at + i, each) for i, each in enumerate(keys[at : at + CHUNK])])
-            execute(f"INSERT INTO task_bundle ({names}) SELECT {names} FROM members")
+def _join(bundle: int, first: int, chunk: Sequence[NewTask | int], now: datetime) -> list[int]:
+    """Record a chunk's new tasks, give each task its position in the bundle from `first` on, and return their keys."""
+    made = iter(insert([each for each in chunk if not isinstance(each, int)], TaskState.RUNNING, bundle, now))
+    keys = [each if isinstance(each, int) else next(made) for each in chunk]
+    members = [(bundle, position, key) for position, key in enumerate(keys, start=first)]
+    load("task_bundle", ["bundle_id", "position", "task_id"], members)
     return keys
-
-
-def _name_and_key(task: int) -> tuple[str, str]:
-    name, key = run("SELECT name, bundle_key FROM task WHERE id = ?", (task,))[0]
-    return name, key
 
 
 def _take_recorded(tasks: Sequence[int], bundle: int) -> None:
@@ -167,14 +156,15 @@ def _take_recorded(tasks: Sequence[int], bundle: int) -> None:
     if len(set(tasks)) < len(tasks):
         raise AstraError(f"task {Counter(tasks).most_common(1)[0][0]} was given twice; nothing was started")
     stage("taken", {"id": "BIGINT"}, [(each,) for each in tasks])
-    twins = run(
-        f"SELECT t.id, o.id, o.{LIVE} FROM taken n JOIN task t ON t.id = n.id JOIN task o ON o.identity = t.identity "
-        f"AND o.id <> t.id AND (o.{LIVE} OR o.id IN (SELECT id FROM taken)) ORDER BY o.{LIVE} DESC, t.id, o.id LIMIT 1"
-    )
-    if twins:
-        task, twin, alive = twins[0]
-        if alive:
-            raise AstraError(f"task {task} is already queued as task {twin}, which is the same work: run that one")
+    for task, twin in run(
+        "SELECT t.id, o.id FROM taken n JOIN task t ON t.id = n.id "
+        f"JOIN task o ON o.identity = t.identity AND o.{IS_LIVE} AND o.id <> t.id ORDER BY t.id LIMIT 1"
+    ):
+        raise AstraError(f"task {task} is already queued as task {twin}, which is the same work: run that one")
+    for task, twin in run(
+        "SELECT min(t.id), max(t.id) FROM taken n JOIN task t ON t.id = n.id WHERE t.identity IS NOT NULL "
+        "GROUP BY t.identity HAVING count(*) > 1 LIMIT 1"
+    ):
         raise AstraError(f"tasks {task} and {twin} record the same work; nothing was started: run one of them")
     taken = changed(
         "UPDATE task SET state = 'running', bundle_id = ?, not_before = NULL "

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from astra import backlog, queue
+from astra import backlog, queue, recording
 from astra.base import DictParameter, Parameter, TaskInstance, TupleParameter, bundler
 from astra.database.astradb import Bundle, DataProduct, ResultModel, Source, SourceDataProduct, Task, TaskBundle
 from astra.database.fields import canonical_json
@@ -789,7 +789,7 @@ def test_enqueueing_makes_the_result_tables_that_the_service_will_need(database:
 def test_a_large_bundle_is_recorded_in_chunks_and_whole_or_as_failed(
     database: peewee.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "CHUNK", 2)
+    monkeypatch.setattr(recording, "CHUNK", 2)
     assert Sum(n=[1, 2, 3, 4, 5]).execute() == [1, 2, 3, 4, 5]
     assert states(Bundle.get().id) == ["completed"] * 5
     insert, calls = opening.insert, []

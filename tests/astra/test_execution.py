@@ -14,7 +14,7 @@ from typing import Any
 import peewee
 import pytest
 
-from astra import execution, queue, session
+from astra import execution, queue, recording, session
 from astra.base import Parameter, TaskInstance
 from astra.clock import SYSTEM
 from astra.database.astradb import Bundle, DataProduct, ResultModel, Task, TaskBundle
@@ -261,19 +261,10 @@ def test_the_times_of_a_task_are_those_of_its_latest_bundle(database: peewee.Dat
     bad.clear()
     task = tasks(first)[0]
     assert task.time_execute == 5
-    again, _ = queue.open_by_hand(
-        execution_request(instance, (task.id,)), clock.now()
-    )  # fmt: skip
+    again, _ = queue.open_by_hand(recording.by_hand(task.instance()), clock.now())
     instance._run(Session(again, clock, interactive=True), {})
     assert Task.get_by_id(task.id).time_execute == 1
     assert [each.time_execute for each in Bundle.select().order_by(Bundle.id)] == [5, 1]
-
-
-def execution_request(instance: TaskInstance, recorded: tuple[int, ...]) -> Any:
-    from astra import provenance, work
-
-    code, environment = provenance.code_of(type(instance)), provenance.environment_id()
-    return work.ByHand(recorded, provenance.owner(), code, environment)
 
 
 # ---------------------------------------------------------------------------------------------------- who is to blame
@@ -963,7 +954,7 @@ def test_a_bundle_of_several_ranges_is_run_and_written_in_ranges(
     from astra import members
 
     monkeypatch.setattr(members, "RANGE", 3)
-    monkeypatch.setattr(execution, "RANGE", 3)
+    monkeypatch.setattr(execution, "CHUNK", 3)
     monkeypatch.setattr(session, "RANGE", 3)
     seen = []
 

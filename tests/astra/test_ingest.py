@@ -386,7 +386,7 @@ def test_tasks_and_rows_come_in_one_transaction_or_not_at_all(
         def name(self) -> str:
             raise peewee.OperationalError("the server went away")
 
-    broken = Rule("broken", "apVisit", object.__new__(Unrecordable), 100, ())
+    broken = Rule("broken", "apVisit", Unrecordable("never read", "1", "{}", "never read {}"), 100, ())
     with pytest.raises(peewee.OperationalError):
         take(root, VISIT, clock=clock, rules=(RULE, broken))
     assert not any(counts().values())

@@ -13,7 +13,7 @@ from astra import headers, members, queue
 from astra.database.astradb import DataProduct, Source, SourceDataProduct, Task
 from astra.errors import InputChanged
 from astra.inputs import resolve
-from astra.members import Given, Member, changed_inputs, members_of_range, task_keys, tasks_by_key, tasks_of_bundle
+from astra.members import Given, Member, changed_inputs, members_of_range, parameters_of_bundle, task_keys, tasks_by_key
 from astra.signature import Signature
 from tests.support import fits
 from tests.support.clock import START
@@ -27,8 +27,8 @@ def opened(*inputs: tuple[str | int, ...]) -> int:
     return held.bundle
 
 
-def members_of_bundle(bundle: int) -> Iterator[Member]:
-    """Yield the members of a bundle, range by range."""
+def members_of_bundle(bundle: int) -> Iterator[tuple[Task, Member]]:
+    """Yield the tasks of a bundle with their places, range by range."""
     for first in range(0, len(task_keys(bundle)), members.RANGE):
         yield from members_of_range(bundle, first)
 
@@ -37,17 +37,17 @@ def test_a_member_is_the_record_that_peewee_would_read(database: peewee.Database
     path = tmp_path / "a"
     path.write_bytes(b"a")
     bundle = opened((str(path),), ())
-    first, second = members_of_bundle(bundle)
-    row = Task.get_by_id(first.task.id)
-    assert first.task == row
-    assert first.task.__data__ == row.__data__
-    assert first.task.dirty_fields == []
-    assert first.task.bundle.id == bundle
+    (task, first), (_, second) = members_of_bundle(bundle)
+    row = Task.get_by_id(first.task)
+    assert task == row
+    assert task.__data__ == row.__data__
+    assert task.dirty_fields == []
+    assert task.bundle.id == bundle
     found = DataProduct.get_by_id(first.data_products[0].id)
     assert first.data_products[0].__data__ == found.__data__
     assert (second.data_products, second.given, second.sources) == ([], [], {})
-    first.task.priority = 3
-    assert first.task.dirty_fields == [Task.priority]
+    task.priority = 3
+    assert task.dirty_fields == [Task.priority]
 
 
 def test_members_come_in_order_whatever_the_ranges(database: peewee.Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,9 +55,13 @@ def test_members_come_in_order_whatever_the_ranges(database: peewee.Database, mo
     keys = list(task_keys(held.bundle))
     for size in (1, 2, 7, 8):
         monkeypatch.setattr(members, "RANGE", size)
-        assert [each.position for each in members_of_bundle(held.bundle)] == list(range(7))
-        assert [each.task.id for each in members_of_bundle(held.bundle)] == keys
-        assert [each.id for each in tasks_of_bundle(held.bundle)] == keys
+        monkeypatch.setattr(members, "KEYS", size)
+        assert [each.position for _, each in members_of_bundle(held.bundle)] == list(range(7))
+        assert [(task.id, each.task) for task, each in members_of_bundle(held.bundle)] == [(key, key) for key in keys]
+        assert list(task_keys(held.bundle)) == keys
+        assert [each["n"] for each in parameters_of_bundle(held.bundle)] == [
+            each.parameters["n"] for each in tasks_by_key(keys)
+        ]
         assert [each.id for each in tasks_by_key(keys[::-1])] == keys[::-1]
     assert list(members_of_bundle(987654)) == []
 
@@ -67,9 +71,9 @@ def test_reading_a_range_takes_a_constant_number_of_statements(database: peewee.
     keys = queue.enqueue([new_task(inputs=(given,)) for _ in range(500)], START)
     held, _ = queue.open_by_hand(by_hand(recorded=tuple(keys)), START)
     with statements(database) as seen:
-        found = members_of_range(held.bundle, 0)
+        found = list(members_of_range(held.bundle, 0))
     assert len(seen) == 2
-    assert len({id(each.data_products[0]) for each in found}) == 1, "one product of many tasks is held once"
+    assert len({id(each.data_products[0]) for _, each in found}) == 1, "one product of many tasks is held once"
 
 
 def test_a_member_knows_the_source_of_each_data_product_as_it_is_linked_now(database: peewee.Database) -> None:
@@ -79,7 +83,7 @@ def test_a_member_knows_the_source_of_each_data_product_as_it_is_linked_now(data
     SourceDataProduct.update(superseded_by=old).where(SourceDataProduct.id == old.id).execute()
     SourceDataProduct.create(source=star, data_product=linked.data_product, method="m", created=START)
     held, _ = queue.open_by_hand(by_hand(new_task(inputs=(free, linked))), START)
-    member = next(members_of_bundle(held.bundle))
+    _, member = next(members_of_bundle(held.bundle))
     assert member.sources == {free.data_product: None, linked.data_product: star.id}
     assert [each.path for each in member.data_products] == ["/b", "/a"]
 
@@ -90,9 +94,9 @@ def test_a_file_that_is_not_the_version_given_is_found(database: peewee.Database
     for path in paths:
         path.write_bytes(b"spectrum")
     bundle = opened(*((str(path),) for path in paths))
-    for member in members_of_bundle(bundle):
+    for _, member in members_of_bundle(bundle):
         member.check_inputs()
-    assert changed_inputs(bundle) == {}
+    assert changed_inputs(bundle, 3) == {}
     changed = paths[1]
     if how == "size":
         stat = changed.stat()
@@ -104,10 +108,10 @@ def test_a_file_that_is_not_the_version_given_is_found(database: peewee.Database
         changed.unlink()
         if how == "link":
             changed.symlink_to(tmp_path / "nowhere")
-    found = changed_inputs(bundle)
+    found = changed_inputs(bundle, 3)
     assert list(found) == [1]
     assert str(found[1]).startswith(f"input changed: {changed} ")
-    seen = list(members_of_bundle(bundle))
+    seen = [member for _, member in members_of_bundle(bundle)]
     with pytest.raises(InputChanged, match="input changed"):
         seen[1].check_inputs()
     seen[2].check_inputs()

@@ -21,8 +21,8 @@ def test_each_task_owns_the_time_from_its_turn_to_the_next(clock: FakeClock) -> 
             clock.advance(0.5)
     stage = watch.stages["execute"]
     assert (stage.total, list(stage.own), stage.overhead, stage.iterated) == (17.5, [1, 2, 3], 11.5, True)
-    assert [watch.own(position, "execute") for position in range(3)] == [1, 2, 3]
-    assert watch.own(0, "post_execute") is None
+    assert [watch.own(position)[1] for position in range(3)] == [1, 2, 3]
+    assert watch.own(0)[2] is None
 
 
 def test_a_nested_loop_takes_the_time_and_gives_it_back(clock: FakeClock) -> None:
@@ -60,7 +60,7 @@ def test_a_bundle_of_one_that_never_iterates_owns_the_whole_stage(clock: FakeClo
         watch = Stopwatch(size, clock)
         with watch.stage("execute"):
             clock.advance(3)
-        assert (watch.own(0, "execute"), watch.stages["execute"].overhead) == (own, overhead)
+        assert (watch.own(0)[1], watch.stages["execute"].overhead) == (own, overhead)
 
 
 def test_times_are_kept_when_a_stage_raises(clock: FakeClock) -> None:
@@ -89,7 +89,7 @@ def test_a_loop_left_open_owns_its_stage_but_not_the_next(clock: FakeClock) -> N
         clock.advance(4)
         watch.leave(0)  # the generator is closed at last
         clock.advance(8)
-    assert [watch.own(0, name) for name in ("pre_execute", "execute")] == [2, 0]
+    assert watch.own(0) == (2, 0, None)
     assert watch.stages["execute"].overhead == 12
 
 

@@ -415,7 +415,7 @@ def test_only_the_holder_of_a_running_bundle_renews_its_lease(database: peewee.D
 def test_each_outcome_leaves_its_task_in_its_state_with_its_times(database: peewee.Database) -> None:
     held = running(4)
     rows = ended(held.bundle, COMPLETED, FAILED, RELEASED, CANCELLED)
-    rows[1] = replace(rows[1], error_class="ValueError", error_message="bad\tpixel", traceback="line\nline\\N")
+    rows[1] = rows[1]._replace(error_class="ValueError", error_message="bad\tpixel", traceback="line\nline\\N")
     queue.finish(Finish(held.bundle, held.token, rows, (), replace(TOTALS, error="ValueError: bad")), LATER)
     bundle = Bundle.get_by_id(held.bundle)
     assert [task.state for task in bundle.tasks] == ["completed", "failed", "pending", "cancelled"]
@@ -462,7 +462,7 @@ def test_a_second_finisher_with_the_same_token_writes_nothing(database: peewee.D
     held = running(3)
     rows = ended(held.bundle, COMPLETED, FAILED, COMPLETED)
     queue.finish(Finish(held.bundle, held.token, rows[:2], [result(rows[0].task)], None), LATER)
-    other = [replace(each, outcome=COMPLETED, times=(9.0, 9.0, 9.0)) for each in rows]
+    other = [Ended(each.position, each.task, COMPLETED, 9.0, 9.0, 9.0) for each in rows]
     refused(Finish(held.bundle, held.token, other[:2], [result(rows[1].task)], None))
     refused(Finish(held.bundle, held.token, other, [result(rows[2].task)], TOTALS))
     queue.finish(Finish(held.bundle, held.token, rows[2:], [result(rows[2].task)], TOTALS), LATER)
@@ -498,8 +498,8 @@ def test_tasks_of_another_bundle_or_place_are_not_ended(database: peewee.Databas
     held, other = running(2), running(1)
     theirs = ended(other.bundle, COMPLETED)[0]
     mine = ended(held.bundle, COMPLETED, COMPLETED)
-    refused(Finish(held.bundle, held.token, [replace(mine[0], task=theirs.task)], (), None))
-    refused(Finish(held.bundle, held.token, [replace(mine[0], position=1)], (), None))
+    refused(Finish(held.bundle, held.token, [mine[0]._replace(task=theirs.task)], (), None))
+    refused(Finish(held.bundle, held.token, [mine[0]._replace(position=1)], (), None))
 
 
 def test_a_bundle_that_was_taken_away_is_not_finished(database: peewee.Database) -> None:
@@ -626,7 +626,7 @@ def test_new_tasks_run_by_hand_are_recorded_as_running_without_a_lease(database:
     bundle = Bundle.get_by_id(held.bundle)
     assert (bundle.state, bundle.size, bundle.lease_expires) == (BundleState.RUNNING, 3, None)
     assert (bundle.executor, bundle.name, bundle.bundle_key) == ("interactive", "tests.Thing", KEY)
-    assert [task.id for task in bundle.tasks] == keys
+    assert [task.id for task in bundle.tasks] == list(keys)
     assert [task.input_data_products[0].path for task in bundle.tasks] == ["/0", "/1", "/2"]
     assert states() == {"running": 3}
     assert backlog.pick(None) is None
@@ -637,8 +637,8 @@ def test_recorded_tasks_that_are_not_done_are_run_by_hand(database: peewee.Datab
     finish(start(claim()), FAILED, CANCELLED, RELEASED)
     keys = sorted(task.id for task in Task.select())
     held, taken = queue.open_by_hand(by_hand(recorded=(keys[2], keys[0], keys[1])), LATER)
-    assert taken == [keys[2], keys[0], keys[1]]
-    assert [task.id for task in Bundle.get_by_id(held.bundle).tasks] == taken
+    assert list(taken) == [keys[2], keys[0], keys[1]]
+    assert [task.id for task in Bundle.get_by_id(held.bundle).tasks] == list(taken)
     assert states() == {"running": 3}
     finish(held, COMPLETED, COMPLETED, COMPLETED)
     assert states() == {"completed": 3}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import peewee
@@ -112,7 +112,7 @@ class Queue(RuleBasedStateMachine):
         places = data.draw(st.lists(st.sampled_from(range(len(bundle.tasks))), unique=True), "places")
         words = data.draw(st.lists(st.sampled_from(sorted(AFTER)), min_size=len(places), max_size=len(places)), "ends")
         all_rows = ended(number, *[TaskOutcome.COMPLETED] * len(bundle.tasks))
-        rows = [replace(all_rows[at], outcome=TaskOutcome(word)) for at, word in zip(places, words, strict=True)]
+        rows = [all_rows[at]._replace(outcome=TaskOutcome(word)) for at, word in zip(places, words, strict=True)]
         legal = bundle.state == "running" and token == bundle.tokens[-1] and not set(places) & set(bundle.outcomes)
         last = last and set(places) | set(bundle.outcomes) == set(range(len(bundle.tasks)))
         try:
@@ -185,7 +185,7 @@ class Queue(RuleBasedStateMachine):
             assert not legal
             return
         assert legal
-        assert taken == keys
+        assert list(taken) == keys
         self.bundles[held.bundle] = ModelBundle("running", [held.token], keys, interactive=True)
         self._move(keys, "running")
         for task in tasks:

@@ -267,7 +267,8 @@ def test_what_was_claimed_and_never_handed_over_is_given_back(rig: Rig) -> None:
 
 
 def test_the_tasks_of_a_notebook_that_is_gone_fail_and_are_never_run_here(rig: Rig) -> None:
-    request = ByHand([NewTask("a.B", "1", "{}", "a.B {}")], dead(), CODE, provenance.environment_id())
+    new = NewTask("a.B", "1", "{}", "a.B {}")
+    request = ByHand(new.name, new.bundle_key, 1, (), [[new]], dead(), CODE, provenance.environment_id())
     queue.open_by_hand(request, rig.clock.now())
     report = rig.tick()
     assert (len(report.recovered), report.submitted, states()) == (1, [], Counter(failed=1))

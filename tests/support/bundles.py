@@ -6,17 +6,18 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from astra import provenance, queue, work
+from astra import provenance, queue, recording, work
 from astra.base import TaskInstance
 from astra.clock import Clock
 from astra.database.astradb import TIME_COLUMNS, Bundle, Task, TaskBundle
+from astra.recording import new_tasks
 from astra.session import Session
 from astra.work import Claimed
 
 
 def held(instance: TaskInstance, clock: Clock) -> Claimed:
     """Enqueue an instance's tasks, and return them as a bundle that this process has started."""
-    new = [work.with_identity(each, 100) for each in instance._new_tasks()]
+    new = [work.with_identity(each, 100) for chunk in new_tasks(instance) for each in chunk]
     queue.enqueue(new, clock.now())
     claimed = queue.claim(new[0].bundle_key, len(new), provenance.owner(), "local", clock.now())
     assert claimed is not None
@@ -32,9 +33,7 @@ def started(claimed: Claimed, component: type[TaskInstance], clock: Clock) -> Cl
 
 def by_person(instance: TaskInstance, clock: Clock) -> tuple[Claimed, Session]:
     """Record an instance's tasks as a person's bundle, and return it with its session on `clock`."""
-    code, environment = provenance.code_of(type(instance)), provenance.environment_id()
-    request = work.ByHand(instance._new_tasks(), provenance.owner(), code, environment)
-    claimed, _ = queue.open_by_hand(request, clock.now())
+    claimed, _ = queue.open_by_hand(recording.by_hand(instance), clock.now())
     return claimed, Session(claimed, clock, interactive=True)
 
 

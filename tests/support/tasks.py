@@ -58,13 +58,15 @@ def running(count: int, now: datetime = START, key: str = "thing {}") -> Claimed
 
 
 def by_hand(*new: NewTask, recorded: tuple[int, ...] = ()) -> ByHand:
-    return ByHand((*recorded, *new), OWNER, CODE, provenance.environment_id())
+    tasks: list[NewTask | int] = [*recorded, *new]
+    key = new[0].bundle_key if new else "thing {}"
+    return ByHand("tests.Thing", key, len(tasks), recorded, [tasks], OWNER, CODE, provenance.environment_id())
 
 
 def ended(bundle: int, *outcomes: TaskOutcome, first: int = 0) -> list[Ended]:
     """Return the ends of a bundle's tasks from position `first` on, one for each outcome."""
     tasks = dict(run("SELECT position, task_id FROM task_bundle WHERE bundle_id = ?", (bundle,)))
-    return [Ended(at, tasks[at], outcome, TIMES) for at, outcome in enumerate(outcomes, start=first)]
+    return [Ended(at, tasks[at], outcome, *TIMES) for at, outcome in enumerate(outcomes, start=first)]
 
 
 def product(path: str = "/data/one.fits", identity: str | None = None) -> Input:

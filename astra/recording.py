@@ -1,0 +1,66 @@
+"""What an instance asks to have recorded: its tasks, a chunk at a time, so that a large bundle takes little memory.
+
+Comes from `TaskInstance.enqueue()` and `execute()`; goes to `queue`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import compress, islice
+from typing import TYPE_CHECKING
+
+from astra import provenance
+from astra.inputs import recorded_inputs, refuse_missing, resolve
+from astra.members import states_by_key, tasks_by_key
+from astra.states import TaskState
+from astra.work import ByHand, Input, NewTask, repeat
+
+if TYPE_CHECKING:
+    from astra.base import TaskInstance
+
+CHUNK = 5_000  # tasks made, and recorded in one transaction
+
+
+def new_tasks(instance: TaskInstance) -> Iterator[list[NewTask]]:
+    """Yield the tasks of an instance as new ones, with their inputs in the file versions that are current now."""
+    if instance.bundle_size > CHUNK and instance._inputs is not None:
+        refuse_missing(instance._inputs)  # before the first chunk is recorded
+    plans = instance.plans()
+    for start in range(0, instance.bundle_size, CHUNK):
+        chunk = list(islice(plans, CHUNK))
+        yield [NewTask(*plan, own) for plan, own in zip(chunk, _inputs(instance, start, len(chunk)), strict=True)]
+
+
+def _inputs(instance: TaskInstance, start: int, count: int) -> Sequence[tuple[Input, ...]]:
+    if keys := instance._tasks[start : start + count]:
+        recorded = recorded_inputs(keys)
+        return resolve([[each.data_product for each in recorded[key]] for key in keys])
+    return [()] * count if instance._inputs is None else resolve(instance._inputs[start : start + count])
+
+
+def by_hand(instance: TaskInstance) -> ByHand:
+    """Return an instance as a bundle to run here and now.
+
+    Its new tasks are to be recorded, its recorded ones run; completed work is repeated as a new task.
+    """
+    finished = bytearray()
+    for start in range(0, len(instance._tasks), CHUNK):
+        states = states_by_key(instance._tasks[start : start + CHUNK])
+        finished += bytes(each is TaskState.COMPLETED for each in states)
+    open_ = array("q", compress(instance._tasks, (not each for each in finished)))
+    chunks = _again(instance._tasks, finished) if instance._tasks else new_tasks(instance)
+    code, environment = provenance.code_of(type(instance)), provenance.environment_id()
+    key = instance.bundle_key()
+    return ByHand(
+        instance.component_name(), key, instance.bundle_size, open_, chunks, provenance.owner(), code, environment
+    )
+
+
+def _again(tasks: Sequence[int], finished: Sequence[int]) -> Iterator[list[NewTask | int]]:
+    for start in range(0, len(tasks), CHUNK):
+        keys = tasks[start : start + CHUNK]
+        done = list(compress(keys, finished[start : start + CHUNK]))
+        given = recorded_inputs(done)
+        repeats = {task.id: repeat(task, given[task.id]) for task in tasks_by_key(done)}
+        yield [repeats.get(key, key) for key in keys]
