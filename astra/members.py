@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
@@ -154,35 +154,49 @@ def members_of_range(bundle: int, first: int) -> Iterator[tuple[Task, Member]]:
     """Return the tasks of a bundle from position `first` on, in order, `RANGE` at the most; two statements."""
     limits = (bundle, first, first + RANGE - 1)
     columns = ", ".join(f't."{name}"' for name in _TASK)
-    found = run(
+    tasks = run(
         f"SELECT {columns}, m.position FROM task_bundle m JOIN task t ON t.id = m.task_id "
         "WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position",
         limits,
     )
-    tasks = [_record(Task, row) for row in found]
-    members = {row[-1]: Member(row[-1], row[0]) for row in found}
-    rows = run(
-        f"SELECT m.position, {_INPUT} FROM task_bundle m JOIN task_input_data_product i ON i.task_id = m.task_id "
+    inputs = run(
+        f"SELECT i.task_id, {_INPUT} FROM task_bundle m JOIN task_input_data_product i ON i.task_id = m.task_id "
         f"{_OF_INPUT} WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position, i.position",
         limits,
     )
-    _give(members, rows)
-    return zip(tasks, members.values(), strict=True)
+    return _members(((_record(Task, row), row[-1]) for row in tasks), inputs)
 
 
 def members_of_tasks(keys: Sequence[int], first: int) -> Iterator[tuple[Task, Member]]:
     """Return recorded tasks from position `first` of `keys` on, in order, `RANGE` at the most, as a bundle's."""
     own = keys[first : first + RANGE]
-    tasks = tasks_by_key(own)
-    members = {key: Member(first + at, key) for at, key in enumerate(own)}
     listed = ", ".join(str(int(key)) for key in own)
     with by_index():
-        rows = run(
+        inputs = run(
             f"SELECT i.task_id, {_INPUT} FROM task_input_data_product i {_OF_INPUT} "
             f"WHERE i.task_id IN ({listed}) ORDER BY i.task_id, i.position"
         )
-    _give(members, rows)
-    return zip(tasks, members.values(), strict=True)
+    return _members(zip(tasks_by_key(own), range(first, first + len(own)), strict=True), inputs)
+
+
+def _members(tasks: Iterable[tuple[Task, int]], inputs: Sequence[Any]) -> Iterator[tuple[Task, Member]]:
+    """Yield each task, made when its turn has come, with its place; rows of `inputs` begin with the task's key.
+
+    Records that live on while others are made would cost more in garbage collection than in making.
+    """
+    own: dict[int, list[Any]] = {}
+    for row in inputs:
+        own.setdefault(row[0], []).append(row)
+    products: dict[int, DataProduct] = {}
+    for task, position in tasks:
+        member = Member(position, task.id)
+        for _, size, mtime_ns, ctime_ns, inode, digest, source, *row in own.get(task.id, ()):
+            product = products.get(row[0]) or products.setdefault(row[0], _record(DataProduct, row))
+            member.data_products.append(product)
+            member.sources[product.id] = source
+            if size is not None:
+                member.given.append(Given(product.path, Signature(size, mtime_ns, ctime_ns, inode), digest))
+        yield task, member
 
 
 _INPUT = f"{_GIVEN}, l.source_id, " + ", ".join(f'p."{name}"' for name in _PRODUCT)
@@ -190,18 +204,6 @@ _OF_INPUT = (
     "JOIN data_product p ON p.id = i.data_product_id LEFT JOIN ingestion g ON g.id = i.ingestion_id "
     "LEFT JOIN source_data_product l ON l.data_product_id = p.id AND l.superseded_by_id IS NULL"
 )
-
-
-def _give(members: Mapping[int, Member], rows: Sequence[Any]) -> None:
-    """Give members their data products, sources and file versions; each row begins with the member's key."""
-    products: dict[int, DataProduct] = {}
-    for key, size, mtime_ns, ctime_ns, inode, digest, source, *row in rows:
-        member = members[key]
-        product = products.get(row[0]) or products.setdefault(row[0], _record(DataProduct, row))
-        member.data_products.append(product)
-        member.sources[product.id] = source
-        if size is not None:
-            member.given.append(Given(product.path, Signature(size, mtime_ns, ctime_ns, inode), digest))
 
 
 def changed_inputs(bundle: int, size: int) -> dict[int, InputChanged]:

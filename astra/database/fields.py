@@ -16,6 +16,7 @@ POSTGRESQL_TYPES = {"INSTANT": "TIMESTAMPTZ"}
 
 # One for all: `json.dumps` would make a new encoder for every call with options, which costs more than the encoding.
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+_READ = json.JSONDecoder().decode
 
 
 def instant_text(instant: datetime | None) -> str | None:
@@ -64,7 +65,7 @@ class JsonField(peewee.TextField):
         return None if value is None else canonical_json(value)
 
     def python_value(self, value: str | None) -> Any:
-        return None if value is None else json.loads(value)
+        return None if value is None else _READ(value)
 
 
 class StateField(peewee.TextField):
