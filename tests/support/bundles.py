@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -35,6 +36,14 @@ def by_person(instance: TaskInstance, clock: Clock) -> tuple[Claimed, Session]:
     """Record an instance's tasks as a person's bundle, and return it with its session on `clock`."""
     claimed, _ = queue.open_by_hand(recording.by_hand(instance), clock.now())
     return claimed, Session(claimed, clock, interactive=True)
+
+
+def run_by_person(instance: TaskInstance, clock: Clock, *ends: type[BaseException]) -> list[Task]:
+    """Run an instance as a person's bundle, to its end or to one of these errors, and return its tasks."""
+    claimed, session = by_person(instance, clock)
+    with suppress(*ends):
+        instance._run(session, {})
+    return tasks(claimed.bundle)
 
 
 def tasks(bundle: int) -> list[Task]:
