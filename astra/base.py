@@ -13,6 +13,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from numbers import Number
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple
@@ -87,17 +88,21 @@ class TaskInstance:
         cls.parameters = parameters_of(cls)
         if taken := sorted(set(cls.parameters) & {"context", "bundle_size", "input_data_products", *dir(TaskInstance)}):
             raise TypeError(f"{cls.__name__} cannot have a parameter called {taken[0]}: every TaskInstance has its own")
-        if cls.__init__ is TaskInstance.__init__:
-            cls.__signature__ = signature_of(cls.parameters)  # type: ignore[attr-defined]
+        if cls.__init__ is not TaskInstance.__init__:
+            raise TypeError(
+                f"{cls.__name__} cannot have an __init__ of its own, for its tasks are made again from their records: "
+                "prepare the work in pre_execute(), and return what execute() needs as a dictionary, for self.context"
+            )
+        cls.__signature__ = signature_of(cls.parameters)  # type: ignore[attr-defined]
         remember(cls.component_name(), cls)
         if cls.execute is not TaskInstance.execute and cls.execute not in _authors:  # or it is a base's, recorded
             cls.execute = _recorded(cls.execute)  # type: ignore[method-assign]
 
-    def __init__(self, input_data_products: Any = None, **parameters: Any) -> None:
+    def __init__(self, given: Any = None, /, *, input_data_products: Any = None, **parameters: Any) -> None:
         self.context: dict[str, Any] = {}
         self._session: Session | None = None
         self._tasks: Sequence[int] = ()
-        self._inputs = entries(type(self).__name__, input_data_products)
+        self._inputs = entries(type(self).__name__, self._one_of(given, input_data_products))
         self._shared: dict[str, Any] = {}
         self._spread: Mapping[str, Sequence[Any]] = {}
         self._take(parameters)
@@ -109,6 +114,18 @@ class TaskInstance:
         self.bundle_size: int = next(iter(lengths.values()), 1)
         if self.bundle_size == 0:
             raise ValueError(f"{type(self).__name__}: an empty list was given, so there is no task to do")
+
+    def _one_of(self, given: Any, named: Any) -> Any:
+        """Return the inputs, which may be given without their name; a bare number is no input, but a parameter's."""
+        name = type(self).__name__
+        if isinstance(given, Number):
+            raise TypeError(
+                f"{name}({given!r}): parameters are given by name ({', '.join(self.parameters) or 'it has none'}), "
+                "and a data product's key as input_data_products"
+            )
+        if given is not None and named is not None:
+            raise TypeError(f"{name}: input_data_products was given twice")
+        return named if given is None else given
 
     def _take(self, given: dict[str, Any]) -> None:
         component = type(self).__name__

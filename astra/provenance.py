@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import getpass
 import hashlib
 import importlib.metadata
 import inspect
+import linecache
 import os
 import platform
 import subprocess
@@ -134,10 +136,29 @@ def _look_at(component: type) -> Code:
         source: str | None = inspect.getsource(component)
         file = inspect.getsourcefile(component)
     except (OSError, TypeError):
-        source = file = None
+        source, file = _cell(component), None
     commit, dirty = _git(str(Path(file).parent)) if file and Path(file).exists() else (None, None)
     digest = hashlib.sha256(source.encode()).hexdigest() if source else None
     return Code(astra_version(), str(getattr(component, "version", "")), digest, commit, dirty)
+
+
+def _cell(component: type) -> str | None:
+    """Return the source of a class that was typed into a notebook: what its methods were compiled from is kept."""
+    for each in vars(component).values():
+        code = getattr(inspect.unwrap(each), "__code__", None) if callable(each) else None
+        lines = linecache.getlines(code.co_filename) if code else []
+        try:
+            nodes = [node for node in ast.walk(ast.parse("".join(lines))) if isinstance(node, ast.ClassDef)]
+        except SyntaxError:
+            continue
+        for node in reversed(nodes):  # the innermost first
+            if (
+                code
+                and node.name == component.__name__
+                and node.lineno <= code.co_firstlineno <= (node.end_lineno or 0)
+            ):
+                return "".join(lines[node.lineno - 1 : node.end_lineno])
+    return None
 
 
 @functools.cache

@@ -856,3 +856,28 @@ def test_inputs_that_cannot_be_recorded_are_refused_by_name(tmp_path: Path) -> N
     Path(path).write_text("x")
     with pytest.raises(ValueError, match=r"input_data_products\[0\], .* has a name that is no text"):
         Sum(path)
+
+
+def test_a_class_with_an_init_of_its_own_is_refused_for_its_tasks_are_made_again_without_it() -> None:
+    with pytest.raises(TypeError, match=r"Own cannot have an __init__ of its own.*prepare the work in pre_execute\(\)"):
+
+        class Own(TaskInstance):
+            def __init__(self, **given: Any) -> None:
+                super().__init__(**given)
+                self.cache: dict[str, Any] = {}
+
+
+def test_a_bare_number_is_not_taken_for_a_data_product(tmp_path: Path) -> None:
+    class Lenient(TaskInstance):
+        n = Parameter(default=1)
+
+    for number in (1, 2.5, np.int64(3)):
+        with pytest.raises(
+            TypeError, match=r"Lenient\(.*\): parameters are given by name \(n\), and a data product's key"
+        ):
+            Lenient(number)
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"a")
+    with pytest.raises(TypeError, match="input_data_products was given twice"):
+        Lenient(path, input_data_products=path)
+    assert Lenient([path, path]).bundle_size == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import linecache
 import os
 import subprocess
 import sys
@@ -77,6 +78,22 @@ def test_a_class_defined_anew_is_another_code() -> None:
     second = type("Cell", (TaskInstance,), {"version": "2"})
     assert (code_of(first).component_version, code_of(second).component_version) == ("1", "2")
     assert code_of(first).source_sha256 is None, "there is no file to read it from"
+
+
+def test_a_class_typed_into_a_notebook_has_its_cell_s_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = "x = 1\n", "y = 2\n"
+    text = "class Typed(TaskInstance):\n    def execute(self):\n        return 1\n"
+    for number, cell in enumerate((before + text + after, before + text.replace("1\n", "2\n"))):
+        name = f"<cell {number}>"
+        lines = cell.splitlines(keepends=True)
+        monkeypatch.setitem(linecache.cache, name, (len(cell), None, lines, name))  # as IPython does
+        names = {"__name__": "__main__", "TaskInstance": TaskInstance}
+        exec(compile(cell, name, "exec"), names)
+        own = "".join(lines[1:4])
+        assert own.startswith("class Typed")
+        found = code_of(names["Typed"])  # type: ignore[arg-type]
+        assert found.source_sha256 == hashlib.sha256(own.encode()).hexdigest()
+        assert found.git_commit is None
 
 
 def test_the_commit_and_whether_it_was_changed_are_those_of_the_component_s_repository(

@@ -93,7 +93,7 @@ class Rig:
     def finish(self, bundle: int, token: str) -> None:
         """End a bundle with all its tasks, as its process does."""
         members = TaskBundle.select().where(TaskBundle.bundle == bundle)
-        ended = [Ended(row.position, row.task_id, TaskOutcome.COMPLETED, (0.0, 0.0, 0.0)) for row in members]
+        ended = [Ended(row.position, row.task_id, TaskOutcome.COMPLETED, 0.0, 0.0, 0.0) for row in members]
         queue.finish(Finish(bundle, token, ended, (), NOTHING), self.clock.now())
 
 
@@ -394,8 +394,8 @@ def test_the_log_says_how_the_tasks_of_a_bundle_ended_and_which_failed(
     first, second = TaskBundle.select().where(TaskBundle.bundle == bundle).order_by(TaskBundle.position)
     times = (0.0, 0.0, 0.0)
     ended = [
-        Ended(0, first.task_id, TaskOutcome.COMPLETED, times),
-        Ended(1, second.task_id, TaskOutcome.FAILED, times, "ValueError", "too low", "Traceback"),
+        Ended(0, first.task_id, TaskOutcome.COMPLETED, *times),
+        Ended(1, second.task_id, TaskOutcome.FAILED, *times, "ValueError", "too low", "Traceback"),
     ]
     queue.finish(Finish(bundle, token, ended, (), NOTHING), rig.clock.now())
     rig.hands.endings.append(Ending(bundle, None))

@@ -110,7 +110,7 @@ CREATE UNIQUE INDEX task_bundle_task_id ON task_bundle (task_id, bundle_id);
 
 CREATE VIEW task_time AS
 SELECT t.id AS task_id, t.bundle_id AS bundle_id,
-    b.time_pre_execute + coalesce(b.time_execute, 0) + coalesce(b.time_post_execute, 0) AS time_total,
+    coalesce(b.time_pre_execute, 0) + coalesce(b.time_execute, 0) + coalesce(b.time_post_execute, 0) AS time_total,
     b.time_pre_execute AS time_pre_execute, m.time_pre_execute AS time_pre_execute_task,
     b.time_pre_execute_overhead AS time_pre_execute_bundle_overhead,
     b.time_execute AS time_execute, m.time_execute AS time_execute_task,
@@ -118,7 +118,7 @@ SELECT t.id AS task_id, t.bundle_id AS bundle_id,
     b.time_post_execute AS time_post_execute, m.time_post_execute AS time_post_execute_task,
     b.time_post_execute_overhead AS time_post_execute_bundle_overhead
 FROM task t JOIN bundle b ON b.id = t.bundle_id JOIN task_bundle m ON m.bundle_id = b.id AND m.task_id = t.id
-WHERE b.time_pre_execute IS NOT NULL OR m.time_pre_execute IS NOT NULL;
+WHERE b.time_pre_execute IS NOT NULL;
 """
 
 SQLITE = """
