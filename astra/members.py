@@ -150,21 +150,38 @@ def tasks_by_key(keys: Sequence[int]) -> list[Task]:
     return [found[key] for key in keys]
 
 
+def has_inputs(bundle: int) -> bool:
+    """Return whether any task of a bundle was given a data product."""
+    query = "SELECT 1 FROM task_bundle m JOIN task_input_data_product i ON i.task_id = m.task_id WHERE m.bundle_id = ?"
+    return bool(run(f"{query} LIMIT 1", (bundle,)))
+
+
 def members_of_range(bundle: int, first: int) -> Iterator[tuple[Task, Member]]:
     """Return the tasks of a bundle from position `first` on, in order, `RANGE` at the most; two statements."""
-    limits = (bundle, first, first + RANGE - 1)
+    return _members(_tasks_of_range(bundle, first), _inputs_of_range(bundle, first))
+
+
+def lone_members_of_range(bundle: int, first: int) -> Iterator[tuple[Task, Member]]:
+    """Return what `members_of_range` does, of a bundle without inputs; one statement."""
+    return _members(_tasks_of_range(bundle, first), ())
+
+
+def _tasks_of_range(bundle: int, first: int) -> Iterator[tuple[Task, int]]:
     columns = ", ".join(f't."{name}"' for name in _TASK)
     tasks = run(
         f"SELECT {columns}, m.position FROM task_bundle m JOIN task t ON t.id = m.task_id "
         "WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position",
-        limits,
+        (bundle, first, first + RANGE - 1),
     )
-    inputs = run(
+    return ((_record(Task, row), row[-1]) for row in tasks)
+
+
+def _inputs_of_range(bundle: int, first: int) -> list[Any]:
+    return run(
         f"SELECT i.task_id, {_INPUT} FROM task_bundle m JOIN task_input_data_product i ON i.task_id = m.task_id "
         f"{_OF_INPUT} WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position, i.position",
-        limits,
+        (bundle, first, first + RANGE - 1),
     )
-    return _members(((_record(Task, row), row[-1]) for row in tasks), inputs)
 
 
 def members_of_tasks(keys: Sequence[int], first: int) -> Iterator[tuple[Task, Member]]:

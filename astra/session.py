@@ -25,7 +25,15 @@ from astra.database.astradb import DataProduct, ResultModel, Task
 from astra.database.connection import available
 from astra.errors import DatabaseUnavailable, InputChanged
 from astra.inhand import InHand
-from astra.members import RANGE, Member, changed_inputs, members_of_range, task_keys
+from astra.members import (
+    RANGE,
+    Member,
+    changed_inputs,
+    has_inputs,
+    lone_members_of_range,
+    members_of_range,
+    task_keys,
+)
 from astra.outputs import Outputs, products_of
 from astra.progress import Progress
 from astra.states import TaskOutcome
@@ -80,6 +88,7 @@ class Session:
         self.recorded = bytearray(self.held.size)  # 1 at the position of each task whose end is written
         self.watch = Stopwatch(self.held.size, self.clock)
         self._written = self.clock.monotonic()
+        self._inputs: bool | None = None  # whether its tasks have any, once that is known
 
     def iterate(self) -> Iterator[tuple[Task, list[DataProduct]]]:
         """Hand out the tasks that have not ended yet, timing each until the next is asked for."""
@@ -110,8 +119,14 @@ class Session:
 
     def _members(self) -> Iterator[tuple[Task, Member]]:
         """Yield the tasks and their places in order, holding one range of them at a time."""
+        read = members_of_range if self._has_inputs() else lone_members_of_range
         for first in range(0, self.held.size, RANGE):
-            yield from self._patiently(partial(members_of_range, self.held.bundle, first))
+            yield from self._patiently(partial(read, self.held.bundle, first))
+
+    def _has_inputs(self) -> bool:
+        if self._inputs is None:
+            self._inputs = self._patiently(partial(has_inputs, self.held.bundle))
+        return self._inputs
 
     def _say_in_hand(self) -> None:
         if self.desk.in_hand is not None:
@@ -210,6 +225,8 @@ class Session:
 
     def changed_inputs(self) -> dict[int, InputChanged]:
         """Return, by position, the tasks whose inputs are no longer what they were given."""
+        if not self._has_inputs():
+            return {}
         return self._patiently(lambda: changed_inputs(self.held.bundle, self.held.size))
 
     def change_under(self, position: int) -> InputChanged | None:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from astra.clock import SYSTEM
 from astra.ledger import RACY_SECONDS
-from bench import files, footprint, reading, stores, taking_in, tasks
+from bench import by_hand, files, footprint, reading, stores, taking_in, tasks
 from bench.measure import Table
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-PARTS = ("headers", "whole", "intake", "restart", "tasks", "memory")
+PARTS = ("headers", "whole", "intake", "restart", "class", "tasks", "memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
             yield reading.header_values(paths, plan.rounds, plan.repeats)
         if "whole" in plan.parts:
             yield reading.completeness(paths, plan.rounds, plan.repeats, folder)
-    if {"intake", "restart", "tasks", "memory"} & set(plan.parts):
+    if {"intake", "restart", "class", "tasks", "memory"} & set(plan.parts):
         trees = [(size, files.make_tree(folder / f"tree-{size}", size)) for size in plan.sizes]
         # Files this fresh would be looked at a second time, which is right and would be measured too.
         SYSTEM.pause(RACY_SECONDS + 0.2)
@@ -90,11 +90,14 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
             yield from (taking_in.to_linked(store, trees, plan.rounds, plan.plain) for store in opened)
         if "restart" in plan.parts:
             yield taking_in.nothing_to_do(opened, trees[-1][1], plan.rounds)
+        if "class" in plan.parts:
+            for store in opened:
+                yield by_hand.by_hand(store, plan.tasks, plan.rounds)
         if "tasks" in plan.parts:
             for store in opened:
                 yield tasks.in_bundles(store, plan.tasks, plan.rounds, trees[-1][1])
         if "memory" in plan.parts:
-            yield footprint.footprints(trees[-1][1], folder / "memory", (plan.tasks, 5 * plan.tasks))
+            yield footprint.footprints(trees[-1][1], folder / "memory", (plan.tasks, 50 * plan.tasks))
 
 
 def _preface(plan: Plan, opened: Sequence[stores.Store], lacking: str | None) -> str:

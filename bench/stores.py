@@ -14,9 +14,10 @@ import psycopg2
 from astra.clock import SYSTEM
 from astra.database import migrate
 from astra.database.connection import close_database, open_database, run
-from bench import plain
+from bench import plain, plain_tasks
 from tests.support.postgres import NoPostgres, PrivateServer, Server, make_template, open_server
 
+MODELS = (*plain.MODELS, *plain_tasks.MODELS)
 # The server of the tests skips what only a power cut would miss. Here everything is as an operator leaves it.
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 
@@ -57,7 +58,7 @@ def _open(url: str) -> Iterator[None]:
     opened = open_database(url)
     try:
         plain.tables.initialize(opened)
-        opened.bind(plain.MODELS)
+        opened.bind(MODELS)
         yield
     finally:
         close_database()
@@ -66,8 +67,8 @@ def _open(url: str) -> Iterator[None]:
 def _migrate(url: str) -> None:
     opened = open_database(url)
     migrate.migrate()
-    opened.bind(plain.MODELS)
-    opened.create_tables(plain.MODELS)
+    opened.bind(MODELS)
+    opened.create_tables(MODELS)
     close_database()
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from astra import backlog, provenance, queue
 from astra.base import TaskInstance
 from astra.clock import SYSTEM
-from astra.database.astradb import Bundle
 from astra.database.connection import changed, database, execute, execute_many, run
 from astra.members import bundle_by_key
 from bench.components import Trivial
@@ -39,20 +38,6 @@ def run_bundles(size: int, most: int) -> int:
     return count
 
 
-def _by_hand(store: Store, count: int) -> Way:
-    def turn() -> Turn:
-        def work() -> int:
-            Trivial(number=list(range(count))).execute()
-            return count
-
-        with store.opened():
-            made = timed(work)
-            _check(count)
-        return made
-
-    return turn
-
-
 def _enqueued(store: Store, count: int) -> Way:
     def turn() -> Turn:
         with store.opened():
@@ -79,16 +64,6 @@ def _claimed_with_files(store: Store, folder: Path, size: int) -> Way:
             made = timed(lambda: run_bundles(size, count))
             _check(count)
         return made
-
-    return turn
-
-
-def _rebuilt(store: Store, count: int) -> Way:
-    def turn() -> Turn:
-        with store.opened():
-            Trivial(number=list(range(count))).execute()
-            bundle = Bundle.select().order_by(Bundle.id.desc()).get()
-            return timed(lambda: TaskInstance.from_bundle(bundle).bundle_size)
 
     return turn
 
@@ -127,22 +102,20 @@ def _check(count: int) -> None:
 
 
 def in_bundles(store: Store, count: int, rounds: int, folder: Path) -> Table:
-    """Measure `count` tasks: by hand, enqueued, claimed in bundles of several sizes, rebuilt."""
+    """Measure `count` tasks: enqueued, and claimed in bundles of several sizes."""
     single, hundred = min(count, max(10, count // 30)), min(count, max(100, count // 3))
     ways: dict[str, Way] = {
-        f"made and executed by hand, one bundle of {count:,}": _by_hand(store, count),
         "enqueued": _enqueued(store, count),
         f"claimed and executed, one bundle of {count:,}": _claimed(store, count, count),
         "claimed and executed, bundles of 1,000": _claimed(store, 1_000, count),
         "claimed and executed, bundles of 100": _claimed(store, 100, hundred),
         "claimed and executed, bundles of 1": _claimed(store, 1, single),
         "claimed and executed, bundles of 1,000, a file each": _claimed_with_files(store, folder, 1_000),
-        f"rebuilt, one bundle of {count:,}": _rebuilt(store, count),
         "floor: bare SQL, claimed and completed by 1,000": _floor(store, 1_000, count),
         "floor: bare SQL, claimed and completed by 1": _floor(store, 1, single),
     }
     rows = compare(interleaved(ways, rounds))
-    table = Table(f"Tasks: {store.name}", ("way", *COLUMNS), [row[: 1 + len(COLUMNS)] for row in rows])
+    table = Table(f"Tasks of the service: {store.name}", ("way", *COLUMNS), [row[: 1 + len(COLUMNS)] for row in rows])
     table.notes = [
         "The component does nothing. Each task keeps its parameters, versions, environment, bundle, outcome and three "
         "stage times; with a file, also the file version, which is checked before and after. The floor is the same "

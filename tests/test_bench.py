@@ -27,8 +27,10 @@ def test_every_part_of_the_bench_runs_on_both_databases(tmp_path: Path) -> None:
         "From disk to committed and linked: SQLite",
         "From disk to committed and linked: PostgreSQL",
         "Restart with nothing to do",
-        "Tasks: SQLite",
-        "Tasks: PostgreSQL",
+        "The class, by hand: SQLite",
+        "The class, by hand: PostgreSQL",
+        "Tasks of the service: SQLite",
+        "Tasks of the service: PostgreSQL",
         "Memory: SQLite",
     ]
 
