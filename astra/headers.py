@@ -136,7 +136,7 @@ def digest(path: AnyPath) -> str:
 class _Opened:
     """A regular file opened for reading; whatever the system refuses becomes `UnreadableFile`."""
 
-    __slots__ = ("descriptor", "path", "signature")
+    __slots__ = ("_status", "descriptor", "path", "signature")
 
     def __init__(self, path: AnyPath) -> None:
         self.path = os.fspath(path)
@@ -155,7 +155,7 @@ class _Opened:
         except BaseException:
             os.close(self.descriptor)
             raise
-        self.signature = Signature.of(status)
+        self.signature, self._status = Signature.of(status), _telling(status)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -165,12 +165,17 @@ class _Opened:
 
     def check_unchanged(self) -> None:
         """Raise `IncompleteFile` unless the descriptor and the path still show what was opened."""
-        for status in os.fstat(self.descriptor), os.stat(self.path):
-            if Signature.of(status) != self.signature:
-                raise self.incomplete("it changed while it was read")
+        opened, there = os.fstat(self.descriptor), os.stat(self.path)
+        if not self._status == _telling(opened) == _telling(there):
+            raise self.incomplete("it changed while it was read")
 
     def incomplete(self, why: str) -> IncompleteFile:
         return IncompleteFile(f"cannot take in {named(self.path)}: {why}")
+
+
+def _telling(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells whether a file has changed, as the system has it."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
 
 
 def named(path: str) -> str:
@@ -237,19 +242,39 @@ def _walk(opened: _Opened, header: bytes) -> int:
     """Return the number of HDUs, or raise unless their lengths add up to the size of the file exactly."""
     size, hdus = opened.signature.size, 1
     position = len(header) + _data_length(opened, header, 0)
+    alike = _layouts.get((size, position))
+    if alike is not None and all(os.pread(opened.descriptor, len(each), at) == each for at, each in alike):
+        return len(alike) + 1
+    layout: list[tuple[int, bytes]] = []
+    start = position
     while position < size:
         block = os.pread(opened.descriptor, BLOCK, position)
         length = _short_hdu(block)
         if length is None:
             if not block.startswith(_EXTENSION):
                 raise opened.incomplete(_no_extension(block, hdus, size - position))
-            header = _to_end(opened, block, position, hdus)
-            length = len(header) + _data_length(opened, header, hdus)
+            block = _to_end(opened, block, position, hdus)
+            length = len(block) + _data_length(opened, block, hdus)
+        layout.append((position, block))
         position += length
         hdus += 1
     if position > size:
         raise opened.incomplete(f"{size:,} bytes present, its headers promise {position:,}")
+    _remember(size, start, layout)
     return hdus
+
+
+# By size and the end of the first HDU: where the others of a whole file began, with their headers. Files of one product
+# type mostly differ in data alone, so one that shows the same headers in the same places is whole too.
+_layouts: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
+_LAYOUTS_KEPT = 256
+
+
+def _remember(size: int, start: int, layout: list[tuple[int, bytes]]) -> None:
+    if sum(len(header) for _, header in layout) <= FIRST_READ * 2:
+        if len(_layouts) >= _LAYOUTS_KEPT:
+            _layouts.clear()
+        _layouts[size, start] = layout
 
 
 @lru_cache(maxsize=1024)
