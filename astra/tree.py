@@ -8,7 +8,7 @@ ever mistaken for "no files". Memory grows with the depth of the tree and the br
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -41,11 +41,31 @@ class Problem(NamedTuple):
     reason: str
 
 
+class Listed(NamedTuple):
+    """A folder as a walk found it: its identity and modification time, and the folders in it.
+
+    The time is None where it was too fresh to tell a folder listed now from one that has changed since.
+    """
+
+    inode: int
+    mtime_ns: int | None
+    below: tuple[str, ...]
+
+
 @dataclass
 class WalkReport:
-    """What one walk saw; filled while it runs. Only the first hundred problems are kept, all are counted."""
+    """What one walk saw; filled while it runs. Only the first hundred problems are kept, all are counted.
 
+    `before` is what an earlier walk `listed`: a folder that is as it was then is not listed again, only those below it
+    are looked at. That finds every file made, removed or renamed since, and none that was rewritten in its place.
+    `began` is the walk's beginning, in seconds since the epoch: what has changed since shortly before is not relied on.
+    """
+
+    began: float = 0.0
+    before: Mapping[str, Listed] = field(default_factory=dict, repr=False)
+    listed: dict[str, Listed] = field(default_factory=dict, repr=False)
     folders: int = 0
+    unchanged: int = 0
     files: int = 0
     problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
@@ -54,7 +74,7 @@ class WalkReport:
     @property
     def complete(self) -> bool:
         """Whether the walk ended and saw everything, so that what it did not find is not there."""
-        return self.finished and not self.problem_count
+        return self.finished and not self.problem_count and not self.unchanged
 
     def problem(self, path: str, reason: str) -> None:
         """Note a path that could not be offered."""
@@ -179,14 +199,26 @@ class _Walk:
     def _folder(self, folder: str, below: list[str]) -> Iterator[Found | None]:
         """Yield one value for every entry of a folder, None for what is not offered, and gather its folders."""
         self.report.folders += 1
+        place = os.path.join(self.root, folder)
         try:
-            with os.scandir(os.path.join(self.root, folder)) as entries:
+            stat = os.stat(place)  # before it is listed: what comes into it meanwhile changes it once more
+            before = self.report.before.get(folder)
+            if before is not None and before[:2] == (stat.st_ino, stat.st_mtime_ns):
+                self.report.unchanged += 1
+                self.report.listed[folder] = before
+                below += before.below
+                yield None
+                return
+            with os.scandir(place) as entries:
                 for entry in entries:
                     yield self._entry(f"{folder}/{entry.name}" if folder else entry.name, entry, below)
         except OSError as error:
             if not folder:
                 raise self._outage(error) from error
             self.report.problem(folder, f"cannot read the folder: {error.strerror}")
+            return
+        fresh = stat.st_mtime > self.report.began - ledger.RACY_SECONDS
+        self.report.listed[folder] = Listed(stat.st_ino, None if fresh else stat.st_mtime_ns, tuple(below))
 
     def _entry(self, path: str, entry: os.DirEntry[str], below: list[str]) -> Found | None:
         wanted = self.wanted(entry.name)

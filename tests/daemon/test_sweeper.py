@@ -14,7 +14,7 @@ from astra.clock import Clock
 from astra.config import Watch
 from astra.errors import DatabaseUnavailable
 from astra.tree import Found, WalkReport, walk
-from daemon.sweeper import Offer, Sweeper
+from daemon.sweeper import CHANGED, Offer, Sweeper
 
 
 class StillClock(Clock):
@@ -49,11 +49,11 @@ class Rig:
         self.backfilled: list[str] = []
         self.sweeper = Sweeper(watches, find, self.offers.extend, self.clock, dict(since or {}), self.backfilled.append)
 
-    def sweeps(self, now: float) -> list[tuple[str, str]]:
-        """Turn until nothing is due, and return each sweep that ended with its reason."""
+    def sweeps(self, now: float, changed: bool = False) -> list[tuple[str, str]]:
+        """Turn until nothing is due, and return each sweep that ended with its reason: whole ones, or all."""
         ended = []
         while report := self.sweeper.turn(now):
-            if report.finished or report.outage:
+            if (report.finished or report.outage) and (changed or report.reason != CHANGED):
                 ended.append((report.root, report.reason))
         return ended
 
@@ -239,3 +239,66 @@ def test_problems_are_logged_when_they_change_and_not_with_every_sweep(
         rig.sweeps(600)
     assert len(caplog.records) == 1
     assert "sweep_problems root=a count=1 first=dangling.fits" in str(caplog.records[0].msg)
+
+
+# ---------------------------------------------------------------------------------------------------- changed folders
+
+
+def test_between_two_sweeps_only_folders_that_have_changed_are_listed(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    for night in ("one", "two", "two/deep"):
+        (rig.paths["a"] / night).mkdir()
+        (rig.paths["a"] / night / "x.fits").touch()
+    rig.sweeps(0)
+    assert rig.found() == ["one/x.fits", "two/deep/x.fits", "two/x.fits"]
+    assert rig.sweeps(30, changed=True) == [("a", CHANGED)]
+    assert rig.found() == [], "all is as it was"
+    (rig.paths["a"] / "two" / "deep" / "y.fits").touch()
+    (rig.paths["a"] / "three").mkdir()
+    (rig.paths["a"] / "three" / "z.fits").touch()
+    assert rig.sweeps(59, changed=True) == []
+    assert rig.sweeps(60, changed=True) == [("a", CHANGED)]
+    assert rig.found() == ["three/z.fits", "two/deep/x.fits", "two/deep/y.fits"]
+    assert rig.sweeps(90, changed=True) == [("a", CHANGED)]
+    assert rig.found() == []
+    assert rig.sweeper.roots["a"].sweeps == 1, "one of changed folders is no whole one"
+
+
+def test_a_folder_that_changed_just_before_it_was_listed_is_listed_again(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    rig.clock.wall = os.stat(rig.paths["a"]).st_mtime + 1.0
+    (rig.paths["a"] / "x.fits").touch()
+    rig.sweeps(0)
+    assert rig.found() == ["x.fits"]
+    rig.clock.wall += 100
+    assert rig.sweeps(30, changed=True) == [("a", CHANGED)]
+    assert rig.found() == ["x.fits"], "another file may have come in the same instant"
+    rig.sweeps(60, changed=True)
+    assert rig.found() == []
+
+
+def test_a_folder_that_was_removed_is_not_looked_for_again(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    (rig.paths["a"] / "old").mkdir()
+    rig.sweeps(0)
+    (rig.paths["a"] / "old").rmdir()
+    for now in (30, 60):
+        assert rig.sweeps(now, changed=True) == [("a", CHANGED)]
+    assert rig.sweeper.roots["a"].listed.keys() == {""}
+
+
+def test_where_events_do_not_tell_changed_folders_are_looked_for_more_often(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a", mode="poll")
+    rig.sweeps(0)
+    assert [now for now in range(1, 30) if rig.sweeps(now, changed=True)] == [5, 10, 15, 20, 25]
+
+
+def test_after_an_outage_a_whole_sweep_comes_first(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    rig.sweeps(0)
+    rig.paths["a"].rename(tmp_path / "away")
+    [(_, why)] = rig.sweeps(30, changed=True)
+    assert why == CHANGED
+    assert rig.sweeper.roots["a"].outage is not None
+    (tmp_path / "away").rename(rig.paths["a"])
+    assert rig.sweeps(31, changed=True) == [("a", "interval")]
