@@ -50,13 +50,14 @@ def is_gone(path: str, root: str | None) -> bool:
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return root is None or _holds_something(root)
+        return root is None or holds_something(root)
     except OSError:
         return False
     return False
 
 
-def _holds_something(folder: str) -> bool:
+def holds_something(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a folder can be read and has anything in it."""
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is not None

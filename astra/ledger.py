@@ -9,7 +9,8 @@ An old row stands as it is, but for its stamps, which one guarded UPDATE may cor
 * a file that was only touched (copied back, `chmod`, moved to another disk: same size, modification time and header,
   another change time or inode) is not a new version, so its row takes the new stamps and no task runs again;
 * a file that was looked at within the time its stamps can tell apart is looked at once more (`recheck_after`). If it
-  changed within that time, both versions have one signature, and the older row gives the inode up.
+  changed within that time, both versions have one signature, and the older row gives the inode up;
+* a file that is gone is missed (`missing_since`) until it is there again; nothing of it is forgotten.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from astra.database.connection import by_index, execute_many, run
+from astra.database.connection import by_index, database, execute_many, run
 from astra.database.fields import instant_text, read_instant
 from astra.database.staging import among, load
 from astra.signature import Signature
@@ -80,23 +81,41 @@ class Copy(NamedTuple):
     root: str
 
 
-def differing(root: str, found: Sequence[Found], now: datetime) -> tuple[list[Found], list[Copy]]:
-    """Return, of the files `found` below the root named `root`, those whose version the ledger lacks or wants again.
+class Differing(NamedTuple):
+    """What the ledger says of files that were found.
 
-    Beside them come those that are known as copies: they are wanted again where what they are a copy of is gone.
+    It lacks the version of the `new`, wants to look `again` at others, and knows some as `copies`: these are wanted
+    again where what they are a copy of is gone. `back` are the rows of files that were missed, and are there again.
     """
+
+    new: list[Found]
+    again: list[Found]
+    copies: list[Copy]
+    back: list[int]
+
+
+def differing(root: str, found: Sequence[Found], now: datetime) -> Differing:
+    """Return what the ledger says of the files `found` below the root named `root`."""
     if not found:
-        return [], []
-    columns = "path, size, mtime_ns, ctime_ns, inode, recheck_after, outcome, data_product_id"
+        return Differing([], [], [], [])
+    columns = "path, size, mtime_ns, ctime_ns, inode, recheck_after, outcome, data_product_id, missing_since, id"
     rows = _rows(columns, root, [each.path for each in found], _COUNTING)
-    new = [each for each in found if not _is_known(each.signature, rows.get(each.path), now)]
+    known = [each for each in found if (row := rows.get(each.path)) is not None and row[1:5] == each.signature]
+    lacking = {each.path for each in found} - {each.path for each in known}
+    again = [each for each in known if not _is_settled(rows[each.path], now)]
+    back = [int(row[9]) for each in known if (row := rows[each.path])[8] is not None]  # type: ignore[call-overload]
     copies = {
         each.path: row[7] for each in found if (row := rows.get(each.path)) and row[6] == IngestionOutcome.DUPLICATE
     }
     originals = _originals(sorted({int(key) for key in copies.values()}))  # type: ignore[call-overload]
-    lacking = {each.path for each in new}
-    known = [each for each in found if each.path in copies and each.path not in lacking]
-    return new, [Copy(each, *originals[copies[each.path]]) for each in known if copies[each.path] in originals]
+    again_paths = {each.path for each in again}
+    sure = [each for each in known if each.path in copies and each.path not in again_paths]
+    return Differing(
+        [each for each in found if each.path in lacking],
+        again,
+        [Copy(each, *originals[copies[each.path]]) for each in sure if copies[each.path] in originals],
+        back,
+    )
 
 
 def _originals(products: Sequence[int]) -> dict[object, tuple[str, str]]:
@@ -123,11 +142,48 @@ def _rows(columns: str, root: str, paths: Sequence[str], which: str) -> dict[str
     return {row[0]: row[2:] for row in sorted(rows, key=itemgetter(1))}
 
 
-def _is_known(signature: Signature, row: tuple[object, ...] | None, now: datetime) -> bool:
-    if row is None or row[1:5] != signature:
-        return False
+def _is_settled(row: tuple[object, ...], now: datetime) -> bool:
     recheck: datetime | None = read_instant(row[5])  # type: ignore[arg-type]
     return recheck is None or recheck > now
+
+
+class Place(NamedTuple):
+    """A path that the ledger knows: its newest row, its signature there, and whether it is missed already."""
+
+    path: str
+    id: int
+    signature: Signature
+    outcome: IngestionOutcome
+    missed: bool
+
+
+def places(root: str, after: str, most: int) -> list[Place]:
+    """Return the paths below a root that come after `after`, in order, `most` at the most."""
+    rows = run(
+        "SELECT g.path, g.id, g.size, g.mtime_ns, g.ctime_ns, g.inode, g.outcome, g.missing_since FROM ingestion g "
+        f"JOIN (SELECT path, max(id) AS id FROM ingestion WHERE root = ? AND path > ? AND {_COUNTING} "
+        "GROUP BY path ORDER BY path LIMIT ?) newest ON newest.id = g.id ORDER BY g.path",
+        (root, after, most),
+    )
+    return [
+        Place(path, key, Signature(*stamps), IngestionOutcome(outcome), missing is not None)
+        for path, key, *stamps, outcome, missing in rows
+    ]
+
+
+def miss(rows: Sequence[int], now: datetime) -> None:
+    """Take note that the files of these rows are not there any more. The rows stand."""
+    with database.atomic():
+        execute_many(
+            "UPDATE ingestion SET missing_since = ? WHERE id = ? AND missing_since IS NULL",
+            [(instant_text(now), each) for each in rows],
+        )
+
+
+def find_again(rows: Sequence[int]) -> None:
+    """Take note that the files of these rows are there again, as they were."""
+    with database.atomic():
+        execute_many("UPDATE ingestion SET missing_since = NULL WHERE id = ?", [(each,) for each in rows])
 
 
 def latest(places: Iterable[tuple[str, str]], noted: bool = False) -> dict[tuple[str, str], Entry]:
@@ -189,7 +245,7 @@ def change(changes: Mapping[int, Change]) -> None:
     """Correct the stamps of rows, in the caller's transaction; a row that has other stamps by now stays as it is."""
     if changes:
         execute_many(
-            "UPDATE ingestion SET ctime_ns = ?, inode = ?, recheck_after = ? "
+            "UPDATE ingestion SET ctime_ns = ?, inode = ?, recheck_after = ?, missing_since = NULL "
             "WHERE id = ? AND ctime_ns = ? AND inode = ?",
             [
                 (c.ctime_ns, c.inode, instant_text(c.recheck_after), c.id, c.was.ctime_ns, c.was.inode)

@@ -17,21 +17,26 @@ from typing import NamedTuple
 
 from astra import ledger, roots
 from astra.errors import UnreadableFile
-from astra.filesystem import is_gone
+from astra.filesystem import holds_something, is_gone
 from astra.signature import Signature
 
 Wanted = Callable[[str], bool]
 
 _PROBLEMS_KEPT = 100
+_PLACES = 2_000  # of the ledger, looked for at a time
 # PostgreSQL's indexes hold no more of one entry than 2,700 bytes, compressed or not.
 LONGEST_PATH = 2_000
 
 
 class Found(NamedTuple):
-    """A file below a root: its path relative to the root, with ``/`` between the parts, and its signature."""
+    """A file below a root: its path relative to the root, with ``/`` between the parts, and its signature.
+
+    `known` tells that the ledger has this very version, and wants it looked at again.
+    """
 
     path: str
     signature: Signature
+    known: bool = False
 
 
 class Problem(NamedTuple):
@@ -58,6 +63,7 @@ class WalkReport:
 
     `before` is what an earlier walk `listed`: a folder that is as it was then is not listed again, only those below it
     are looked at. That finds every file made, removed or renamed since, and none that was rewritten in its place.
+    `back` gathers the ledger's rows of files that were missed and are there again, for whoever may write.
     `began` is the walk's beginning, in seconds since the epoch: what has changed since shortly before is not relied on.
     """
 
@@ -67,9 +73,11 @@ class WalkReport:
     folders: int = 0
     unchanged: int = 0
     files: int = 0
+    missing: int = 0
     problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
     finished: bool = False
+    back: list[int] = field(default_factory=list, repr=False)
 
     @property
     def complete(self) -> bool:
@@ -111,9 +119,47 @@ def differing(root_name: str, root: Path, wanted: Wanted, now: datetime, report:
     A copy is wanted again when the file is gone that it is a copy of.
     """
     for found in walk(root, wanted, report):
-        new, copies = ledger.differing(root_name, found, now)
+        new, again, copies, back = ledger.differing(root_name, found, now)
+        report.back += back
         folders = {name: roots.folder_of(name) for name in {each.root for each in copies}}
-        yield new + [each.found for each in copies if is_gone(each.original, folders[each.root])]
+        again += [each.found for each in copies if is_gone(each.original, folders[each.root])]
+        yield new + [each._replace(known=True) for each in again]
+
+
+def sweep(root_name: str, root: Path, wanted: Wanted, now: datetime, report: WalkReport) -> Iterator[list[Found]]:
+    """Yield what `differing` does, and keep account of which files are missing: after a walk that saw everything.
+
+    Raises
+    ------
+    UnreadableFile
+        If the root cannot be read; or holds nothing, where there were files: that is what a file system leaves behind
+        that is not mounted, and no file is missing for it.
+    """
+    for found in differing(root_name, root, wanted, now, report):
+        if report.back:
+            ledger.find_again(report.back)
+            report.back.clear()
+        yield found
+    if not report.complete:
+        return
+    if not report.files and not holds_something(root) and ledger.places(root_name, "", 1):
+        raise UnreadableFile(
+            f"the watched folder {root} is empty, and held files before: it is tried again; if they are gone for good, "
+            "put any file there"
+        )
+    for rows in gone(root_name, root):
+        if rows:
+            ledger.miss(rows, now)
+            report.missing += len(rows)
+        yield []
+
+
+def gone(root_name: str, root: Path) -> Iterator[list[int]]:
+    """Yield, slice by slice, the ledger's rows of files below a root that are not there any more and not missed yet."""
+    after = ""
+    while found := ledger.places(root_name, after, _PLACES):
+        after = found[-1].path
+        yield [each.id for each in found if not each.missed and is_gone(os.path.join(root, each.path), str(root))]
 
 
 def resolve(path: Path, root: Path) -> Path | None:

@@ -77,11 +77,15 @@ class Intake:
         """Take an arrival from an event; called from any thread."""
         self._hints.put(Arrival(root, path))
 
-    def offer(self, offers: Sequence[Offer]) -> None:
-        """Take what a sweep found."""
+    def offer(self, offers: Sequence[Offer]) -> int:
+        """Take what a sweep found; return how many of those that are late no event had told of."""
+        self._take_hints(self._clock.monotonic())
         now = self._instant(self._clock.monotonic())
+        in_hand = {settled.arrival for settled, _ in self._in_hand}
+        unknown = sum(each.late and each.arrival not in self.settler and each.arrival not in in_hand for each in offers)
         for each in offers:
             self.settler.offer(each.arrival, now, each.signature, each.backfill)
+        return unknown
 
     @property
     def full(self) -> bool:

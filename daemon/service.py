@@ -39,7 +39,7 @@ from daemon.startup import (
     refuse_network_sqlite,
     refuse_unknown_releases,
 )
-from daemon.sweeper import Sweeper
+from daemon.sweeper import CHANGED, Sweeper, SweepReport
 from daemon.watcher import Hints, Watcher, choose_mode
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class Service:
         self._scheduler = Scheduler(settings, executors.build(settings, clock, self._wake.set), clock)
 
     def _find(self, watch: Watch, report: tree.WalkReport) -> Iterator[list[tree.Found]]:
-        return tree.differing(watch.name, watch.path, products.might_be_product, self._clock.now(), report)
+        return tree.sweep(watch.name, watch.path, products.might_be_product, self._clock.now(), report)
 
     def _end_backfill(self, root: str) -> None:
         roots.end_backfill(root, self._clock.now())
@@ -207,7 +207,7 @@ class Service:
         self._watcher.ensure(now)
         swept = self._sweeper.turn(now, self._intake.full)
         if swept is not None and swept.finished:
-            self._judge_events(swept.root)
+            self._judge_events(swept)
         recorded = self._intake.turn(self._clock.monotonic())
         if recorded:
             self._wake.set()
@@ -230,13 +230,18 @@ class Service:
             for name in self._sweeper.roots:
                 self._sweeper.request(name, "the database was away")
 
-    def _judge_events(self, root: str) -> None:
-        """Poll a root whose events cannot be relied on, as what a whole sweep saw tells."""
+    def _judge_events(self, swept: SweepReport) -> None:
+        """Poll a root whose events cannot be relied on, as what a sweep saw tells."""
+        root = swept.root
         if root in self._polled:
             return
+        if swept.unannounced and not self._watcher.unread(root):
+            self._watcher.distrust(root, swept.unannounced)
+        elif not swept.unannounced:
+            self._watcher.trust(root)
         missing = self._watcher.missing(root, self._sweeper.roots[root].last.folders)
-        self._sweeper.poll(root, root in self._watcher.blind or missing is not None)
-        if missing is not None:
+        self._sweeper.poll(root, root in self._watcher.blind or root in self._watcher.deaf or missing is not None)
+        if missing is not None and swept.reason != CHANGED:
             event(log, "watches_missing", logging.WARNING, root=root, reason=missing)
 
     def _pause(self) -> float:

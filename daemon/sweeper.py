@@ -31,29 +31,39 @@ Find = Callable[[Watch, WalkReport], Iterator[list[Found]]]
 _POLL_EVERY = 30.0
 _CHANGED_EVERY = 30.0  # between two sweeps of changed folders
 _CHANGED_POLL_EVERY = 5.0  # the same where events do not tell
-CHANGED = "changed folders"
+_LATE_SECONDS = 10.0  # after so long an event has told of a file, if any does
+INTERVAL, CHANGED = "interval", "changed folders"
 _FORCED_GAP = 0.5
 _FIRST_RETRY = 1.0
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A file version that a sweep found; `backfill` if it lay there before the root was ever watched."""
+    """A file version that a sweep found.
+
+    `backfill` tells that it lay there before the root was ever watched; `late` that it was written since the last
+    sweep, and so long ago that an event should have told of it.
+    """
 
     arrival: Arrival
     signature: Signature
     backfill: bool
+    late: bool = False
 
 
 @dataclass(frozen=True)
 class SweepReport:
-    """What one turn did: walked one slice of a root, or met an outage."""
+    """What one turn did: walked one slice of a root, or met an outage.
+
+    `unannounced` counts, at the end of a sweep, the files that are late and of which nobody knew.
+    """
 
     root: str
     reason: str
     offered: int
     finished: bool
     outage: str | None = None
+    unannounced: int = 0
 
 
 @dataclass
@@ -70,6 +80,7 @@ class RootState:
     last: WalkReport = field(default_factory=WalkReport)
     outage: str | None = None
     tried: bool = False
+    swept_at: float = math.inf
     listed: Mapping[str, Listed] = field(default_factory=dict, repr=False)
     due: float = 0.0
     reason: str | None = "start"
@@ -101,6 +112,7 @@ class _Sweep:
     slices: Iterator[list[Found]]
     offered: int = 0
     old: int = 0
+    unannounced: int = 0
     seconds: float = 0.0
 
 
@@ -114,7 +126,7 @@ class Sweeper:
     find
         Starts a walk.
     hand_over
-        Takes the offers of one slice.
+        Takes the offers of one slice, and returns how many of those that are late it did not know of.
     backfill_until
         For each root whose back-fill has not been seen whole: when it was first watched, in seconds since the epoch.
         What changed before is back-fill.
@@ -126,7 +138,7 @@ class Sweeper:
         self,
         watches: Sequence[Watch],
         find: Find,
-        hand_over: Callable[[list[Offer]], None],
+        hand_over: Callable[[list[Offer]], int],
         clock: Clock,
         backfill_until: Mapping[str, float],
         end_backfill: Callable[[str], None],
@@ -186,7 +198,7 @@ class Sweeper:
         found = next(sweep.slices, None)
         sweep.seconds += self.clock.monotonic() - began
         if found:
-            self.hand_over([self._offer(sweep, each) for each in found])
+            sweep.unannounced += self.hand_over([self._offer(sweep, each) for each in found])
             sweep.offered += len(found)
         return None if found is None else len(found)
 
@@ -209,7 +221,7 @@ class Sweeper:
         due = [state for state in self.roots.values() if state.due <= now]
         if due:
             state = min(due, key=lambda each: each.due)
-            reason, state.reason = state.reason or "interval", None
+            reason, state.reason = state.reason or INTERVAL, None
             report = WalkReport(began=began)
             return _Sweep(state, reason, report, self.find(state.watch, report))
         changed = [state for state in self.roots.values() if state.changed_due <= now]
@@ -223,18 +235,21 @@ class Sweeper:
         name, signature = sweep.state.watch.name, found.signature
         old = max(signature.mtime_ns, signature.ctime_ns) / 1e9 < self.backfill_until.get(name, -math.inf)
         sweep.old += old
-        return Offer(Arrival(name, found.path), signature, old)
+        written, state = signature.mtime_ns / 1e9, sweep.state
+        expected = sweep.reason in (INTERVAL, CHANGED) and not found.known
+        late = expected and state.swept_at < written < sweep.report.began - _LATE_SECONDS
+        return Offer(Arrival(name, found.path), signature, old, late)
 
     def _finish(self, sweep: _Sweep, now: float) -> SweepReport:
         state, report = sweep.state, sweep.report
-        state.listed, state.changed_due = report.listed, math.inf
+        state.listed, state.changed_due, state.swept_at = report.listed, math.inf, report.began
         if sweep.reason == CHANGED:
             self._sweep, state.changed_seconds = None, sweep.seconds
             state.offered += sweep.offered
             state.changed_due = now + state.changed_every
             if sweep.offered:
                 self._tell(sweep, sweep.seconds)
-            return SweepReport(state.watch.name, sweep.reason, 0, finished=True)
+            return SweepReport(state.watch.name, CHANGED, 0, finished=True, unannounced=sweep.unannounced)
         if not sweep.old and state.watch.name in self.backfill_until:
             self.end_backfill(state.watch.name)
             del self.backfill_until[state.watch.name]
@@ -260,9 +275,9 @@ class Sweeper:
         state.last, state.outage, state.failures, state.tried, state.ended = report, None, 0, True, now
         state.due = now + (min(state.gap, state.every) if state.reason else state.every)
         state.changed_due = now + state.changed_every
-        if sweep.offered or sweep.reason != "interval":
+        if sweep.offered or sweep.report.missing or sweep.reason != INTERVAL:
             self._tell(sweep, state.seconds)
-        return SweepReport(state.watch.name, sweep.reason, 0, finished=True)
+        return SweepReport(state.watch.name, sweep.reason, 0, finished=True, unannounced=sweep.unannounced)
 
     def _tell(self, sweep: _Sweep, seconds: float) -> None:
         event(
@@ -273,6 +288,7 @@ class Sweeper:
             files=sweep.report.files,
             folders=sweep.report.folders,
             offered=sweep.offered,
+            missing=sweep.report.missing or None,
             seconds=seconds,
         )
 

@@ -82,6 +82,7 @@ class Watcher:
     def __init__(self, watches: Sequence[Watch], hints: Hints) -> None:
         self.hints = hints
         self.blind: dict[str, str] = {}
+        self.deaf: dict[str, int] = {}  # roots whose events did not tell of files that a sweep found, and how many
         self._roots = {watch.name: _Root(watch, hints) for watch in watches}
         self._overflow = _Overflow()
         self._look_again: float | None = None
@@ -123,6 +124,23 @@ class Watcher:
                 self.hints.lost(name, "events come faster than they are read")
             if name in self.blind and now >= self._retry_at[name]:
                 self._start(root, now)
+
+    def unread(self, root: str) -> bool:
+        """Return whether the kernel holds events of a root that nobody has read yet."""
+        return self._roots[root].unread() > 0
+
+    def distrust(self, root: str, count: int) -> None:
+        """Take note that a sweep found files that were still for long, and of which no event told."""
+        if root not in self.deaf:
+            event(log, "root_deaf", logging.WARNING, root=root, files=count)
+            self._roots[root].heard = False
+        self.deaf[root] = count
+
+    def trust(self, root: str) -> None:
+        """Take note that a sweep found no such file: events count again once one has told of a file."""
+        if root in self.deaf and self._roots[root].heard:
+            del self.deaf[root]
+            event(log, "watching_again", root=root)
 
     def held(self, root: str) -> int | None:
         """Return the number of folders that are really watched below a root, or None where that cannot be told."""
@@ -167,6 +185,7 @@ class _Root:
         self.watch, self.hints = watch, hints
         self.observer: BaseObserver | None = None
         self.identity: tuple[int, int] | None = None
+        self.heard = False
 
     def start(self) -> str | None:
         """Watch the root; return why that is not possible, if so."""
@@ -175,7 +194,7 @@ class _Root:
             self.observer = Observer()
             # under its real path: below a link watchdog tells of nothing that lies in the folder itself
             place = os.path.realpath(self.watch.path)
-            handler = _Handler(self.watch.name, place, self.hints)
+            handler = _Handler(self, place, self.hints)
             self.observer.schedule(handler, place, recursive=True, event_filter=_FILTER)
             self.observer.start()
         except OSError as error:
@@ -234,8 +253,8 @@ class _Root:
 class _Handler(FileSystemEventHandler):
     """Hands the paths of events over, and does nothing else."""
 
-    def __init__(self, root: str, path: str, hints: Hints) -> None:
-        self.root, self.hints = root, hints
+    def __init__(self, root: _Root, path: str, hints: Hints) -> None:
+        self.own, self.root, self.hints = root, root.watch.name, hints
         self.prefix = path.rstrip("/") + "/"
 
     def on_any_event(self, event: FileSystemEvent) -> None:
@@ -246,6 +265,7 @@ class _Handler(FileSystemEventHandler):
                 return  # one of the folders below the one that was moved
             self.hints.lost(self.root, f"a folder was moved: {path.encode('utf-8', 'backslashreplace').decode()}")
         elif path.startswith(self.prefix) and self.hints.wanted(os.path.basename(path)) and _is_unicode(path):
+            self.own.heard = True
             self.hints.offer(self.root, path.removeprefix(self.prefix))
 
 

@@ -35,7 +35,9 @@ def write(*entries: Entry) -> None:
 
 
 def differing(*arguments: Any) -> list[Found]:
-    return ledger.differing(*arguments)[0]
+    """Return what is to be looked at: what the ledger lacks, and what it wants looked at again."""
+    found = ledger.differing(*arguments)
+    return found.new + found.again
 
 
 def test_only_files_without_a_row_or_with_another_signature_differ(database: peewee.Database) -> None:
@@ -126,3 +128,25 @@ def test_statements_do_not_grow_with_files(database: peewee.Database, monkeypatc
         differing("root", [Found(f"{n}.fits", Signature(1, 1, 1, 1)) for n in range(count)], NOW)
         sizes.append(len(counted))
     assert sizes[0] == sizes[1] <= 4
+
+
+def test_the_places_of_a_root_come_in_order_with_their_newest_row(database: peewee.Database) -> None:
+    write(entry(1, "b"), entry(2, "a"), entry(3, "b", 2), entry(4, "c", outcome=IngestionOutcome.NOTED))
+    write(Entry(5, "another", "d", Signature(1, 1, 1, 1), IngestionOutcome.INGESTED, NOW))
+    assert [each[:2] for each in ledger.places("root", "", 10)] == [("a", 2), ("b", 3)]
+    assert [each.path for each in ledger.places("root", "", 1)] == ["a"]
+    assert [each.path for each in ledger.places("root", "a", 1)] == ["b"]
+    assert ledger.places("root", "b", 1) == []
+
+
+def test_a_file_is_missed_from_the_first_time_on_until_it_is_found_again(database: peewee.Database) -> None:
+    write(entry(1, "file"))
+    ledger.miss([1], NOW)
+    ledger.miss([1], NOW + timedelta(days=1))
+    assert Ingestion.get_by_id(1).missing_since == NOW
+    assert [each.missed for each in ledger.places("root", "", 1)] == [True]
+    found = ledger.differing("root", [Found("file", Signature(10, 1, 1, 1))], NOW)
+    assert (found.new, found.again, found.back) == ([], [], [1])
+    ledger.find_again(found.back)
+    assert Ingestion.get_by_id(1).missing_since is None
+    assert ledger.differing("root", [Found("file", Signature(10, 1, 1, 1))], NOW).back == []

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import peewee
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from astra import ledger, tree
 from astra.database.astradb import Ingestion
+from astra.database.connection import alone
 from astra.errors import UnreadableFile
+from astra.ledger import Entry
 from astra.signature import Signature
 from astra.states import IngestionOutcome
 from astra.tree import Found, WalkReport, differing, look, resolve, walk
@@ -212,3 +216,72 @@ def test_only_the_files_that_the_ledger_lacks_or_wants_again_differ(tmp_path: Pa
     write(root / "changed.fits", "longer")
     assert differing_names(root, NOW) == ["changed.fits", "new.fits", "noted.fits"]
     assert differing_names(root, NOW + timedelta(seconds=3)) == ["changed.fits", "fresh.fits", "new.fits", "noted.fits"]
+
+
+# ------------------------------------------------------------------------------------------------------ missing files
+
+
+NIGHT = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def swept(root: Path) -> WalkReport:
+    """Sweep a root, recording each of its files as taken in."""
+    report = WalkReport()
+    for found in tree.sweep("root", root, is_fits, NIGHT, report):
+        entries = [
+            Entry(key, "root", each.path, each.signature, IngestionOutcome.INGESTED, NIGHT)
+            for key, each in enumerate(found, start=Ingestion.select().count() + 1)
+        ]
+        with alone(1):
+            ledger.insert(entries, ())
+    return report
+
+
+def missing() -> list[str]:
+    return [
+        each.path for each in Ingestion.select().where(Ingestion.missing_since.is_null(False)).order_by(Ingestion.id)
+    ]
+
+
+def test_a_file_that_is_gone_is_missed_and_stays_in_the_ledger(database: peewee.Database, tmp_path: Path) -> None:
+    for name in ("a.fits", "deep/b.fits", "deep/c.fits"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert swept(tmp_path).missing == 0
+    (tmp_path / "deep" / "b.fits").unlink()
+    (tmp_path / "deep" / "c.fits").unlink()
+    (tmp_path / "deep").rmdir()
+    assert (swept(tmp_path).missing, missing()) == (2, ["deep/b.fits", "deep/c.fits"])
+    assert swept(tmp_path).missing == 0, "they are missed already"
+    assert Ingestion.select().count() == 3
+
+
+def test_a_file_that_is_back_as_it_was_is_not_missed_any_more(database: peewee.Database, tmp_path: Path) -> None:
+    (tmp_path / "a.fits").touch()
+    swept(tmp_path)
+    ledger.miss([1], NIGHT)
+    swept(tmp_path)
+    assert missing() == []
+    assert Ingestion.select().count() == 1
+
+
+def test_an_empty_root_is_an_outage_and_nothing_is_missed_for_it(database: peewee.Database, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    swept(root)
+    (root / "a.fits").touch()
+    swept(root)
+    (root / "a.fits").unlink()
+    with pytest.raises(UnreadableFile, match="is empty, and held files before: it is tried again"):
+        swept(root)
+    assert missing() == []
+    (root / "README").touch()
+    assert swept(root).missing == 1
+
+
+def test_nothing_is_missed_after_a_walk_that_did_not_see_everything(database: peewee.Database, tmp_path: Path) -> None:
+    (tmp_path / "a.fits").touch()
+    swept(tmp_path)
+    (tmp_path / "a.fits").unlink()
+    (tmp_path / "b.fits").mkdir()  # a problem: nobody knows what lies behind such a name
+    assert (swept(tmp_path).missing, missing()) == (0, [])

@@ -47,7 +47,7 @@ class Rig:
             path.mkdir(exist_ok=True)
         watches = [Watch(name=name, path=path, mode=mode) for name, path in self.paths.items()]
         self.backfilled: list[str] = []
-        self.sweeper = Sweeper(watches, find, self.offers.extend, self.clock, dict(since or {}), self.backfilled.append)
+        self.sweeper = Sweeper(watches, find, self.take, self.clock, dict(since or {}), self.backfilled.append)
 
     def sweeps(self, now: float, changed: bool = False) -> list[tuple[str, str]]:
         """Turn until nothing is due, and return each sweep that ended with its reason: whole ones, or all."""
@@ -56,6 +56,11 @@ class Rig:
             if (report.finished or report.outage) and (changed or report.reason != CHANGED):
                 ended.append((report.root, report.reason))
         return ended
+
+    def take(self, offers: list[Offer]) -> int:
+        """Take offers as one who knows of nothing; return how many an event should have told of."""
+        self.offers += offers
+        return sum(each.late for each in offers)
 
     def found(self) -> list[str]:
         found = [each.arrival.path for each in self.offers]
@@ -187,13 +192,13 @@ def test_a_taker_that_fails_loses_nothing(tmp_path: Path) -> None:
     rig = Rig(tmp_path, "a")
     (rig.paths["a"] / "x.fits").touch()
 
-    def refuse(offers: list[Offer]) -> None:
+    def refuse(offers: list[Offer]) -> int:
         raise DatabaseUnavailable("no")
 
     rig.sweeper.hand_over = refuse
     with pytest.raises(DatabaseUnavailable):
         rig.sweeps(0)
-    rig.sweeper.hand_over = rig.offers.extend
+    rig.sweeper.hand_over = rig.take
     rig.sweeps(1)
     assert rig.found() == ["x.fits"]
 
@@ -302,3 +307,38 @@ def test_after_an_outage_a_whole_sweep_comes_first(tmp_path: Path) -> None:
     assert rig.sweeper.roots["a"].outage is not None
     (tmp_path / "away").rename(rig.paths["a"])
     assert rig.sweeps(31, changed=True) == [("a", "interval")]
+
+
+# ---------------------------------------------------------------------------------------------------- unannounced files
+
+
+def test_a_file_written_since_the_last_sweep_and_long_still_should_have_been_told_of(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    rig.clock.wall = 5e8
+    unannounced = []
+    (rig.paths["a"] / "before.fits").touch()
+    os.utime(rig.paths["a"] / "before.fits", (4e8, 4e8))
+    for now, written in ((0, None), (300, 5e8 + 100), (600, 5e8 + 395), (900, 5e8 - 100)):
+        if written is not None:
+            path = rig.paths["a"] / f"{now}.fits"
+            path.touch()
+            os.utime(path, (written, written))
+        while report := rig.sweeper.turn(now):
+            if report.finished and report.reason != CHANGED:
+                unannounced.append(report.unannounced)
+        rig.clock.wall += 200
+    assert unannounced == [0, 1, 0, 0], "in the second sweep alone: the others are too fresh, or older than the last"
+
+
+def test_after_events_were_lost_nothing_is_held_against_them(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    rig.clock.wall = 5e8
+    rig.sweeps(0)
+    (rig.paths["a"] / "x.fits").touch()
+    os.utime(rig.paths["a"] / "x.fits", (5e8 + 100, 5e8 + 100))
+    rig.clock.wall += 200
+    rig.sweeper.request("a", "events were lost")
+    reports = []
+    while report := rig.sweeper.turn(10):
+        reports.append(report)
+    assert [(each.reason, each.unannounced) for each in reports if each.finished] == [("events were lost", 0)]
