@@ -171,6 +171,20 @@ def places(root: str, after: str, most: int) -> list[Place]:
     ]
 
 
+def checksums(rows: Sequence[int]) -> dict[int, str | None]:
+    """Return the checksums of whole files that rows record, by row."""
+    if not rows:
+        return {}
+    with by_index():
+        return dict(run(f"SELECT id, sha256 FROM ingestion WHERE id IN ({', '.join(map(str, rows))})"))
+
+
+def set_checksum(row: int, sha256: str) -> None:
+    """Record the checksum of a row's whole file, where there is none yet."""
+    with database.atomic():
+        execute_many("UPDATE ingestion SET sha256 = ? WHERE id = ? AND sha256 IS NULL", [(sha256, row)])
+
+
 def miss(rows: Sequence[int], now: datetime) -> None:
     """Take note that the files of these rows are not there any more. The rows stand."""
     with database.atomic():

@@ -94,6 +94,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.standing",
             "astra.roots",
             "astra.tree",
+            "astra.verifying",
             "astra.work",
         ),
     ),

@@ -22,6 +22,7 @@ COMMANDS = (
     "products",
     "tasks",
     "quarantine",
+    "verify",
     "show",
     "execute",
     "repeat",
