@@ -110,7 +110,8 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
             f"{running['bundles_running']} bundles running"
         ]
         for root in running["roots"]:
-            state = root["outage"] or root["blind"] or ("polled" if root["polled"] else "events and sweeps")
+            deaf = f"polled: no event told of {root['deaf']} files" if root["deaf"] else None
+            state = root["outage"] or root["blind"] or deaf or ("polled" if root["polled"] else "events and sweeps")
             lines.append(f"watch       {root['name']}: {root['files']} files in {root['folders']} folders; {state}")
         lines.append(f"on the way  {running['intake']['on_their_way']} files")
         if running["lag_seconds"]:

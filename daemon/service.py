@@ -151,6 +151,8 @@ class Service:
         until = {name: since.timestamp() for name, since in opened.items() if since is not None}
         self._sweeper = Sweeper(settings.watch, self._find, self._intake.offer, clock, until, self._end_backfill)
         self._polled = {name for name, (mode, _) in modes.items() if mode == "poll"}
+        for name in self._polled:
+            self._sweeper.poll(name, True)
         hints = Hints(self._hint, self._sweeper.request, products.might_be_product)
         self._watcher = Watcher([each for each in settings.watch if each.name not in self._polled], hints)
         self._scheduler = Scheduler(settings, executors.build(settings, clock, self._wake.set), clock)

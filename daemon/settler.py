@@ -68,6 +68,7 @@ class _Entry:
     settled: bool = False
     live: bool = True
     queued: float | None = None
+    since: float = 0.0
 
 
 class Settler:
@@ -104,6 +105,11 @@ class Settler:
         return len(self._entries) >= self.bound
 
     @property
+    def oldest(self) -> float | None:
+        """The monotonic time at which the arrival that has been here longest came, or None while there is none."""
+        return min((entry.since for entry in list(self._entries.values())), default=None)
+
+    @property
     def settled_count(self) -> int:
         """How many arrivals `take` could give now."""
         return self._settled_count
@@ -133,7 +139,7 @@ class Settler:
         if entry is None:
             if len(self._entries) >= self.bound * 5:
                 return False
-            entry = self._entries[arrival] = _Entry(now.monotonic + self.quiet, backfill)
+            entry = self._entries[arrival] = _Entry(now.monotonic + self.quiet, backfill, since=now.monotonic)
         entry.backfill = entry.backfill and backfill
         if signature is not None:
             if not (entry.refusals and signature == entry.signature):  # its own growing delay goes on
@@ -228,7 +234,7 @@ class Settler:
             entry = self._entries[settled.arrival]
             entry.backfill = entry.backfill and settled.backfill
             return
-        entry = _Entry(now + delay, settled.backfill, settled.signature, now - self.quiet)
+        entry = _Entry(now + delay, settled.backfill, settled.signature, now - self.quiet, since=settled.refused_at)
         entry.refusals, entry.refused_at = settled.refusals, settled.refused_at
         self._entries[settled.arrival] = entry
         self._push(settled.arrival, entry)

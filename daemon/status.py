@@ -36,7 +36,9 @@ def live(parts: tuple[Watcher, Sweeper, Intake, Scheduler], began: datetime, clo
         "boot": owner.boot,
         "host": owner.host,
         "roots": [_root(name, watcher, sweeper) for name in sweeper.roots],
-        "intake": asdict(intake.counts) | {"on_their_way": intake.waiting, "trouble": intake.trouble},
+        "overflows": watcher.overflows,
+        "intake": asdict(intake.counts)
+        | {"on_their_way": intake.waiting, "oldest_seconds": _oldest(intake, clock), "trouble": intake.trouble},
         "lag_seconds": percentiles(list(intake.lags)),
         "bundles_running": scheduler.running,
         "state": "running" if not scheduler.draining else "draining" if scheduler.running else "stopped",
@@ -50,14 +52,23 @@ def _root(name: str, watcher: Watcher, sweeper: Sweeper) -> dict[str, Any]:
         "path": str(state.watch.path),
         "polled": state.polled,
         "blind": watcher.blind.get(name),
+        "deaf": watcher.deaf.get(name),
+        "events": watcher.events(name),
         "outage": state.outage,
         "sweeps": state.sweeps,
         "files": state.last.files,
         "folders": state.last.folders,
         "problems": state.last.problem_count,
         "sweep_seconds": round(state.seconds, 6),
+        "changed_sweep_seconds": round(state.changed_seconds, 6),
         "offered": state.offered,
     }
+
+
+def _oldest(intake: Intake, clock: Clock) -> float | None:
+    """Return for how long the file that has been on its way longest has been."""
+    since = intake.settler.oldest
+    return None if since is None else round(clock.monotonic() - since, 1)
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float] | None:

@@ -144,7 +144,7 @@ class Sweeper:
         end_backfill: Callable[[str], None],
     ) -> None:
         self.find, self.hand_over, self.clock, self.end_backfill = find, hand_over, clock, end_backfill
-        self.roots = {watch.name: RootState(watch, polled=watch.mode == "poll") for watch in watches}
+        self.roots = {watch.name: RootState(watch) for watch in watches}
         self.backfill_until = dict(backfill_until)
         self._requests: SimpleQueue[tuple[str, str]] = SimpleQueue()
         self._sweep: _Sweep | None = None

@@ -85,6 +85,7 @@ class Watcher:
         self.deaf: dict[str, int] = {}  # roots whose events did not tell of files that a sweep found, and how many
         self._roots = {watch.name: _Root(watch, hints) for watch in watches}
         self._overflow = _Overflow()
+        self.overflows = 0
         self._look_again: float | None = None
         self._retry_at: dict[str, float] = {}
 
@@ -106,6 +107,7 @@ class Watcher:
         """Look after the watches, once in every turn of the loop: sweep for what was lost, watch again what failed."""
         if self._overflow.lost.is_set():
             self._overflow.lost.clear()
+            self.overflows += 1
             self._lost_all("events were lost: the kernel's queue ran over")
             self._look_again = now + _SECOND_LOOK
         if self._look_again is not None and now >= self._look_again:
@@ -125,6 +127,10 @@ class Watcher:
             if name in self.blind and now >= self._retry_at[name]:
                 self._start(root, now)
 
+    def events(self, root: str) -> int:
+        """Return how many events have told of a file below a root."""
+        return self._roots[root].events if root in self._roots else 0
+
     def unread(self, root: str) -> bool:
         """Return whether the kernel holds events of a root that nobody has read yet."""
         return self._roots[root].unread() > 0
@@ -133,12 +139,12 @@ class Watcher:
         """Take note that a sweep found files that were still for long, and of which no event told."""
         if root not in self.deaf:
             event(log, "root_deaf", logging.WARNING, root=root, files=count)
-            self._roots[root].heard = False
+            self._roots[root].heard = self._roots[root].events
         self.deaf[root] = count
 
     def trust(self, root: str) -> None:
         """Take note that a sweep found no such file: events count again once one has told of a file."""
-        if root in self.deaf and self._roots[root].heard:
+        if root in self.deaf and self._roots[root].events > self._roots[root].heard:
             del self.deaf[root]
             event(log, "watching_again", root=root)
 
@@ -185,7 +191,7 @@ class _Root:
         self.watch, self.hints = watch, hints
         self.observer: BaseObserver | None = None
         self.identity: tuple[int, int] | None = None
-        self.heard = False
+        self.events = self.heard = 0  # that told of a file: in all, and before they were found wanting
 
     def start(self) -> str | None:
         """Watch the root; return why that is not possible, if so."""
@@ -265,7 +271,7 @@ class _Handler(FileSystemEventHandler):
                 return  # one of the folders below the one that was moved
             self.hints.lost(self.root, f"a folder was moved: {path.encode('utf-8', 'backslashreplace').decode()}")
         elif path.startswith(self.prefix) and self.hints.wanted(os.path.basename(path)) and _is_unicode(path):
-            self.own.heard = True
+            self.own.events += 1
             self.hints.offer(self.root, path.removeprefix(self.prefix))
 
 

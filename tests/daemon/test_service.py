@@ -158,3 +158,13 @@ def test_a_calendar_entry_that_cannot_be_made_stops_the_start(site: Site) -> Non
     site.schedule = [{"name": "nightly", "cron": "0 12 * * *", "task": f"{COMPONENTS}.Waits"}]
     with pytest.raises(ConfigurationError, match=r"\[\[schedule\]\] 'nightly': .*Waits cannot be made .* gate"):
         Service(site.settings(), SYSTEM, Until.DRAINED).run()
+
+
+@ON_ONE
+def test_a_folder_on_a_network_file_system_is_polled_without_being_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.service.choose_mode", lambda watch: ("poll", "nfs4 does not tell of other hosts"))
+    service = Service(site.settings(), SYSTEM)
+    service._build(())
+    assert service._sweeper.roots["redux"].polled

@@ -45,9 +45,11 @@ class Rig:
         self.paths = {name: tmp_path / name for name in names}
         for path in self.paths.values():
             path.mkdir(exist_ok=True)
-        watches = [Watch(name=name, path=path, mode=mode) for name, path in self.paths.items()]
+        watches = [Watch(name=name, path=path) for name, path in self.paths.items()]
         self.backfilled: list[str] = []
         self.sweeper = Sweeper(watches, find, self.take, self.clock, dict(since or {}), self.backfilled.append)
+        for name in names:
+            self.sweeper.poll(name, mode == "poll")
 
     def sweeps(self, now: float, changed: bool = False) -> list[tuple[str, str]]:
         """Turn until nothing is due, and return each sweep that ended with its reason: whole ones, or all."""
