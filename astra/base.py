@@ -334,6 +334,7 @@ class TaskInstance:
     def _run(self, session: Session, keywords: dict[str, Any]) -> Any:
         self._session, self.context = session, {}
         if self._tasks:  # a parameter that these tasks were recorded without has its default
+            session.required = frozenset(name for name, each in self.parameters.items() if each.required)
             session.defaults = {name: each.default for name, each in self.parameters.items() if not each.required}
         try:
             return execution.execute(self, session, keywords)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from astra import backlog, provenance, queue
 from astra.clock import SYSTEM
+from astra.errors import AstraError
 from astra.inputs import recorded_inputs, refuse_missing, resolve
 from astra.members import states_by_key, tasks_by_key
 from astra.states import TaskState
@@ -30,7 +31,13 @@ def new_tasks(instance: TaskInstance) -> Iterator[list[NewTask]]:
     plans = instance.plans()
     for start in range(0, instance.bundle_size, CHUNK):
         chunk = list(islice(plans, CHUNK))
-        yield [NewTask(*plan, own) for plan, own in zip(chunk, _inputs(instance, start, len(chunk)), strict=True)]
+        try:
+            inputs = _inputs(instance, start, len(chunk))
+        except AstraError as error:
+            if not start:
+                raise
+            raise AstraError(f"{error}; the {start:,} tasks before it are recorded already") from error
+        yield [NewTask(*plan, own) for plan, own in zip(chunk, inputs, strict=True)]
 
 
 def _inputs(instance: TaskInstance, start: int, count: int) -> Sequence[tuple[Input, ...]]:

@@ -25,7 +25,7 @@ from astra import queue
 from astra.clock import Clock
 from astra.database.astradb import DataProduct, ResultModel, Task
 from astra.database.connection import available
-from astra.errors import DatabaseUnavailable, InputChanged
+from astra.errors import ComponentError, DatabaseUnavailable, InputChanged
 from astra.inhand import InHand
 from astra.interrupts import held_back, let_through
 from astra.members import (
@@ -75,7 +75,7 @@ class Session:
     interactive: bool
     desk: Desk = Desk()
     keys: Sequence[int] = ()
-    recorded: bytearray = field(default_factory=bytearray)
+    recorded: bytearray = field(init=False)
     finished: dict[int, None] = field(default_factory=dict)
     results: dict[int, list[ResultModel]] = field(default_factory=dict)
     dropped: deque[tuple[int, list[Place]]] = field(default_factory=lambda: deque(maxlen=LOOPS))
@@ -86,6 +86,7 @@ class Session:
     kept: dict[int, list[int]] = field(default_factory=dict)
     progress: Progress | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.keys = self.keys or self._patiently(lambda: task_keys(self.held.bundle))
@@ -93,6 +94,7 @@ class Session:
         self.watch = Stopwatch(self.held.size, self.clock)
         self._written, self._most_held = self.clock.monotonic(), 1
         self._process = os.getpid()
+        self._traced: dict[int, tuple[BaseException, str]] = {}
         self._inputs: bool | None = None  # whether its tasks have any, once that is known
 
     def iterate(self) -> Iterator[tuple[Task, list[DataProduct]]]:
@@ -110,6 +112,8 @@ class Session:
             self._say_in_hand()
             try:
                 member.check_inputs()
+                if not task.parameters.keys() >= self.required:
+                    raise _lacking(task, self.required)
                 yield task, member.data_products
             except InputChanged as error:
                 self.unusable = (member.position, error)
@@ -276,9 +280,20 @@ class Session:
         ended = Ended(position, self.keys[position], outcome, *self.watch.own(position))
         if error is None:
             return ended
+        if id(error) in self._traced:  # one error of many tasks has its traceback once, with the first of them
+            return ended._replace(error_class=type(error).__name__, error_message=self._traced[id(error)][1])
         text = "".join(traceback.format_exception(error))[-TRACEBACK_LENGTH:]
         name, message = type(error).__name__, (words(error) or type(error).__name__)[:MESSAGE_LENGTH]
+        self._traced[id(error)] = error, clean(message)
         return ended._replace(error_class=name, error_message=clean(message), traceback=clean(text))
+
+
+def _lacking(task: Task, required: frozenset[str]) -> ComponentError:
+    name = sorted(required - task.parameters.keys())[0]
+    return ComponentError(
+        f"{task.name} needs {name} now, which was no parameter of it when task {task.id} was recorded: "
+        "make a new instance, and give it"
+    )
 
 
 def _droppers(frame: FrameType | None) -> list[Place]:

@@ -961,3 +961,48 @@ def test_what_a_dead_process_left_running_can_be_run_again(database: peewee.Data
     Task.get_by_id(keys[0]).instance().execute()
     assert [str(each.state) for each in Task.select().order_by(Task.id)] == ["completed", "failed"]
     assert Bundle.get_by_id(1).state == "expired"
+
+
+def test_a_bundle_that_was_not_recorded_whole_is_not_rebuilt_as_a_smaller_one(database: peewee.Database) -> None:
+    Sum(n=[1, 2, 3]).execute()
+    TaskBundle.delete().where(TaskBundle.position == 2).execute()
+    with pytest.raises(ComponentError, match="bundle 1 has 2 of its 3 tasks, for it could not be recorded whole"):
+        Bundle.get().instance()
+
+
+def test_a_bundle_is_rebuilt_without_the_values_of_its_tasks_until_they_are_asked_for(
+    database: peewee.Database,
+) -> None:
+    Sum(n=[1, 2, 3]).execute()
+    with statements(database) as seen:
+        instance = Bundle.get().instance()
+    assert not any("SELECT t.parameters" in each and "LIMIT" not in each for each in seen[:-1])
+    count = len(seen)
+    assert "n=[1, 2, 3]" in repr(instance)
+    assert [part.bundle_size for part in bundler([instance], max_size=2)] == [2, 1]
+    assert count == 4
+
+
+def test_enqueued_tasks_are_a_sequence_read_when_asked(database: peewee.Database) -> None:
+    tasks = Sum(n=[1, 2, 3]).enqueue()
+    first, second, third = tasks
+    assert [each.id for each in reversed(tasks)] == [third.id, second.id, first.id]
+    assert (second in tasks, "second" in tasks, tasks.index(second), len(tasks[1:])) == (True, False, 1, 2)
+    assert repr(tasks) == "<3 tasks>"
+    Task.update(state="cancelled").where(Task.id == first.id).execute()
+    assert tasks[0].state is TaskState.CANCELLED, "as it is now"
+
+
+def test_an_input_that_is_lost_meanwhile_says_what_is_recorded(
+    database: peewee.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "CHUNK", 2)
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_text("x")
+    instance = Sum(input_data_products=paths)
+    paths[2].unlink()
+    with pytest.raises(AstraError, match="the 2 tasks before it are recorded already"):
+        instance.enqueue()
+    with pytest.raises(ValueError, match="there is no data product 987; nothing was recorded"):
+        Sum(input_data_products=[1, 2, 987]).execute()

@@ -16,6 +16,7 @@ import pytest
 
 from astra import execution, queue, recording, session
 from astra.base import Parameter, TaskInstance
+from astra.cli import records
 from astra.clock import SYSTEM
 from astra.database.astradb import Bundle, DataProduct, ResultModel, Task, TaskBundle
 from astra.database.connection import open_database
@@ -1088,3 +1089,22 @@ def test_a_copy_of_the_process_has_no_part_in_the_records(database: peewee.Datab
     bundle = held(instance, clock)
     instance.run_held(bundle, clock)
     assert states(bundle.bundle) == ["completed"] * 3
+
+
+def test_an_error_of_a_whole_bundle_has_its_traceback_once(database: peewee.Database, clock: FakeClock) -> None:
+    def body(self: Any) -> None:
+        raise ValueError("all of it")
+
+    instance = doing(body, size=3)
+    bundle = held(instance, clock)
+    with pytest.raises(ValueError, match="all of it"):
+        instance.run_held(bundle, clock)
+    found = [(row.error_class, row.error_message, row.traceback is not None) for row in rows(bundle.bundle)]
+    assert found == [
+        ("ValueError", "all of it", True),
+        ("ValueError", "all of it", False),
+        ("ValueError", "all of it", False),
+    ]
+    shown = records.task(tasks(bundle.bundle)[2].id)
+    assert shown is not None
+    assert "all of it" in shown["traceback"]
