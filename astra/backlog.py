@@ -6,10 +6,11 @@ is still so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from astra.database.connection import run
+from astra.database.connection import by_index, run
 from astra.database.fields import instant_text, read_instant
 from astra.provenance import Owner
 from astra.states import BundleState
@@ -55,10 +56,22 @@ def unfinished() -> bool:
 
 def open_bundles(now: datetime) -> list[OpenBundle]:
     """Return every bundle that is submitted or running; `lapsed` where its lease has run out."""
+    return _open("state IN ('submitted', 'running')", now)
+
+
+def bundles_by_hand(tasks: Sequence[int]) -> list[OpenBundle]:
+    """Return the bundles that people are running, of those that these tasks were last in."""
+    listed = ", ".join(str(int(key)) for key in tasks)
+    with by_index():
+        found = {row[0] for row in run(f"SELECT bundle_id FROM task WHERE id IN ({listed}) AND state = 'running'")}
+    held = ", ".join(map(str, found - {None})) or "0"  # 0 is no bundle's key
+    return _open(f"state = 'running' AND executor = 'interactive' AND id IN ({held})", None)
+
+
+def _open(which: str, now: datetime | None) -> list[OpenBundle]:
     rows = run(
         'SELECT id, token, state, owner_boot, owner_pid, owner_start, host, "user", executor, size, '
-        "lease_expires IS NOT NULL AND lease_expires < ?, created FROM bundle "
-        "WHERE state IN ('submitted', 'running') ORDER BY id",
+        f"lease_expires IS NOT NULL AND lease_expires < ?, created FROM bundle WHERE {which} ORDER BY id",
         (instant_text(now),),
     )
     return [

@@ -13,12 +13,13 @@ import weakref
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from numbers import Number
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple
 
-from astra import config, execution, queue, work
+from astra import config, declaring, execution, queue, work
 from astra.bundling import bundler, rebuild, rebuild_bundle
 from astra.clock import SYSTEM, Clock
 from astra.components import remember
@@ -29,6 +30,7 @@ from astra.database.fields import canonical_json
 from astra.database.staging import check_row
 from astra.errors import ComponentError, DatabaseUnavailable
 from astra.inputs import entries
+from astra.interrupts import held_back
 from astra.members import Tasks
 from astra.outputs import Outputs
 from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of, signature_of
@@ -85,14 +87,11 @@ class TaskInstance:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        for each in vars(cls).values():
+            if isinstance(each, Parameter):
+                each.settle(cls.__name__)
         cls.parameters = parameters_of(cls)
-        if taken := sorted(set(cls.parameters) & {"context", "bundle_size", "input_data_products", *dir(TaskInstance)}):
-            raise TypeError(f"{cls.__name__} cannot have a parameter called {taken[0]}: every TaskInstance has its own")
-        if cls.__init__ is not TaskInstance.__init__:
-            raise TypeError(
-                f"{cls.__name__} cannot have an __init__ of its own, for its tasks are made again from their records: "
-                "prepare the work in pre_execute(), and return what execute() needs as a dictionary, for self.context"
-            )
+        declaring.check(cls, TaskInstance)
         cls.__signature__ = signature_of(cls.parameters)  # type: ignore[attr-defined]
         remember(cls.component_name(), cls)
         if cls.execute is not TaskInstance.execute and cls.execute not in _authors:  # or it is a base's, recorded
@@ -131,8 +130,10 @@ class TaskInstance:
         component = type(self).__name__
         unknown = [name for name in given if name not in self.parameters]
         if unknown:
-            known = ", ".join(self.parameters) or "none"
-            raise TypeError(f"{component} has no parameter {', '.join(map(repr, unknown))}: its parameters are {known}")
+            known, near = ", ".join(self.parameters) or "none", get_close_matches(unknown[0], self.parameters, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            words = f"{component} has no parameter {', '.join(map(repr, unknown))}: {hint}"
+            raise TypeError(f"{words}its parameters are {known}")
         missing = [name for name, each in self.parameters.items() if each.required and name not in given]
         if missing:
             words = "; ".join(f"{name} ({self.parameters[name].describe()})" for name in missing)
@@ -227,10 +228,11 @@ class TaskInstance:
         """
         session = self._running("record_result()")
         if not isinstance(row, tuple(self.result_models)):
+            names = ", ".join(model.__name__ for model in self.result_models) or "none"
             raise TypeError(
-                f"{type(self).__name__}.result_models does not name {type(row).__name__}, so it has no table"
+                f"{type(self).__name__} records rows of its result_models ({names}), not {type(row).__name__}"
             )
-        if getattr(row, _RECORDED, False):
+        if getattr(row, _RECORDED, False) or row.__data__.get("id") is not None:
             raise ValueError(f"this {type(row).__name__} is recorded already: make a new one for each result")
         member = session.member(task)
         row.task = task.id
@@ -269,7 +271,7 @@ class TaskInstance:
     def _outputs(self, session: Session) -> Outputs:
         if session.outputs is None:
             root = session.desk.output_root or config.load().output.root
-            session.outputs = Outputs(root, self.component_name(), session.held.bundle)
+            session.outputs = Outputs(root, self.component_name(), session.held.bundle, session.held.token[:8])
         return session.outputs
 
     def _running(self, what: str) -> Session:
@@ -300,8 +302,9 @@ class TaskInstance:
             raise ValueError(f"priority is a number from {-MOST_PRIORITY - 1} to {MOST_PRIORITY}, not {priority}")
         migrate.create_result_tables(self.result_models)
         keys = array("q")
-        for chunk in new_tasks(self):  # each in a transaction of its own, so that nobody waits long
-            keys.extend(queue.enqueue([work.with_identity(each, priority) for each in chunk], SYSTEM.now()))
+        with held_back():
+            for chunk in new_tasks(self):  # each in a transaction of its own, so that nobody waits long
+                keys.extend(queue.enqueue([work.with_identity(each, priority) for each in chunk], SYSTEM.now()))
         return Tasks(keys)
 
     def stage(self, name: str) -> Callable[..., Any]:
@@ -316,19 +319,23 @@ class TaskInstance:
 
     def _run_by_hand(self, keywords: dict[str, Any]) -> Any:
         migrate.create_result_tables(self.result_models)
-        held, keys = queue.open_by_hand(by_hand(self), SYSTEM.now())
-        session = Session(held, SYSTEM, interactive=True, keys=keys)
-        if self.bundle_size > 1 and somebody_waits():
-            session.progress = Progress(type(self).__name__, self.bundle_size, SYSTEM)
-        try:
-            return self._run(session, keywords)
-        except BaseException:
-            with suppress(DatabaseUnavailable), available():  # does nothing to a bundle whose end is recorded
-                queue.fail_gone(held.bundle, held.token, "its end could not be recorded", SYSTEM.now())
-            raise
+        with held_back():
+            held, keys = queue.open_by_hand(by_hand(self), SYSTEM.now())
+            session = Session(held, SYSTEM, interactive=True, keys=keys)
+            if self.bundle_size > 1 and somebody_waits():
+                session.progress = Progress(type(self).__name__, self.bundle_size, SYSTEM)
+            try:
+                return self._run(session, keywords)
+            except BaseException:
+                with suppress(DatabaseUnavailable), available():  # does nothing to a bundle whose end is recorded
+                    queue.fail_gone(held.bundle, held.token, "its end could not be recorded", SYSTEM.now())
+                raise
 
     def _run(self, session: Session, keywords: dict[str, Any]) -> Any:
         self._session, self.context = session, {}
+        if self._tasks:  # a parameter that these tasks were recorded without has its default
+            session.required = frozenset(name for name, each in self.parameters.items() if each.required)
+            session.defaults = {name: each.default for name, each in self.parameters.items() if not each.required}
         try:
             return execution.execute(self, session, keywords)
         finally:

@@ -21,6 +21,10 @@ def rebuild(name: str, tasks: Sequence[Task], strict: bool) -> TaskInstance:
     """Return the instance that recorded tasks make together; see `TaskInstance.from_task`."""
     component = component_class(name)
     _check_version(component, {task.component_version for task in tasks}, strict)
+    return _of_tasks(component, tasks)
+
+
+def _of_tasks(component: type[TaskInstance], tasks: Sequence[Task]) -> TaskInstance:
     instance = _bare(component, [task.id for task in tasks], len(tasks))
     values = _values(component, (task.parameters for task in tasks))
     one = {each for each, parameter in component.parameters.items() if parameter.bundled or len(tasks) == 1}
@@ -32,12 +36,15 @@ def rebuild(name: str, tasks: Sequence[Task], strict: bool) -> TaskInstance:
 def rebuild_bundle(bundle: Bundle, strict: bool) -> TaskInstance:
     """Return the instance of all tasks of a recorded bundle; see `TaskInstance.from_bundle`."""
     keys = task_keys(bundle.id)
-    if not keys:
-        raise ComponentError(f"bundle {bundle.id} has no tasks: it could not be recorded whole")
-    if len(keys) == 1:
-        return rebuild(bundle.name, tasks_by_key(keys), strict)
+    if len(keys) != bundle.size:
+        raise ComponentError(
+            f"bundle {bundle.id} has {len(keys)} of its {bundle.size} tasks, for it could not be recorded whole: "
+            "make instances of the tasks"
+        )
     component = component_class(bundle.name)
     _check_version(component, versions_of_bundle(bundle.id), strict)
+    if len(keys) == 1:
+        return _of_tasks(component, tasks_by_key(keys))
     instance = _bare(component, keys, len(keys))
     own = {each for each, parameter in component.parameters.items() if not parameter.bundled}
     first = _values(component, parameters_of_bundle(bundle.id, most=1))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from astra.database.astradb import STAGES
 from astra.errors import DatabaseUnavailable, InputChanged, LeaseLost
+from astra.interrupts import let_through
 from astra.session import Judge, Place, Session, said
 from astra.states import TaskOutcome
 from astra.work import Totals
@@ -73,6 +74,8 @@ def execute(component: Component, session: Session, keywords: Mapping[str, Any])
         if session.finished:
             session.write_finished()
         _record(session, failure)
+        if session.outputs is not None and failure is None and session.trouble is None:
+            session.outputs.tell_forgotten()
     finally:
         if session.outputs is not None:
             session.outputs.discard()
@@ -93,11 +96,14 @@ def _run_stages(component: Component, session: Session, keywords: Mapping[str, A
     for name in STAGES:
         with session.watch.stage(name):
             try:
-                value = _call(component.stage(name), keywords)
+                with let_through():
+                    value = _call(component.stage(name), keywords)
             except (LeaseLost, DatabaseUnavailable):  # no failure of the work: another try may end well
                 raise
             except BaseException as error:  # the component's own code: whatever it raises is recorded
+                session.leave_if_forked(error)
                 return None, Failure(error, _culprit(session, error))
+        session.leave_if_forked()
         if name == "pre_execute" and isinstance(value, dict):
             component.context.update(value)
         if name == "execute":

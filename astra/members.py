@@ -99,8 +99,9 @@ def versions_of_bundle(bundle: int) -> set[str]:
     return {row[0] for row in run(f"{query} WHERE m.bundle_id = ?", (bundle,))}
 
 
-def parameters_of_bundle(bundle: int, first: int = 0, most: int | None = None) -> Iterator[dict[str, Any]]:
+def parameters_of_bundle(bundle: int, most: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield the parameters of a bundle's tasks in order, `most` at the most; a statement for each range."""
+    first = 0
     query = "SELECT t.parameters FROM task_bundle m JOIN task t ON t.id = m.task_id WHERE m.bundle_id = ?"
     while rows := run(
         f"{query} AND m.position BETWEEN ? AND ? ORDER BY m.position", (bundle, first, first + (most or KEYS) - 1)
@@ -133,6 +134,17 @@ class Tasks(Sequence[Task]):
     def __iter__(self) -> Iterator[Task]:
         for first in range(0, len(self._keys), RANGE):
             yield from tasks_by_key(self._keys[first : first + RANGE])
+
+    def __reversed__(self) -> Iterator[Task]:
+        for last in range(len(self._keys), 0, -RANGE):
+            yield from reversed(tasks_by_key(self._keys[max(0, last - RANGE) : last]))
+
+    def __contains__(self, task: object) -> bool:
+        return isinstance(task, Task) and task.id in self._keys
+
+    def index(self, task: Task, *limits: int) -> int:
+        """Return the place of a task among these."""
+        return self._keys.index(task.id, *limits)
 
     def __repr__(self) -> str:
         return f"<{len(self)} tasks>"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,12 +37,14 @@ class Outputs:
     root: Path
     component: str
     bundle: int
+    token: str  # tells this execution from those of any other database that has the same folder for outputs
     made: dict[int, list[Made]] = field(default_factory=dict)
+    recorded: set[Path] = field(default_factory=set)
 
     @property
     def aside(self) -> Path:
         """Where this bundle's files are written before their tasks have completed."""
-        return self.root / ASIDE / str(self.bundle)
+        return self.root / ASIDE / f"{self.bundle}-{self.token}"
 
     def path(self, task: int, name: str) -> Path:
         """Return where a task is to write its file `name`; its folder is there."""
@@ -62,11 +65,12 @@ class Outputs:
         place = written
         if written.is_relative_to(self.aside / str(task)):
             group, name = f"{task // TASKS_IN_A_FOLDER * TASKS_IN_A_FOLDER:09d}", self.component.rpartition(".")[2]
-            place = self.root / name / group / f"{task}-{self.bundle}" / written.name
+            place = self.root / name / group / f"{task}-{self.bundle}-{self.token}" / written.name
         own = self.made.setdefault(position, [])
         if any(each.place == place for each in own):
             raise ValueError(f"task {task} has recorded {place} already: give each of its files a name of its own")
         own.append(Made(written, place))
+        self.recorded.add(written)
         return place
 
     def put(self, positions: Sequence[int]) -> tuple[dict[int, list[str]], dict[int, UnreadableFile]]:
@@ -80,6 +84,16 @@ class Outputs:
             except UnreadableFile as error:
                 failed[position] = error
         return placed, failed
+
+    def tell_forgotten(self) -> None:
+        """Warn of files that were written where `path` said, and not recorded: they are about to be removed."""
+        forgotten = [each for each in self.aside.rglob("*") if each.is_file() and each not in self.recorded]
+        if forgotten:
+            warnings.warn(
+                f"{self.component} wrote {forgotten[0].name} where output_path said, and did not call record_output: "
+                f"{len(forgotten)} such files are removed",
+                stacklevel=2,
+            )
 
     def discard(self) -> None:
         """Remove what was written aside and not kept."""

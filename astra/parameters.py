@@ -6,6 +6,7 @@ so that what a component reads in a notebook is what it will read from the datab
 
 from __future__ import annotations
 
+import builtins
 import copy
 import inspect
 import math
@@ -56,15 +57,20 @@ class Parameter:
             raise TypeError(f"Parameter() takes no {', '.join(sorted(unknown))}: its bounds are {', '.join(_BOUNDS)}")
         self.name = ""
         self.bundled = bundled
+        if type is not None and not isinstance(type, builtins.type):
+            raise TypeError(f"Parameter(type=...) takes int, float, str or bool, not {type!r}")
         self.type = type
-        self.choices = choices
+        self.choices = None if choices is None else [plain(each, "choices") for each in choices]
         self.bounds = bounds
         self._default = default
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
+
+    def settle(self, component: str) -> None:
+        """Check the default, once the component is known by its name; what is wrong is raised as it is."""
         if self._default is not _REQUIRED:
-            self._default = self.checked(owner.__name__, self._default)
+            self._default = self.checked(component, self._default)
         self.__doc__ = self.describe()  # what help() says beside the name
 
     def __get__(self, instance: Any, owner: type) -> Any:

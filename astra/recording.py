@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from itertools import compress, islice
 from typing import TYPE_CHECKING
 
-from astra import provenance
+from astra import backlog, provenance, queue
+from astra.clock import SYSTEM
+from astra.errors import AstraError
 from astra.inputs import recorded_inputs, refuse_missing, resolve
 from astra.members import states_by_key, tasks_by_key
 from astra.states import TaskState
@@ -29,7 +31,13 @@ def new_tasks(instance: TaskInstance) -> Iterator[list[NewTask]]:
     plans = instance.plans()
     for start in range(0, instance.bundle_size, CHUNK):
         chunk = list(islice(plans, CHUNK))
-        yield [NewTask(*plan, own) for plan, own in zip(chunk, _inputs(instance, start, len(chunk)), strict=True)]
+        try:
+            inputs = _inputs(instance, start, len(chunk))
+        except AstraError as error:
+            if not start:
+                raise
+            raise AstraError(f"{error}; the {start:,} tasks before it are recorded already") from error
+        yield [NewTask(*plan, own) for plan, own in zip(chunk, inputs, strict=True)]
 
 
 def _inputs(instance: TaskInstance, start: int, count: int) -> Sequence[tuple[Input, ...]]:
@@ -46,10 +54,13 @@ def by_hand(instance: TaskInstance) -> ByHand:
     """
     finished = bytearray()
     for start in range(0, len(instance._tasks), CHUNK):
-        states = states_by_key(instance._tasks[start : start + CHUNK])
+        keys = instance._tasks[start : start + CHUNK]
+        states = states_by_key(keys)
+        if TaskState.RUNNING in states and _free_from_the_dead(keys):
+            states = states_by_key(keys)
         finished += bytes(each is TaskState.COMPLETED for each in states)
     open_ = array("q", compress(instance._tasks, (not each for each in finished)))
-    chunks = _again(instance._tasks, finished) if instance._tasks else new_tasks(instance)
+    chunks = _again(instance._tasks, finished, str(instance.version)) if instance._tasks else new_tasks(instance)
     code, environment = provenance.code_of(type(instance)), provenance.environment_id()
     key = instance.bundle_key()
     return ByHand(
@@ -57,10 +68,20 @@ def by_hand(instance: TaskInstance) -> ByHand:
     )
 
 
-def _again(tasks: Sequence[int], finished: Sequence[int]) -> Iterator[list[NewTask | int]]:
+def _free_from_the_dead(tasks: Sequence[int]) -> int:
+    """Fail the running tasks whose person's process is gone, so that they can be run again; return how many."""
+    count = 0
+    for each in backlog.bundles_by_hand(tasks):
+        owner = each.owner
+        if provenance.is_dead(owner.boot, owner.pid, owner.start, owner.host):
+            count += queue.fail_gone(each.bundle, each.token, "process gone", SYSTEM.now())
+    return count
+
+
+def _again(tasks: Sequence[int], finished: Sequence[int], version: str) -> Iterator[list[NewTask | int]]:
     for start in range(0, len(tasks), CHUNK):
         keys = tasks[start : start + CHUNK]
         done = list(compress(keys, finished[start : start + CHUNK]))
         given = recorded_inputs(done)
-        repeats = {task.id: repeat(task, given[task.id]) for task in tasks_by_key(done)}
+        repeats = {task.id: repeat(task, given[task.id], version) for task in tasks_by_key(done)}
         yield [repeats.get(key, key) for key in keys]

@@ -26,7 +26,7 @@ class Rehearsal(Session):
     @classmethod
     def of(cls, tasks: Sequence[int], clock: Clock, desk: Desk) -> Rehearsal:
         """Return the rehearsal of recorded tasks, by their keys."""
-        return cls(Claimed(0, len(tasks), ""), clock, interactive=True, desk=desk, keys=list(tasks))
+        return cls(Claimed(0, len(tasks), ""), clock, interactive=True, desk=desk, keys=tasks)
 
     def _members(self) -> Iterator[tuple[Task, Member]]:
         for first in range(0, self.held.size, RANGE):

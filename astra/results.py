@@ -64,7 +64,7 @@ class Provenance:
         task, bundle = self.task, self.bundle
         code = f"commit {bundle.git_commit}{' with changes' if bundle.git_dirty else ''}" if bundle.git_commit else None
         lines = [
-            f"{task.name} version {task.component_version}, task {task.id}, bundle {bundle.id}",
+            f"{task.name} version {bundle.component_version}, task {task.id}, bundle {bundle.id}",
             f"parameters   {self.parameters}",
             f"code         {code or f'source sha256 {bundle.source_sha256}'}, astra {bundle.version}",
             f"where, when  {bundle.user} on {bundle.host}, {bundle.started} to {bundle.ended}",

@@ -6,7 +6,9 @@ the stages around it, and to `queue`, which records.
 
 from __future__ import annotations
 
+import copy
 import inspect
+import os
 import sys
 import traceback
 from collections import deque
@@ -15,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import peewee
 
@@ -23,8 +25,9 @@ from astra import queue
 from astra.clock import Clock
 from astra.database.astradb import DataProduct, ResultModel, Task
 from astra.database.connection import available
-from astra.errors import DatabaseUnavailable, InputChanged
+from astra.errors import ComponentError, DatabaseUnavailable, InputChanged
 from astra.inhand import InHand
+from astra.interrupts import held_back, let_through
 from astra.members import (
     RANGE,
     Member,
@@ -42,7 +45,7 @@ from astra.work import Claimed, Ended, Finish, Totals
 
 _MEMBER = "bundle_member"  # where a task handed out by `iterable()` carries its place
 DONE_AT_ONCE = 1_000  # tasks that `done` collects before it writes them
-DONE_SECONDS = 5.0  # or how long it holds them
+DONE_SECONDS = 0.2  # or how long it holds them, while others are quick
 DATABASE_PATIENCE = 120.0  # seconds that a finished chunk waits for a database that is away
 # How a database, or its driver, says that a row cannot be kept; what says that it is away has become another error.
 REFUSED = (peewee.DatabaseError, peewee.InterfaceError, TypeError, ValueError, OverflowError)
@@ -72,7 +75,7 @@ class Session:
     interactive: bool
     desk: Desk = Desk()
     keys: Sequence[int] = ()
-    recorded: bytearray = field(default_factory=bytearray)
+    recorded: bytearray = field(init=False)
     finished: dict[int, None] = field(default_factory=dict)
     results: dict[int, list[ResultModel]] = field(default_factory=dict)
     dropped: deque[tuple[int, list[Place]]] = field(default_factory=lambda: deque(maxlen=LOOPS))
@@ -82,12 +85,16 @@ class Session:
     outputs: Outputs | None = None
     kept: dict[int, list[int]] = field(default_factory=dict)
     progress: Progress | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.keys = self.keys or self._patiently(lambda: task_keys(self.held.bundle))
         self.recorded = bytearray(self.held.size)  # 1 at the position of each task whose end is written
         self.watch = Stopwatch(self.held.size, self.clock)
-        self._written = self.clock.monotonic()
+        self._written, self._most_held = self.clock.monotonic(), 1
+        self._process = os.getpid()
+        self._traced: dict[int, tuple[BaseException, str]] = {}
         self._inputs: bool | None = None  # whether its tasks have any, once that is known
 
     def iterate(self) -> Iterator[tuple[Task, list[DataProduct]]]:
@@ -98,11 +105,15 @@ class Session:
             if self._has_ended(member.position):
                 continue
             setattr(task, _MEMBER, member)
+            for name, default in self.defaults.items():
+                task.parameters.setdefault(name, copy.deepcopy(default))
             self.handed = member
             self.watch.enter(member.position)
             self._say_in_hand()
             try:
                 member.check_inputs()
+                if not task.parameters.keys() >= self.required:
+                    raise _lacking(task, self.required)
                 yield task, member.data_products
             except InputChanged as error:
                 self.unusable = (member.position, error)
@@ -142,9 +153,10 @@ class Session:
         return found
 
     def done(self, task: Task) -> None:
-        """Keep a task's work whatever follows; it is written with the next few, or within seconds.
+        """Keep a task's work whatever follows.
 
-        A task in hand is not written before the loop asks for the next one: only then is its time complete.
+        It is written when the loop asks for the next task, for only then is its time complete: at once where tasks take
+        long, and together with as many as have been written before, a thousand at the most, where they are quick.
         """
         member = self.member(task)
         member.check_inputs()
@@ -156,34 +168,45 @@ class Session:
         return bool(self.recorded[position]) or position in self.finished
 
     def _write_in_time(self) -> None:
+        if not self.finished:
+            return
         late = self.clock.monotonic() - self._written > DONE_SECONDS
-        if self.finished and (late or len(self.finished) >= DONE_AT_ONCE):
+        if late or len(self.finished) >= self._most_held:
+            self._most_held = 1 if late else min(DONE_AT_ONCE, 2 * self._most_held)
             self.write_finished()
+
+    def leave_if_forked(self, error: BaseException | None = None) -> None:
+        """End this process, if it is a copy of the one that holds the bundle: it has no part in the records."""
+        if os.getpid() != self._process:
+            if error is not None:
+                traceback.print_exception(error)
+            os._exit(1 if error is not None else 0)
 
     def write_finished(self) -> None:
         """Write what `done` has collected, but for tasks that are still in hand: their time is not complete."""
-        positions = [each for each in self.finished if not self.watch.owns(each)]
-        if not positions:
-            return
-        for each in positions:
-            del self.finished[each]
-        self.write(positions, lambda _: (TaskOutcome.COMPLETED, None), None)
-        self._written = self.clock.monotonic()
+        with held_back():  # what is written is known to be written
+            positions = [each for each in self.finished if not self.watch.owns(each)]
+            if positions:
+                self.write(positions, lambda _: (TaskOutcome.COMPLETED, None), None)
+            for each in positions:
+                del self.finished[each]
+            self._written = self.clock.monotonic()
 
     def write(self, positions: Sequence[int], judge: Judge, totals: Totals | None) -> None:
         """End the tasks at `positions` as `judge` says, with their times and the results of those that completed."""
-        ended: list[Ended] = []
-        results: dict[int, list[ResultModel]] = {}
-        judge = self._keep_outputs(positions, judge)
-        for position in positions:
-            outcome, error = judge(position)
-            ended.append(self._ended(position, outcome, error))
-            own = self.results.pop(position, [])
-            if outcome is TaskOutcome.COMPLETED and own:
-                results[position] = own
-        self._write_halving(ended, results, totals)
-        for position in positions:
-            self.recorded[position] = 1
+        with held_back():
+            ended: list[Ended] = []
+            results: dict[int, list[ResultModel]] = {}
+            judge = self._keep_outputs(positions, judge)
+            for position in positions:
+                outcome, error = judge(position)
+                ended.append(self._ended(position, outcome, error))
+                own = self.results.pop(position, [])
+                if outcome is TaskOutcome.COMPLETED and own:
+                    results[position] = own
+            self._write_halving(ended, results, totals)
+            for position in positions:
+                self.recorded[position] = 1
 
     def _keep_outputs(self, positions: Sequence[int], judge: Judge) -> Judge:
         """Put the files of tasks that complete in their places; one whose file cannot be kept fails."""
@@ -244,21 +267,33 @@ class Session:
         deadline, wait = self.clock.monotonic() + DATABASE_PATIENCE, 0.5
         while True:
             try:
-                with available():
+                with available(), held_back():
                     return ask()
             except DatabaseUnavailable:
                 if self.clock.monotonic() > deadline:
                     raise
-                self.clock.pause(wait)
+                with let_through():
+                    self.clock.pause(wait)
                 wait = min(10.0, 2 * wait)
 
     def _ended(self, position: int, outcome: TaskOutcome, error: BaseException | None) -> Ended:
         ended = Ended(position, self.keys[position], outcome, *self.watch.own(position))
         if error is None:
             return ended
+        if id(error) in self._traced:  # one error of many tasks has its traceback once, with the first of them
+            return ended._replace(error_class=type(error).__name__, error_message=self._traced[id(error)][1])
         text = "".join(traceback.format_exception(error))[-TRACEBACK_LENGTH:]
-        name, message = type(error).__name__, (str(error) or type(error).__name__)[:MESSAGE_LENGTH]
+        name, message = type(error).__name__, (words(error) or type(error).__name__)[:MESSAGE_LENGTH]
+        self._traced[id(error)] = error, clean(message)
         return ended._replace(error_class=name, error_message=clean(message), traceback=clean(text))
+
+
+def _lacking(task: Task, required: frozenset[str]) -> ComponentError:
+    name = sorted(required - task.parameters.keys())[0]
+    return ComponentError(
+        f"{task.name} needs {name} now, which was no parameter of it when task {task.id} was recorded: "
+        "make a new instance, and give it"
+    )
 
 
 def _droppers(frame: FrameType | None) -> list[Place]:
@@ -272,7 +307,15 @@ def _droppers(frame: FrameType | None) -> list[Place]:
 
 def said(error: BaseException | None) -> str | None:
     """Return an error in one line that a database can hold."""
-    return None if error is None else clean(f"{type(error).__name__}: {error}")[:MESSAGE_LENGTH]
+    return None if error is None else clean(f"{type(error).__name__}: {words(error)}")[:MESSAGE_LENGTH]
+
+
+def words(error: BaseException) -> str:
+    """Return what an error says of itself, whatever its author made of that."""
+    try:
+        return str(error)
+    except Exception as another:  # a component's own code as well, and the first error is the one to be recorded
+        return f"(its text cannot be had: {type(another).__name__})"
 
 
 def clean(text: str) -> str:

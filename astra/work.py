@@ -144,10 +144,10 @@ def with_identity(task: NewTask, priority: int) -> NewTask:
     return task._replace(priority=priority, identity=identity)
 
 
-def repeat(task: Task, inputs: tuple[Input, ...]) -> NewTask:
-    """Return a new task that does a completed one's work again, with the same inputs."""
+def repeat(task: Task, inputs: tuple[Input, ...], component_version: str) -> NewTask:
+    """Return a new task that does a completed one's work again, with the same inputs and today's component."""
     parameters = canonical_json(task.parameters)
-    return NewTask(task.name, task.component_version, parameters, task.bundle_key, inputs, repeat_of=task.id)
+    return NewTask(task.name, component_version, parameters, task.bundle_key, inputs, repeat_of=task.id)
 
 
 def new_token() -> str:

@@ -60,6 +60,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.products",
             "astra.provenance",
             "astra.sources",
+            "astra.interrupts",
             "astra.stopwatch",
         ),
     ),
@@ -71,6 +72,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.bundling",
             "astra.components",
             "astra.costs",
+            "astra.declaring",
             "astra.execution",
             "astra.ingest",
             "astra.inputs",
@@ -108,7 +110,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 HOMES: Mapping[str, tuple[str, ...]] = {
     "watchdog": ("daemon.watcher",),
     "apscheduler": ("daemon.calendar",),
-    "signal": ("daemon.service", "daemon.executors"),
+    "signal": ("daemon.service", "daemon.executors", "astra.interrupts"),
     "multiprocessing": ("daemon.executors",),
     "subprocess": ("daemon.executors", "astra.provenance", "astra.cli.demo.service"),
     "astropy.io": ("astra.headers", "astra.simulate", "astra.contrib"),
@@ -180,6 +182,7 @@ BOUNDARIES = frozenset(
     {
         ("astra.components", "component_class"),  # importing an author's module
         ("astra.execution", "_run_stages"),
+        ("astra.session", "words"),
         ("astra.cli.execute", "_run"),  # the component's own, recorded before it comes here
         ("astra.cli.execute", "_debug"),  # a person wants to look at whatever it is
         ("daemon.executors.worker", "_execute"),  # what the component raised, recorded before it comes this far

@@ -54,7 +54,9 @@ def _run(instance: TaskInstance, kind: str, key: int) -> list[dict[str, Any]]:
     except AstraError:
         raise
     except Exception as error:  # the component's own, and recorded
-        hint = f"`astra show {kind} {key}` has the traceback, `astra execute {kind} {key} --debug` goes there"
+        failed = next((row["task"] for row in _newest() if row["state"] == "failed"), None)
+        shown = f"task {failed}" if failed is not None else f"{kind} {key}"
+        hint = f"`astra show {shown}` has the traceback, `astra execute {kind} {key} --debug` goes there"
         raise AstraError(f"it failed: {type(error).__name__}: {error}; {hint}") from error
     return _newest()
 

@@ -116,7 +116,12 @@ def task(key: int) -> dict[str, Any] | None:
         key,
     )
     times = run(f"SELECT {', '.join(TIME_COLUMNS)} FROM task_time WHERE task_id = ?", (key,))
-    traceback = run("SELECT traceback FROM task_bundle WHERE task_id = ? ORDER BY bundle_id DESC LIMIT 1", (key,))
+    traceback = run(  # an error of a whole bundle has its traceback once, with its first task
+        "SELECT coalesce(m.traceback, (SELECT o.traceback FROM task_bundle o WHERE o.bundle_id = m.bundle_id "
+        "AND o.error_class = m.error_class AND o.traceback IS NOT NULL ORDER BY o.position LIMIT 1)) "
+        "FROM task_bundle m WHERE m.task_id = ? ORDER BY m.bundle_id DESC LIMIT 1",
+        (key,),
+    )
     repeats = [each[0] for each in run("SELECT id FROM task WHERE repeat_of_id = ? ORDER BY id", (key,))]
     return {
         **_columns(row),

@@ -350,6 +350,14 @@ class ResultModel(AstraModel):
     task = Link(Task)
     source = Link(Source, null=True)
 
+    def __init__(self, *arguments: Any, **values: Any) -> None:
+        known = self._meta.combined
+        unknown = [name for name in values if name not in known]
+        if unknown and "__no_default__" not in values:  # which peewee gives for what a query has read
+            columns = ", ".join(field.name for field in self._meta.sorted_fields if field.name not in ("id", "task"))
+            raise TypeError(f"{type(self).__name__} has no column {unknown[0]}: it has {columns}")
+        super().__init__(*arguments, **values)
+
     def provenance(self) -> Provenance:
         """Return what made this result: task, parameters, inputs with their exact file versions, code, environment."""
         from astra import results

@@ -52,11 +52,30 @@ def require_current() -> None:
 
 
 def create_result_tables(models: Sequence[type[ResultModel]]) -> None:
-    """Make the result tables that do not exist yet, under the migration lock."""
+    """Make the result tables that do not exist yet, under the migration lock.
+
+    Raises
+    ------
+    SchemaError
+        If a table lacks a column that its model has now.
+    """
     absent = [model for model in models if not database.table_exists(model._meta.table_name)]
     if absent:
         with _migration_lock():
             database.create_tables(absent, safe=True)
+    for model in models:
+        _refuse_lacking(model)
+
+
+def _refuse_lacking(model: type[ResultModel]) -> None:
+    table, there = model._meta.table_name, {each.name for each in database.get_columns(model._meta.table_name)}
+    lacking = [field for field in model._meta.sorted_fields if field.column_name not in there]
+    if lacking:
+        field = lacking[0]
+        raise SchemaError(
+            f"the table {table} lacks the column {field.column_name} that {model.__name__} has now; nothing was run: "
+            f"ALTER TABLE {table} ADD COLUMN {field.column_name}, or give the model another table_name"
+        )
 
 
 def _runner() -> Runner:

@@ -106,7 +106,9 @@ class SqliteWithWriteLock(peewee.SqliteDatabase):
 
     def rollback(self) -> None:
         try:
-            super().rollback()
+            connection = self.connection()  # type: ignore[no-untyped-call]
+            if connection.in_transaction:  # on a full disk SQLite has rolled back by itself
+                super().rollback()
         finally:
             self._give()
 

@@ -86,7 +86,11 @@ _HELD: dict[type[peewee.Field], Any] = {
 def check_row(row: peewee.Model) -> None:
     """Raise `ValueError` where a column of an unsaved row has no value, or one that it cannot hold."""
     for field in row._meta.sorted_fields:
-        place = f"{type(row).__name__}.{field.name}"
+        place, given = f"{type(row).__name__}.{field.name}", row.__data__.get(field.name)
+        if isinstance(field, peewee.ForeignKeyField) and not isinstance(given, int | None):
+            raise ValueError(f"{place} cannot hold {given!r}: give a record, or its key")
+        if isinstance(field, peewee.IntegerField) and isinstance(given, float) and not given.is_integer():
+            raise ValueError(f"{place} cannot hold {given!r}, for it holds whole numbers")
         try:
             value = held(row, field)
         except (TypeError, ValueError) as error:

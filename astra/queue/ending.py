@@ -36,7 +36,8 @@ def finish(chunk: Finish, now: datetime) -> None:
         If the bundle, or one of the tasks, is no longer the caller's: nothing is written.
     """
     with database.atomic():
-        if not (_hold(chunk) if chunk.totals is None else _end_bundle(chunk, chunk.totals, now)):
+        last = chunk.totals
+        if not (hold(chunk.bundle, chunk.token) if last is None else _end_bundle(chunk, last, now)):
             raise LeaseLost(
                 f"bundle {chunk.bundle} is no longer this process's: {len(chunk.ended)} of its tasks were not recorded"
             )
@@ -94,10 +95,10 @@ def _end_tasks(bundle: int, ended: Sequence[Ended]) -> None:
         raise LeaseLost(f"bundle {bundle}: some of its tasks had ended already; this chunk was not recorded")
 
 
-def _hold(chunk: Finish) -> bool:
+def hold(bundle: int, token: str) -> bool:
     """Return whether the bundle is the caller's, and keep it so until the transaction ends."""
     statement = "UPDATE bundle SET state = state WHERE id = ? AND token = ? AND state = 'running'"
-    return changed(statement, (chunk.bundle, chunk.token)) == 1
+    return changed(statement, (bundle, token)) == 1
 
 
 def _end_bundle(chunk: Finish, totals: Totals, now: datetime) -> bool:

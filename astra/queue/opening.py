@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from astra.database.connection import changed, database, execute, is_sqlite, run
+from astra.database.connection import by_index, changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
-from astra.database.staging import load, stage
+from astra.database.staging import among, load, stage
 from astra.errors import AstraError, LeaseLost
 from astra.provenance import Code, Owner
-from astra.queue.ending import fail_gone
-from astra.queue.enqueueing import insert
+from astra.queue.ending import fail_gone, hold
+from astra.queue.enqueueing import CHUNK, insert
 from astra.states import IS_LIVE, TaskState
 from astra.work import ByHand, Claimed, NewTask, new_token
 
@@ -111,15 +111,17 @@ def open_by_hand(request: ByHand, now: datetime) -> tuple[Claimed, array[int]]:
 
     Each chunk is written in a transaction of its own, so that nobody waits long for a large bundle.
     """
+    _refuse_untakeable(request.recorded)
     chunks, keys = iter(request.chunks), array("q")
     first = next(chunks)
     with database.atomic():
         held = _open(request, now)
-        _take_recorded(request.recorded, held.bundle)
         keys.extend(_join(held.bundle, 0, first, now))
     try:
         for chunk in chunks:
             with database.atomic():
+                if not hold(held.bundle, held.token):
+                    raise LeaseLost(f"bundle {held.bundle} was ended before it was recorded whole; nothing was run")
                 keys.extend(_join(held.bundle, len(keys), chunk, now))
     except BaseException:
         fail_gone(held.bundle, held.token, "it could not be recorded whole", now)
@@ -141,7 +143,11 @@ def _open(request: ByHand, now: datetime) -> Claimed:
 
 
 def _join(bundle: int, first: int, chunk: Sequence[NewTask | int], now: datetime) -> list[int]:
-    """Record a chunk's new tasks, give each task its position in the bundle from `first` on, and return their keys."""
+    """Record a chunk's new tasks, take its recorded ones, and give each its position in the bundle; return their keys.
+
+    A task that runs is always one of its bundle's, whatever comes between two chunks.
+    """
+    _take([each for each in chunk if isinstance(each, int)], bundle)
     made = iter(insert([each for each in chunk if not isinstance(each, int)], TaskState.RUNNING, bundle, now))
     keys = [each if isinstance(each, int) else next(made) for each in chunk]
     members = [(bundle, position, key) for position, key in enumerate(keys, start=first)]
@@ -149,29 +155,53 @@ def _join(bundle: int, first: int, chunk: Sequence[NewTask | int], now: datetime
     return keys
 
 
-def _take_recorded(tasks: Sequence[int], bundle: int) -> None:
+def _take(tasks: Sequence[int], bundle: int) -> None:
     """Move recorded tasks that are not running or completed into a bundle run by hand."""
     if not tasks:
         return
-    if len(set(tasks)) < len(tasks):
-        raise AstraError(f"task {Counter(tasks).most_common(1)[0][0]} was given twice; nothing was started")
     stage("taken", {"id": "BIGINT"}, [(each,) for each in tasks])
-    for task, twin in run(
-        "SELECT t.id, o.id FROM taken n JOIN task t ON t.id = n.id "
-        f"JOIN task o ON o.identity = t.identity AND o.{IS_LIVE} AND o.id <> t.id ORDER BY t.id LIMIT 1"
-    ):
-        raise AstraError(f"task {task} is already queued as task {twin}, which is the same work: run that one")
-    for task, twin in run(
-        "SELECT min(t.id), max(t.id) FROM taken n JOIN task t ON t.id = n.id WHERE t.identity IS NOT NULL "
-        "GROUP BY t.identity HAVING count(*) > 1 LIMIT 1"
-    ):
-        raise AstraError(f"tasks {task} and {twin} record the same work; nothing was started: run one of them")
     taken = changed(
         "UPDATE task SET state = 'running', bundle_id = ?, not_before = NULL "
         "WHERE id IN (SELECT id FROM taken) AND state IN ('pending', 'failed', 'cancelled')",
         (bundle,),
     )
     if taken != len(tasks):
-        raise AstraError(
-            f"{len(tasks) - taken} of the {len(tasks)} tasks are running or completed; nothing was started"
-        )
+        raise AstraError(_taken_already(len(tasks) - taken, len(tasks)))
+
+
+def _taken_already(count: int, most: int) -> str:
+    return f"{count} of the {most} tasks are running or completed; nothing was started"
+
+
+def _refuse_untakeable(tasks: Sequence[int]) -> None:
+    """Raise `AstraError` where recorded tasks cannot be run by hand together, before any of them is touched."""
+    if len(set(tasks)) < len(tasks):
+        raise AstraError(f"task {Counter(tasks).most_common(1)[0][0]} was given twice; nothing was started")
+    taken = 0
+    seen: dict[str, int] = {}
+    for start in range(0, len(tasks), CHUNK):
+        listed = ", ".join(map(str, tasks[start : start + CHUNK]))
+        own: dict[str, int] = {}
+        with by_index():
+            query = f"SELECT id, identity, state FROM task WHERE id IN ({listed}) ORDER BY id"
+            for task, identity, state in run(query):
+                taken += state in (TaskState.RUNNING, TaskState.COMPLETED)
+                if identity in seen:
+                    same = f"tasks {seen[identity]} and {task} record the same work"
+                    raise AstraError(f"{same}; nothing was started: run one of them")
+                if identity is not None:
+                    own[identity] = seen[identity] = task
+        _refuse_queued(own)
+    if taken:
+        raise AstraError(_taken_already(taken, len(tasks)))
+
+
+def _refuse_queued(tasks: Mapping[str, int]) -> None:
+    """Raise `AstraError` where another task, which is pending or running, is the same work; tasks by identity."""
+    condition, parameter = among("identity", list(tasks))
+    with by_index():
+        live = run(f"SELECT identity, id FROM task WHERE {condition} AND {IS_LIVE} ORDER BY id", (parameter,))
+    for identity, twin in live:
+        if twin != tasks[identity]:
+            words = f"task {tasks[identity]} is already queued as task {twin}, which is the same work"
+            raise AstraError(f"{words}: run that one")

@@ -881,3 +881,128 @@ def test_a_bare_number_is_not_taken_for_a_data_product(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="input_data_products was given twice"):
         Lenient(path, input_data_products=path)
     assert Lenient([path, path]).bundle_size == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        pytest.param("async def execute(self): pass", "is async, so calling it would do nothing", id="async"),
+        pytest.param("def pre_execute(self): yield 1", "yields, so calling it would do nothing", id="generator"),
+        pytest.param("execute = staticmethod(lambda: 1)", "must be a method that takes self", id="static"),
+        pytest.param("result_models = Number", "must be a list or tuple of result tables", id="no tuple"),
+        pytest.param("result_models = (int,)", "holds int, which is no subclass of ResultModel", id="no table"),
+        pytest.param("_session = Parameter()", "cannot have a parameter called _session", id="private"),
+        pytest.param("n = Parameter(default=float('nan'))", r"X\.n is nan, which cannot be recorded", id="default"),
+        pytest.param("n = Parameter(type='int')", "takes int, float, str or bool, not 'int'", id="type"),
+    ],
+)
+def test_a_class_that_could_not_work_is_refused_when_it_is_defined(body: str, words: str) -> None:
+    names = {"TaskInstance": TaskInstance, "Parameter": Parameter, "Number": Number}
+    with pytest.raises((TypeError, ValueError), match=words):
+        exec(f"class X(TaskInstance):\n    {body}\n", names)
+
+
+def test_a_result_table_that_would_be_astra_s_own_is_refused() -> None:
+    class Own(ResultModel):
+        class Meta:
+            table_name = "task"
+
+    with pytest.raises(TypeError, match="Own would be the table task, which is astra's own"):
+
+        class Records(TaskInstance):
+            result_models = (Own,)
+
+
+def test_a_choice_of_tuples_is_met_by_a_tuple() -> None:
+    class Windowed(TaskInstance):
+        window = TupleParameter(choices=[(1, 2), (3, 4)])
+
+    assert Windowed(window=(3, 4)).window == (3, 4)
+
+
+def test_a_misspelt_parameter_is_answered_with_the_nearest_right_one() -> None:
+    with pytest.raises(TypeError, match="Sum has no parameter 'bsae': did you mean base"):
+        Sum(bsae=1)
+
+
+def test_a_task_recorded_without_a_parameter_that_has_a_default_now_is_given_it(
+    database: peewee.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Grows(TaskInstance):
+        n = Parameter(default=1)
+
+        def execute(self) -> Any:
+            return [task.parameters.get("added") for task, _ in self.iterable()]
+
+    task = Task.get_by_id(Grows().execute() and Task.get().id)
+    added = Parameter(default=[7])
+    added.__set_name__(Grows, "added")
+    added.settle("Grows")
+    monkeypatch.setattr(Grows, "parameters", {**Grows.parameters, "added": added})
+    assert task.instance().execute() == [[7]]
+
+
+def test_work_done_again_by_a_newer_class_says_so(database: peewee.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    Sum(n=1).execute()
+    monkeypatch.setattr(Sum, "version", "next")
+    with pytest.warns(UserWarning, match="is version next here"):
+        instance = Task.get().instance()
+    instance.execute()
+    assert [each.component_version for each in Task.select().order_by(Task.id)] == ["0", "next"]
+
+
+def test_what_a_dead_process_left_running_can_be_run_again(database: peewee.Database) -> None:
+    Sum(n=[1, 2]).execute()
+    keys = [each.id for each in Task.select()]
+    Task.update(state="running").execute()
+    Bundle.update(state="running", owner_start=1).execute()  # of a process of that number that is gone
+    TaskBundle.delete().execute()
+    TaskBundle.insert_many([{"bundle": 1, "position": at, "task": key} for at, key in enumerate(keys)]).execute()
+    Task.get_by_id(keys[0]).instance().execute()
+    assert [str(each.state) for each in Task.select().order_by(Task.id)] == ["completed", "failed"]
+    assert Bundle.get_by_id(1).state == "expired"
+
+
+def test_a_bundle_that_was_not_recorded_whole_is_not_rebuilt_as_a_smaller_one(database: peewee.Database) -> None:
+    Sum(n=[1, 2, 3]).execute()
+    TaskBundle.delete().where(TaskBundle.position == 2).execute()
+    with pytest.raises(ComponentError, match="bundle 1 has 2 of its 3 tasks, for it could not be recorded whole"):
+        Bundle.get().instance()
+
+
+def test_a_bundle_is_rebuilt_without_the_values_of_its_tasks_until_they_are_asked_for(
+    database: peewee.Database,
+) -> None:
+    Sum(n=[1, 2, 3]).execute()
+    with statements(database) as seen:
+        instance = Bundle.get().instance()
+    assert not any("SELECT t.parameters" in each and "LIMIT" not in each for each in seen[:-1])
+    count = len(seen)
+    assert "n=[1, 2, 3]" in repr(instance)
+    assert [part.bundle_size for part in bundler([instance], max_size=2)] == [2, 1]
+    assert count == 4
+
+
+def test_enqueued_tasks_are_a_sequence_read_when_asked(database: peewee.Database) -> None:
+    tasks = Sum(n=[1, 2, 3]).enqueue()
+    first, second, third = tasks
+    assert [each.id for each in reversed(tasks)] == [third.id, second.id, first.id]
+    assert (second in tasks, "second" in tasks, tasks.index(second), len(tasks[1:])) == (True, False, 1, 2)
+    assert repr(tasks) == "<3 tasks>"
+    Task.update(state="cancelled").where(Task.id == first.id).execute()
+    assert tasks[0].state is TaskState.CANCELLED, "as it is now"
+
+
+def test_an_input_that_is_lost_meanwhile_says_what_is_recorded(
+    database: peewee.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "CHUNK", 2)
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_text("x")
+    instance = Sum(input_data_products=paths)
+    paths[2].unlink()
+    with pytest.raises(AstraError, match="the 2 tasks before it are recorded already"):
+        instance.enqueue()
+    with pytest.raises(ValueError, match="there is no data product 987; nothing was recorded"):
+        Sum(input_data_products=[1, 2, 987]).execute()

@@ -16,6 +16,7 @@ import pytest
 
 from astra import execution, queue, recording, session
 from astra.base import Parameter, TaskInstance
+from astra.cli import records
 from astra.clock import SYSTEM
 from astra.database.astradb import Bundle, DataProduct, ResultModel, Task, TaskBundle
 from astra.database.connection import open_database
@@ -601,7 +602,7 @@ def test_many_short_tasks_that_are_done_are_written_together(
             written.append(TaskBundle.select().where(TaskBundle.outcome == "completed").count())
 
     run_held(doing(body, size=10), clock)
-    assert written == [0, 0, 0, 0, 4, 4, 4, 4, 8, 8]
+    assert written == [0, 1, 1, 3, 3, 3, 3, 7, 7, 7], "one, two, then four together"
 
 
 @on_sqlite
@@ -693,7 +694,7 @@ def test_a_result_of_a_model_that_is_not_the_component_s_is_refused(
 
     def body(self: Any) -> None:
         for task, _ in self.iterable():
-            with pytest.raises(TypeError, match=r"Doing\.result_models does not name Other, so it has no table"):
+            with pytest.raises(TypeError, match=r"Doing records rows of its result_models \(Measured\), not Other"):
                 self.record_result(task, Other())
 
     run_held(doing(body), clock)
@@ -1053,3 +1054,57 @@ def test_which_task_is_in_hand_is_said_to_whoever_watches(database: peewee.Datab
     assert other.get() == 7, "who has mapped the same memory sees it"
     for each in (watching, other, watching):
         each.close()
+
+
+@on_sqlite
+def test_an_error_whose_own_text_raises_is_recorded_and_known(database: peewee.Database, clock: FakeClock) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def body(self: Any) -> None:
+        for task, _ in self.iterable():
+            if task.parameters["n"] == 1:
+                raise Mute
+
+    instance = doing(body)
+    bundle = held(instance, clock)
+    with pytest.raises(Mute):
+        instance.run_held(bundle, clock)
+    assert [row.error_class for row in rows(bundle.bundle)] == [None, "Mute", None]
+    assert rows(bundle.bundle)[1].error_message == "(its text cannot be had: RuntimeError)"
+
+
+@on_sqlite
+def test_a_copy_of_the_process_has_no_part_in_the_records(database: peewee.Database, clock: FakeClock) -> None:
+    def body(self: Any) -> None:
+        for task, _ in self.iterable():
+            child = os.fork()
+            if child == 0:
+                raise ValueError("in the copy")
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+            self.done(task)
+
+    instance = doing(body)
+    bundle = held(instance, clock)
+    instance.run_held(bundle, clock)
+    assert states(bundle.bundle) == ["completed"] * 3
+
+
+def test_an_error_of_a_whole_bundle_has_its_traceback_once(database: peewee.Database, clock: FakeClock) -> None:
+    def body(self: Any) -> None:
+        raise ValueError("all of it")
+
+    instance = doing(body, size=3)
+    bundle = held(instance, clock)
+    with pytest.raises(ValueError, match="all of it"):
+        instance.run_held(bundle, clock)
+    found = [(row.error_class, row.error_message, row.traceback is not None) for row in rows(bundle.bundle)]
+    assert found == [
+        ("ValueError", "all of it", True),
+        ("ValueError", "all of it", False),
+        ("ValueError", "all of it", False),
+    ]
+    shown = records.task(tasks(bundle.bundle)[2].id)
+    assert shown is not None
+    assert "all of it" in shown["traceback"]

@@ -11,7 +11,7 @@ import pytest
 
 from astra.base import Parameter, TaskInstance
 from astra.database.astradb import Bundle, DataProduct, Ingestion, Link, ResultModel, Task
-from astra.outputs import ASIDE
+from astra.outputs import ASIDE, Outputs
 from tests.support import fits
 from tests.support.bundles import states
 from tests.support.tasks import statements
@@ -161,3 +161,26 @@ def test_the_number_of_statements_does_not_grow_with_the_files(database: peewee.
             Plain(n=list(range(size))).execute()
         counts.append(len(seen))
     assert counts[0] == counts[1]
+
+
+def test_the_places_of_two_databases_with_one_folder_are_never_the_same(tmp_path: Path) -> None:
+    one, other = (Outputs(tmp_path, "a.Draws", 1, token) for token in ("aaaaaaaa", "bbbbbbbb"))
+    for each in (one, other):
+        path = each.path(1, "picture.txt")
+        path.write_text(each.token)
+        each.record(0, 1, path)
+    one.discard()
+    [[place]] = other.put([0])[0].values()
+    assert Path(place).read_text() == "bbbbbbbb"
+    assert not one.aside.exists()
+
+
+def test_a_file_that_nobody_recorded_is_spoken_of(database: peewee.Database, root: Path) -> None:
+    class Forgets(TaskInstance):
+        def execute(self) -> None:
+            for task, _ in self.iterable():
+                self.output_path(task, "forgotten.txt").write_text("x")
+
+    with pytest.warns(UserWarning, match=r"wrote forgotten.txt where output_path said, and did not call record_output"):
+        Forgets().execute()
+    assert states(Bundle.get().id) == ["completed"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -21,8 +22,9 @@ from astra.database.astradb import Bundle, ResultModel, Task, TaskBundle, TaskIn
 from astra.database.connection import execute, open_database, run
 from astra.database.migrate import create_result_tables
 from astra.errors import AstraError, LeaseLost
+from astra.queue import opening
 from astra.states import BundleState, TaskOutcome, TaskState
-from astra.work import Claimed, Ended, Expiry, Finish, again_after
+from astra.work import Claimed, Ended, Expiry, Finish, NewTask, again_after
 from tests.support.clock import START
 from tests.support.processes import environment
 from tests.support.tasks import (
@@ -747,3 +749,53 @@ def test_instants_of_one_bundle_are_in_order(database: peewee.Database) -> None:
     bundle = Bundle.get_by_id(held.bundle)
     times = [bundle.created, bundle.started, bundle.ended]
     assert all(earlier < later for earlier, later in pairwise(times))
+
+
+def chunked(tasks: list[int], size: int, stop_at: int) -> Iterator[list[NewTask | int]]:
+    """Yield recorded tasks in chunks, and stop as by Ctrl-C before one of them."""
+    for first in range(0, len(tasks), size):
+        if first == stop_at:
+            raise KeyboardInterrupt
+        yield [*tasks[first : first + size]]
+
+
+def test_recorded_tasks_that_were_not_reached_are_as_they_were(database: peewee.Database) -> None:
+    keys = fill(5)
+    request = replace(by_hand(recorded=tuple(keys)), chunks=chunked(keys, 2, 4))
+    with pytest.raises(KeyboardInterrupt):
+        queue.open_by_hand(request, START)
+    assert [str(each.state) for each in Task.select().order_by(Task.id)] == ["failed"] * 4 + ["pending"]
+    assert Bundle.get().state == "expired"
+    held, _ = queue.open_by_hand(by_hand(recorded=tuple(keys)), LATER)
+    assert (held.size, states()) == (5, {"running": 5})
+
+
+def test_a_process_killed_between_two_chunks_leaves_no_task_running(database: peewee.Database) -> None:
+    keys = fill(4)
+    chunks = iter([[*keys[:2]], [*keys[2:]]])
+    request = replace(by_hand(recorded=tuple(keys)), chunks=chunks)
+
+    def killed() -> Iterator[list[NewTask | int]]:
+        yield next(chunks)
+        bundle = Bundle.get()
+        assert queue.fail_gone(bundle.id, bundle.token, "process gone", LATER) == 2
+        yield next(chunks)
+
+    with pytest.raises(LeaseLost, match="was ended before it was recorded whole; nothing was run"):
+        queue.open_by_hand(replace(request, chunks=killed()), START)
+    assert states() == {"failed": 2, "pending": 2}
+
+
+def test_two_tasks_of_one_work_are_told_in_whatever_chunks_they_are(
+    database: peewee.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "CHUNK", 1)
+    first = fill(1, identity="the same")
+    finish(start(claim()), FAILED)
+    second = fill(1, identity="the same")
+    finish(start(claim()), FAILED)
+    with pytest.raises(AstraError, match=f"tasks {first[0]} and {second[0]} record the same work"):
+        queue.open_by_hand(by_hand(recorded=(*first, *second)), LATER)
+    third = fill(1, identity="the same")
+    with pytest.raises(AstraError, match=f"task {first[0]} is already queued as task {third[0]}"):
+        queue.open_by_hand(by_hand(recorded=tuple(first)), LATER)

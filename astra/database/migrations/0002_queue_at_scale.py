@@ -16,9 +16,8 @@ STATEMENTS = (
     "CREATE UNIQUE INDEX task_live ON task (identity) WHERE identity IS NOT NULL AND state IN ('pending', 'running')",
     "CREATE INDEX task_done ON task (identity) WHERE identity IS NOT NULL "
     "AND state IN ('completed', 'failed', 'cancelled')",
-    "DROP VIEW task_time",
     """
-CREATE VIEW task_time AS
+CREATE{or_replace} VIEW task_time AS
 SELECT t.id AS task_id, t.bundle_id AS bundle_id,
     b.time_pre_execute + coalesce(b.time_execute, 0) + coalesce(b.time_post_execute, 0) AS time_total,
     b.time_pre_execute AS time_pre_execute, m.time_pre_execute AS time_pre_execute_task,
@@ -35,7 +34,10 @@ POSTGRESQL = "ALTER TABLE task_bundle SET (fillfactor = 50)"
 
 
 def up(migrator: Any, db: Any) -> None:
+    sqlite = type(migrator).__name__ == "SqliteMigrator"
+    if sqlite:  # PostgreSQL replaces it: others' views may be built on it, and others may read it
+        db.execute_sql("DROP VIEW task_time")
     for statement in STATEMENTS:
-        db.execute_sql(statement)
-    if type(migrator).__name__ != "SqliteMigrator":
+        db.execute_sql(statement.replace("{or_replace}", "" if sqlite else " OR REPLACE"))
+    if not sqlite:
         db.execute_sql(POSTGRESQL)

@@ -196,6 +196,7 @@ def test_both_databases_have_the_same_indexes(database: peewee.Database) -> None
         declared -= set(re.findall(r"DROP INDEX (\w+)", text))
         declared |= set(re.findall(r"CREATE INDEX (\w+)", text))
     assert declared <= found
+    assert not {"task_running", "task_identity"} & found
 
 
 def test_the_times_that_a_task_answers_are_those_of_the_view(database: peewee.Database) -> None:
@@ -240,3 +241,28 @@ def test_rows_that_refer_to_nothing_are_found_after_a_migration(tmp_path: Path) 
     with pytest.raises(SchemaError, match="1 rows that refer to nothing, the first in lonely"):
         migrate()
     close_database()
+
+
+def test_records_of_the_first_tables_are_taken_along(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "0001_first_tables.py").write_text((migrations.SCRIPTS / "0001_first_tables.py").read_text())
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "SCRIPTS", old)
+        opened = open_database(empty_database_url)
+        migrate()
+    created = "'2026-01-01 00:00:00.000000+00:00'"
+    for key, state in enumerate(("pending", "completed"), start=1):
+        execute(
+            "INSERT INTO task "
+            "(id, name, parameters, version, component_version, state, priority, bundle_key, identity, created) "
+            f"VALUES ({key}, 'a.B', '{{}}', '0', '0', '{state}', 100, 'a.B {{}}', 'same', {created})"
+        )
+    if not isinstance(opened, peewee.SqliteDatabase):
+        execute("CREATE VIEW somebodys AS SELECT task_id FROM task_time")
+    assert [name[:4] for name in migrate()] == ["0002"]
+    assert [tuple(row) for row in run("SELECT id, identity FROM task ORDER BY id")] == [(1, "same"), (2, "same")]
+    with pytest.raises(peewee.IntegrityError):
+        execute("UPDATE task SET state = 'running' WHERE id = 2")
