@@ -18,12 +18,12 @@ import pytest
 from tests.support import fits, oracle
 from tests.support.components import COMPONENTS
 from tests.support.crashes import At, Deed, Plan, lay_ready
-from tests.support.front import Ahead, Front
-from tests.support.oracle import Content, Kind
-from tests.support.processes import Daemon
+from tests.support.nursery import Nursery, log_of
+from tests.support.oracle import Kind
 from tests.support.site import Site
 
 RULE = {"name": "trace", "filetype": "apVisit", "task": f"{COMPONENTS}.Traced"}
+Meanwhile = Callable[[Path], None]
 AHEAD = 3.0  # beyond the time within which stamps are too fresh to be trusted
 
 
@@ -33,6 +33,10 @@ def visit(fiber: int, snr: float = 10.0) -> bytes:
 
 def place(tree: Path, fiber: int) -> Path:
     return tree / "night1" / fits.visit_name(plate=3000, fiber=fiber)
+
+
+def nothing(tree: Path) -> None:
+    """Nothing happens to the tree."""
 
 
 def two_files(tree: Path) -> None:
@@ -65,7 +69,7 @@ class Case(NamedTuple):
     files: Callable[[Path], None]
     at: Sequence[At]
     wrong: Collection[Kind]
-    meanwhile: Callable[[Path], None] = lambda tree: None
+    meanwhile: Meanwhile = nothing
 
 
 TORN = (At("read", 1, Deed.WRITE), At("recorded"))
@@ -90,42 +94,41 @@ CASES = (
 )
 
 
+class Crash(NamedTuple):
+    """A site, and the nursery of the processes that die on it."""
+
+    site: Site
+    nursery: Nursery
+
+    def leaves(self, variant: Sequence[str], at: Sequence[At], meanwhile: Meanwhile = nothing) -> set[Kind]:
+        """Let the product, or a broken variant, die at a point, then make a clean pass; return what is wrong then."""
+        written = [oracle.content_of(visit(fiber)) for fiber in (1, 2)]
+        config, tree = self.site.write(), self.site.tree
+        assert self.nursery.front(Plan(at, variant, str(tree)), config) == -signal.SIGKILL, log_of(config).read_text()
+        meanwhile(tree)
+        done = self.nursery.front(Plan(variant=variant, ahead=AHEAD), config, until_done=True)
+        assert done == 0, log_of(config).read_text()
+        return oracle.kinds(oracle.violations(tree, written))
+
+
 @pytest.fixture
-def site(tmp_path: Path, database_url: str, database: peewee.Database) -> Site:
-    made = Site(tmp_path, database_url, [RULE])
-    made.sections = {"settle": {"quiet": 0.02}}
-    return made
-
-
-def crash(site: Site, variant: str | None, at: Sequence[At], meanwhile: Callable[[Path], None]) -> set[Kind]:
-    """Let the product, or a broken variant, die at a point, then make a clean pass; return what is wrong after it."""
-    written: list[Content] = [oracle.content_of(visit(fiber)) for fiber in (1, 2)]
-    with Daemon(site.write(), "front", started=Plan(at, variant, str(site.tree)).command()) as child:
-        assert child.wait(10) == -signal.SIGKILL, child.output()
-    meanwhile(site.tree)
-    if variant is None:
-        with Front(site.settings(), Ahead(AHEAD)) as front:
-            front.run_until_done()
-    else:
-        command = Plan(variant=variant, ahead=AHEAD).command()
-        with Daemon(site.write(), "front", "--until-done", started=command) as child:
-            assert child.wait(20) == 0, child.output()
-    return oracle.kinds(oracle.violations(site.tree, written))
+def crash(tmp_path: Path, database_url: str, database: peewee.Database, nursery: Nursery) -> Crash:
+    return Crash(Site(tmp_path, database_url, [RULE], sections={"settle": {"quiet": 0.02}}), nursery)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.variant)
-def test_a_broken_variant_is_caught_by_a_crash_point_of_its_own(site: Site, case: Case) -> None:
-    case.files(site.tree)
-    assert crash(site, case.variant, case.at, case.meanwhile) == case.wrong
+def test_a_broken_variant_is_caught_by_a_crash_point_of_its_own(crash: Crash, case: Case) -> None:
+    case.files(crash.site.tree)
+    assert crash.leaves([case.variant], case.at, case.meanwhile) == case.wrong
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.variant)
-def test_the_sound_product_killed_there_leaves_nothing_wrong(site: Site, case: Case) -> None:
-    case.files(site.tree)
-    assert crash(site, None, case.at, case.meanwhile) == set()
+def test_the_sound_product_killed_there_leaves_nothing_wrong(crash: Crash, case: Case) -> None:
+    case.files(crash.site.tree)
+    assert crash.leaves([], case.at, case.meanwhile) == set()
 
 
 @pytest.mark.parametrize("gone", [("signed_late", "not_compared"), ("signed_late", "never_racy")], ids=" and ".join)
-def test_a_torn_read_is_healed_while_one_of_its_safeguards_is_left(site: Site, gone: tuple[str, ...]) -> None:
-    one_rewritten_while_it_is_read(site.tree)
-    assert crash(site, "+".join(gone), TORN, lambda tree: None) == set()
+def test_a_torn_read_is_healed_while_one_of_its_safeguards_is_left(crash: Crash, gone: tuple[str, ...]) -> None:
+    one_rewritten_while_it_is_read(crash.site.tree)
+    assert crash.leaves(gone, TORN) == set()

@@ -27,12 +27,13 @@ from tests.support.components import COMPONENTS
 from tests.support.crashes import BACK, FRONT, At, Plan
 from tests.support.front import Ahead, Front
 from tests.support.mutator import STARS, Mutator
+from tests.support.nursery import Nursery, log_of
 from tests.support.processes import Daemon, descendants, lives, until
 from tests.support.records import bundles, count, states, traces
 from tests.support.site import Site
 
 RULE = {"name": "trace", "filetype": "apVisit", "task": f"{COMPONENTS}.Computes"}
-ONCE = frozenset({"watching"})  # reached once in a process
+ONCE = frozenset({"watching", "swept"})  # reached once in a process
 LATER_HITS = (2, 5)
 ALWAYS = frozenset({"claimed", "submitted", "ticked"})  # the others are reached where a bundle was running
 TORTURE_HITS = (1, 2, 5, 20, 70)
@@ -54,20 +55,20 @@ def site(tmp_path: Path, database_url: str, database: peewee.Database) -> Site:
 
 
 @pytest.mark.system
-def test_killed_anywhere_it_ends_where_an_undisturbed_run_ends(site: Site) -> None:
+def test_killed_anywhere_it_ends_where_an_undisturbed_run_ends(site: Site, nursery: Nursery) -> None:
     rng, mutator = random.Random(1), Mutator(site.tree, 1)
     at = [At(point) for point in FRONT]
     at += [At(point, rng.choice(LATER_HITS)) for point in FRONT if point not in ONCE]
     rng.shuffle(at)
     with mutator:
-        reached = {each.point for each in at if front_dies(site, each, rng)}
+        reached = {each.point for each in at if front_dies(site, nursery, each)}
     assert reached == set(FRONT), "every point was died at"
     look(site, mutator)
 
     with mutator:
         for point in BACK:
             daemon_is_killed(site, rng)
-            if daemon_dies(site, At(point), rng):
+            if daemon_dies(site, At(point)):
                 reached.add(point)
     assert reached >= ALWAYS
     assert mutator.deeds > 10 * len(at)
@@ -76,49 +77,44 @@ def test_killed_anywhere_it_ends_where_an_undisturbed_run_ends(site: Site) -> No
 
 
 @pytest.mark.torture
-def test_killed_a_thousand_times_it_ends_where_an_undisturbed_run_ends(site: Site) -> None:
+def test_killed_a_thousand_times_it_ends_where_an_undisturbed_run_ends(site: Site, nursery: Nursery) -> None:
     kills = int(os.environ.get("ASTRA_TORTURE_KILLS", "1000"))
     rng = random.Random(kills)
     mutator = Mutator(site.tree, kills)
     for done in range(0, kills, BETWEEN_LOOKS):
         with mutator:
             for _ in range(min(BETWEEN_LOOKS, kills - done)):
-                die_somewhere(site, rng)
+                die_somewhere(site, nursery, rng)
         look(site, mutator)
     finish(site, mutator)
 
 
-def die_somewhere(site: Site, rng: random.Random) -> None:
+def die_somewhere(site: Site, nursery: Nursery, rng: random.Random) -> None:
     choice = rng.random()
     if choice < 0.8:
-        front_dies(site, At(rng.choice(sorted(FRONT)), rng.choice(TORTURE_HITS)), rng)
+        front_dies(site, nursery, At(rng.choice(sorted(FRONT)), rng.choice(TORTURE_HITS)))
     elif choice < 0.9:
-        daemon_dies(site, At(rng.choice(sorted(BACK)), rng.choice(TORTURE_HITS)), rng)
+        daemon_dies(site, At(rng.choice(sorted(BACK)), rng.choice(TORTURE_HITS)))
     else:
         daemon_is_killed(site, rng)
 
 
-def front_dies(site: Site, at: At, rng: random.Random) -> bool:
+def front_dies(site: Site, nursery: Nursery, at: At) -> bool:
     """Let the front of the service die at a point; return whether it came there before a kill came from outside."""
-    with Daemon(site.write(), "front", started=Plan([at]).command()) as child:
-        return died(child, rng)
+    config = site.write()
+    ended = nursery.front(Plan([at]), config, longest=LONGEST)
+    assert ended in (-signal.SIGKILL, -signal.SIGTERM), log_of(config).read_text()
+    return ended == -signal.SIGKILL
 
 
-def daemon_dies(site: Site, at: At, rng: random.Random) -> bool:
+def daemon_dies(site: Site, at: At) -> bool:
     """The same with the whole service, whose workers must follow it."""
-    with Daemon(site.write(), "astrad", "run", started=Plan([at]).command()) as daemon:
-        reached = died(daemon, rng)
-    until(lambda: not any(map(lives, descendants(daemon.pid))))
-    return reached
-
-
-def died(child: Daemon, rng: random.Random) -> bool:
-    try:
-        ended = child.process.wait(LONGEST + rng.random())
-    except TimeoutExpired:
-        child.kill()
-        return False
-    assert ended == -signal.SIGKILL, child.output()
+    with Daemon(site.write(), started=Plan([at]).command()) as daemon:
+        try:
+            assert daemon.process.wait(LONGEST) == -signal.SIGKILL, daemon.output()
+        except TimeoutExpired:
+            daemon.kill()
+            return False
     return True
 
 
@@ -181,13 +177,14 @@ def test_many_races_end_well(site: Site) -> None:
 
 
 def races(site: Site, rounds: int) -> None:
-    """Change three files as fast as can be while one pass runs, then compare after another one beside it."""
+    """Change three files as fast as can be while the service runs, then compare after a pass beside it."""
     mutator = Mutator(site.tree, rounds, pause=0.0, fibers=3)
-    with Daemon(site.write(), "front", started=Plan().command()) as child:
+    with site.daemon() as daemon:
         for _ in range(rounds):
             deeds = mutator.deeds + 100
             with mutator:
                 until(lambda deeds=deeds: mutator.deeds >= deeds, every=0.005)
             look(site, mutator)
-        assert child.process.poll() is None, child.output()
+        assert daemon.process.poll() is None, daemon.output()
+        assert "Traceback" not in daemon.output()
     assert count("ingestion") > rounds, "most of it was not too fast to be seen"

@@ -99,8 +99,7 @@ class Plan:
     at
         What happens where.
     variant
-        The broken variant of the product that it is to be, by its name in `tests.support.variants` (several are
-        joined by ``+``); none by default.
+        What is broken in its product, by the names in `tests.support.variants`; nothing by default.
     tree
         Where `Deed.WRITE` finds files that were laid ready.
     ahead
@@ -108,13 +107,13 @@ class Plan:
     """
 
     at: Sequence[At] = ()
-    variant: str | None = None
+    variant: Sequence[str] = ()
     tree: str | None = None
     ahead: float = 0.0
 
     def command(self) -> list[str]:
-        """Return how to start the child; what it is to run comes after it."""
-        return [sys.executable, "-m", "tests.support.launch", json.dumps(asdict(self))]
+        """Return how to start `astrad` so; its arguments come after it."""
+        return [sys.executable, "-m", "tests.support.launch", json.dumps(asdict(self)), "astrad"]
 
     @classmethod
     def read(cls, text: str) -> Plan:
