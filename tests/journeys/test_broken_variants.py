@@ -81,7 +81,7 @@ CASES = (
     Case(
         "event_taken_unsettled",
         one_whole_and_one_short_of_an_hdu,
-        [At("recorded")],
+        [At("turned", 10)],
         {Kind.GHOST},
         its_writer_gives_up,
     ),

@@ -27,7 +27,7 @@ from tests.support.components import COMPONENTS
 from tests.support.crashes import BACK, FRONT, At, Plan
 from tests.support.front import Ahead, Front
 from tests.support.mutator import STARS, Mutator
-from tests.support.nursery import Nursery, log_of
+from tests.support.nursery import KILLED_FROM_OUTSIDE, Nursery, log_of
 from tests.support.processes import Daemon, descendants, lives, until
 from tests.support.records import bundles, count, states, traces
 from tests.support.site import Site
@@ -35,10 +35,11 @@ from tests.support.site import Site
 RULE = {"name": "trace", "filetype": "apVisit", "task": f"{COMPONENTS}.Computes"}
 ONCE = frozenset({"watching", "swept"})  # reached once in a process
 LATER_HITS = (2, 5)
+RANDOM_KILLS = 10
 ALWAYS = frozenset({"claimed", "submitted", "ticked"})  # the others are reached where a bundle was running
 TORTURE_HITS = (1, 2, 5, 20, 70)
 BETWEEN_LOOKS = 50
-LONGEST = 3.0  # a point that is not reached by then: the kill comes all the same
+LONGEST = 5.0  # a point that is not reached by then: the kill comes all the same
 RACES = 12
 AHEAD = 3.0
 
@@ -62,6 +63,8 @@ def test_killed_anywhere_it_ends_where_an_undisturbed_run_ends(site: Site, nurse
     rng.shuffle(at)
     with mutator:
         reached = {each.point for each in at if front_dies(site, nursery, each)}
+        for _ in range(RANDOM_KILLS):
+            front_is_killed(site, nursery, rng)
     assert reached == set(FRONT), "every point was died at"
     look(site, mutator)
 
@@ -91,8 +94,10 @@ def test_killed_a_thousand_times_it_ends_where_an_undisturbed_run_ends(site: Sit
 
 def die_somewhere(site: Site, nursery: Nursery, rng: random.Random) -> None:
     choice = rng.random()
-    if choice < 0.8:
+    if choice < 0.6:
         front_dies(site, nursery, At(rng.choice(sorted(FRONT)), rng.choice(TORTURE_HITS)))
+    elif choice < 0.8:
+        front_is_killed(site, nursery, rng)
     elif choice < 0.9:
         daemon_dies(site, At(rng.choice(sorted(BACK)), rng.choice(TORTURE_HITS)))
     else:
@@ -103,8 +108,15 @@ def front_dies(site: Site, nursery: Nursery, at: At) -> bool:
     """Let the front of the service die at a point; return whether it came there before a kill came from outside."""
     config = site.write()
     ended = nursery.front(Plan([at]), config, longest=LONGEST)
-    assert ended in (-signal.SIGKILL, -signal.SIGTERM), log_of(config).read_text()
+    assert ended in (-signal.SIGKILL, KILLED_FROM_OUTSIDE), log_of(config).read_text()
     return ended == -signal.SIGKILL
+
+
+def front_is_killed(site: Site, nursery: Nursery, rng: random.Random) -> None:
+    """The same at a random instant."""
+    config = site.write()
+    ended = nursery.front(Plan(), config, longest=rng.uniform(0.02, 0.8))
+    assert ended == KILLED_FROM_OUTSIDE, log_of(config).read_text()
 
 
 def daemon_dies(site: Site, at: At) -> bool:

@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +21,7 @@ from daemon import cli
 from tests.support import crashes, variants
 from tests.support.crashes import Plan
 from tests.support.front import Ahead, Front
-from tests.support.nursery import Order
+from tests.support.nursery import KILLED_FROM_OUTSIDE, Order
 
 
 def become(plan: Plan) -> None:
@@ -53,11 +52,12 @@ def serve() -> None:
         if child == 0:
             _be_child(order)
         descriptor = os.pidfd_open(child)
-        if not select.select([descriptor], [], [], order.longest)[0]:
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGTERM)
+        ended = bool(select.select([descriptor], [], [], order.longest)[0])
+        if not ended:
+            os.kill(child, signal.SIGKILL)  # it may have ended now, but it is there until it is waited for
         os.close(descriptor)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(status if ended else KILLED_FROM_OUTSIDE, flush=True)
 
 
 def _be_child(order: Order) -> NoReturn:

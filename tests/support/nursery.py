@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -13,11 +14,12 @@ from tests.support.crashes import Plan
 from tests.support.processes import CHECKOUT, environment
 
 LONGEST = 10.0
+KILLED_FROM_OUTSIDE = -signal.SIGALRM  # to tell it from one that its plan has killed
 
 
 @dataclass(frozen=True)
 class Order:
-    """One front: its plan, its settings, where it says what happens, and after how many seconds SIGTERM ends it."""
+    """One front: its plan, its settings, where it says what happens, and after how many seconds it is killed."""
 
     plan: Plan
     config: str
@@ -59,7 +61,7 @@ class Nursery:
     def front(self, plan: Plan, config: Path, until_done: bool = False, longest: float = LONGEST) -> int:
         """Run a front to its end, and return its exit status, or minus the signal that killed it.
 
-        One whose plan does not kill it is ended by SIGTERM after `longest` seconds.
+        One that still runs after `longest` seconds is killed then: that is `KILLED_FROM_OUTSIDE`.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
