@@ -94,20 +94,20 @@ def test_killed_a_thousand_times_it_ends_where_an_undisturbed_run_ends(site: Sit
 
 def die_somewhere(site: Site, nursery: Nursery, rng: random.Random) -> None:
     choice = rng.random()
-    if choice < 0.6:
-        front_dies(site, nursery, At(rng.choice(sorted(FRONT)), rng.choice(TORTURE_HITS)))
-    elif choice < 0.8:
-        front_is_killed(site, nursery, rng)
+    if choice < 0.7:
+        front_dies(site, nursery, At(rng.choice(sorted(FRONT)), rng.choice(TORTURE_HITS)), longest=1.0)
     elif choice < 0.9:
+        front_is_killed(site, nursery, rng)
+    elif choice < 0.95:
         daemon_dies(site, At(rng.choice(sorted(BACK)), rng.choice(TORTURE_HITS)))
     else:
         daemon_is_killed(site, rng)
 
 
-def front_dies(site: Site, nursery: Nursery, at: At) -> bool:
+def front_dies(site: Site, nursery: Nursery, at: At, longest: float = LONGEST) -> bool:
     """Let the front of the service die at a point; return whether it came there before a kill came from outside."""
     config = site.write()
-    ended = nursery.front(Plan([at]), config, longest=LONGEST)
+    ended = nursery.front(Plan([at]), config, longest=longest)
     assert ended in (-signal.SIGKILL, KILLED_FROM_OUTSIDE), log_of(config).read_text()
     return ended == -signal.SIGKILL
 
