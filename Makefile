@@ -47,7 +47,7 @@ format: $(STAMP_DEV)  ## put the code into its form
 test-system: $(STAMP_TEST)  ## what needs root, a real systemd, or minutes
 	$(BIN)/python -m pytest -m system $(ARGS)
 
-torture: $(STAMP_TEST)  ## long kill loops
+torture: $(STAMP_TEST)  ## a thousand kills on each database, or ASTRA_TORTURE_KILLS=n; long races
 	$(BIN)/python -m pytest -m torture $(ARGS)
 
 bench: $(STAMP_TEST)  ## speed, side by side with the plain way

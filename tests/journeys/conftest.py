@@ -1,4 +1,4 @@
-"""One service per database for the journeys that only change files."""
+"""What journeys share: one service per database for those that only change files, and processes to be killed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import DATABASES
 from tests.support.components import COMPONENTS
+from tests.support.nursery import Nursery
 from tests.support.site import Site
 
 TRACED_RULES = (
@@ -44,3 +45,10 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         close_database()
         if server is not None:
             server.drop(name)
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where fronts of the service come from, ready to be killed."""
+    with Nursery() as made:
+        yield made

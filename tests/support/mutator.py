@@ -1,4 +1,7 @@
-"""A careless pipeline: writes, rewrites, renames and half-writes visits while a test lets it; and an oracle."""
+"""A careless pipeline: writes, overwrites, appends to, renames, touches and deletes visits while a test lets it.
+
+It keeps count of every content that was ever whole, so that the oracle can tell what never was.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,42 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from astropy.io import fits as astropy_fits
-
 from astra.clock import SYSTEM
 from tests.support import fits
+from tests.support.oracle import Content, content_of
 
 FIBERS = 40
 STARS = 8  # visits that share a star
 
 
 class Mutator:
-    """Changes files below `tree` from a thread of its own; leaving the context leaves every file whole."""
+    """Changes files below `tree` from a thread of its own; leaving the context leaves every file whole.
 
-    def __init__(self, tree: Path, seed: int, pause: float = 0.01) -> None:
-        self._tree, self._random, self._pause = tree, random.Random(seed), pause
+    It may be entered again: it knows what it has left.
+
+    Parameters
+    ----------
+    tree
+        The watched folder.
+    seed
+        Of the random choices.
+    pause
+        Seconds between two deeds, on average; writing in steps takes its own time.
+    fibers
+        How many files there are at most: the fewer, the more often each of them changes.
+    """
+
+    def __init__(self, tree: Path, seed: int, pause: float = 0.01, fibers: int = FIBERS) -> None:
+        self._tree, self._random, self._pause, self._fibers = tree, random.Random(seed), pause, fibers
+        self.written: set[Content] = set()
         self._places: dict[int, Path] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.deeds = 0
         self.trouble: BaseException | None = None
 
     def __enter__(self) -> Self:
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
         return self
 
@@ -38,10 +56,13 @@ class Mutator:
             raise self.trouble
 
     def _run(self) -> None:
-        deeds = (self._write_in_place, self._write_in_steps, self._write_beside, self._move, self._touch)
+        deeds = (
+            self._write_in_place, self._write_in_steps, self._write_beside, self._overwrite, self._append,
+            self._move, self._touch, self._delete,
+        )  # fmt: skip
         try:
             while not SYSTEM.wait(self._stop, self._random.random() * 2 * self._pause):
-                self._random.choice(deeds)(self._random.randint(1, FIBERS))
+                self._random.choice(deeds)(self._random.randint(1, self._fibers))
                 self.deeds += 1
         except BaseException as error:
             self.trouble = error
@@ -61,21 +82,49 @@ class Mutator:
         return place
 
     def _write_in_place(self, fiber: int) -> None:
-        self._place(fiber).write_bytes(self._content(fiber))
+        content = self._content(fiber)
+        self._place(fiber).write_bytes(content)
+        self._is_whole(content)
 
     def _write_in_steps(self, fiber: int) -> None:
+        self._write(fiber, "wb")
+
+    def _overwrite(self, fiber: int) -> None:
+        """Write over what is there, which keeps its size meanwhile, so that it looks whole all the time."""
+        if self._place(fiber).exists():
+            self._write(fiber, "r+b")
+
+    def _write(self, fiber: int, mode: str) -> None:
         content = self._content(fiber)
-        ends = fits.hdu_ends(content)
-        with self._place(fiber).open("wb", buffering=0) as file:
-            for start, end in zip([0, *ends[:-1]], ends, strict=True):
-                file.write(content[start:end])
-                SYSTEM.wait(threading.Event(), self._random.random() * 0.02)
+        with self._place(fiber).open(mode, buffering=0) as file:
+            for part in _parts(content):
+                file.write(part)
+                self._breathe()
+        self._is_whole(content)
+
+    def _append(self, fiber: int) -> None:
+        """Open the file anew for every HDU, as astropy's own `append` does."""
+        content = self._content(fiber)
+        place = self._place(fiber)
+        place.unlink(missing_ok=True)
+        for part in _parts(content):
+            with place.open("ab") as file:
+                file.write(part)
+            self._breathe()
+        self._is_whole(content)
 
     def _write_beside(self, fiber: int) -> None:
-        place = self._place(fiber)
+        content, place = self._content(fiber), self._place(fiber)
         beside = place.with_suffix(".part")
-        beside.write_bytes(self._content(fiber))
+        beside.write_bytes(content)
         beside.replace(place)
+        self._is_whole(content)
+
+    def _breathe(self) -> None:
+        SYSTEM.wait(threading.Event(), self._random.random() * min(0.02, 2 * self._pause))
+
+    def _is_whole(self, content: bytes) -> None:
+        self.written.add(content_of(content))
 
     def _move(self, fiber: int) -> None:
         place, target = self._place(fiber), self._new_place(fiber)
@@ -88,13 +137,13 @@ class Mutator:
         if place.exists():
             place.chmod(self._random.choice([0o644, 0o664]))
 
+    def _delete(self, fiber: int) -> None:
+        """Remove a file; the next one of its fibre comes in the same place, or in another."""
+        self._place(fiber).unlink(missing_ok=True)
+        if self._random.random() < 0.5:
+            del self._places[fiber]
 
-def true_facts(tree: Path) -> dict[Path, dict[str, object]]:
-    """Return what astropy reads of every visit below `tree`, which must be whole."""
-    found = {}
-    for path in tree.rglob("apVisit*.fits"):
-        with astropy_fits.open(path) as hdus:
-            assert len(hdus) == 12
-            header = hdus[0].header
-            found[path] = {name: header[name] for name in ("PLATE", "MJD5", "FIBERID", "OBJID", "SNR")}
-    return found
+
+def _parts(content: bytes) -> list[bytes]:
+    ends = fits.hdu_ends(content)
+    return [content[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]

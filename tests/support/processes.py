@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -88,16 +88,18 @@ def run_json(program: str, *arguments: str | Path, config: Path) -> Any:
 
 
 class Daemon:
-    """`astrad run` (or another long command) in the background, in a process group of its own.
+    """`astrad run` (or another long command, or one that is `started` in another way) in a process group of its own.
 
     A context: leaving it kills the whole group, so that a failed test leaves nothing behind.
     """
 
-    def __init__(self, config: Path, *arguments: str, program: str = "astrad") -> None:
+    def __init__(
+        self, config: Path, *arguments: str, program: str = "astrad", started: Sequence[str] | None = None
+    ) -> None:
         self.log = config.parent / f"{program}-{os.urandom(3).hex()}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command(program), *(arguments or ("run",))],
+                [*(started or command(program)), *(arguments or ("run",))],
                 cwd=config.parent,
                 env=environment(ASTRA_CONFIG=str(config)),
                 stdin=subprocess.DEVNULL,
