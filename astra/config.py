@@ -83,6 +83,11 @@ class Settle:
         "seconds after its last change that a file that is not whole is waited for before it is quarantined",
         default=600.0,
     )
+    sha256: bool = _setting(
+        values.boolean,
+        "whether every byte of a file is read when it is taken in, and its checksum recorded",
+        default=False,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,6 +133,25 @@ def digest(path: AnyPath) -> str:
         return hashlib.sha256(_primary(opened)).hexdigest()
 
 
+def whole_digest(path: AnyPath, signature: Signature) -> str:
+    """Return the sha256 of all bytes of a file that is, before and after, the version with this signature.
+
+    Raises
+    ------
+    IncompleteFile
+        If it is another version, or becomes one meanwhile.
+    UnreadableFile
+        If it cannot be read.
+    """
+    with _Opened(path) as opened:
+        if opened.signature != signature:
+            raise opened.incomplete("it has changed since it was looked at")
+        with open(opened.descriptor, "rb", closefd=False) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        opened.check_unchanged()
+        return sha256
+
+
 class _Opened:
     """A regular file opened for reading; whatever the system refuses becomes `UnreadableFile`."""
 

@@ -46,11 +46,15 @@ _TROUBLE = frozenset(
 
 
 class Root(NamedTuple):
-    """A watched folder: its name in the ledger, where it is, and the release its setting names."""
+    """A watched folder: its name in the ledger, where it is, and the release its setting names.
+
+    With `sha256`, every byte of its files is read when they are taken in, and their checksum recorded.
+    """
 
     name: str
     folder: Path
     release: str | None
+    sha256: bool = False
 
 
 OUTSIDE = Root("", Path("/"), None)  # of files below no watched folder: the ledger keeps their absolute paths
@@ -104,12 +108,12 @@ def examine(root: Root, path: str, clock: Clock = SYSTEM) -> Examined | Refused 
             return _refused(file, found, before, (started, clock.monotonic() - begun))
         if isinstance(found, NotOurs):
             return found
-    header, description, kwargs, metadata = found
-    duration = clock.monotonic() - begun
-    return Examined(file, started, duration, header.signature, header.sha256, description, kwargs, metadata)
+    header, sha256, description, kwargs, metadata = found
+    timing = started, clock.monotonic() - begun
+    return Examined(file, *timing, header.signature, header.sha256, sha256, description, kwargs, metadata)
 
 
-_Read = tuple[headers.Header, Description, str, str]
+_Read = tuple[headers.Header, str | None, Description, str, str]
 
 
 def _attempt(root: Root, file: File) -> _Read | FileError | NotOurs:
@@ -133,7 +137,8 @@ def _attempt(root: Root, file: File) -> _Read | FileError | NotOurs:
         notes = {"notes": list(description.notes)} if description.notes else {}
         metadata = canonical_json({**description.metadata, **notes})
         metadata.encode()
-        return header, description, canonical_json(dict(description.kwargs)), metadata
+        sha256 = headers.whole_digest(file.place, header.signature) if root.sha256 else None
+        return header, sha256, description, canonical_json(dict(description.kwargs)), metadata
     except FileError as error:
         return error
     except UnicodeEncodeError:

@@ -35,6 +35,7 @@ class Examined:
     duration: float
     signature: Signature
     header_sha256: str
+    sha256: str | None
     description: Description
     kwargs: str
     metadata: str
@@ -275,7 +276,8 @@ class Standing:
             duration=given.duration,
         )
         if isinstance(given, Examined):
-            entry.header_sha256, entry.version = given.header_sha256, given.description.version
+            entry.header_sha256, entry.sha256 = given.header_sha256, given.sha256
+            entry.version = given.description.version
         return entry
 
 

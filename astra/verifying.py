@@ -6,18 +6,16 @@ none, and these only when every byte is asked for.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from astra import ingest, ledger, products, tree
+from astra import headers, ingest, ledger, products, tree
 from astra.clock import Clock
-from astra.errors import BadHeader
+from astra.errors import BadHeader, FileError
 from astra.filesystem import is_gone
 from astra.ingest import NotOurs, Root
-from astra.signature import Signature
 from astra.standing import Refused
 from astra.states import IngestionOutcome
 from astra.tree import Found, WalkReport
@@ -139,23 +137,12 @@ def verify_bytes(root: Root, found: Verified) -> None:
         taken = [each for each in places if each.outcome in (IngestionOutcome.INGESTED, IngestionOutcome.DUPLICATE)]
         known = ledger.checksums([each.id for each in taken])
         for each in taken:
-            sha256 = _checksum(os.path.join(root.folder, each.path), each.signature)
-            if sha256 is None:
+            try:
+                sha256 = headers.whole_digest(os.path.join(root.folder, each.path), each.signature)
+            except FileError:  # gone, or another version by now: the sweep's part tells of it
                 continue
             found.checked += 1
             if known[each.id] is None:
                 ledger.set_checksum(each.id, sha256)
             elif known[each.id] != sha256:
                 found.is_altered(each.path)
-
-
-def _checksum(path: str, signature: Signature) -> str | None:
-    """Return the checksum of a file that is the recorded version before and after; else None."""
-    try:
-        with open(path, "rb") as file:
-            if Signature.of(os.fstat(file.fileno())) != signature:
-                return None
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            return sha256 if Signature.of(os.fstat(file.fileno())) == signature else None
-    except OSError:
-        return None

@@ -63,7 +63,8 @@ class Intake:
         self.lags: deque[float] = deque(maxlen=_LAGS_KEPT)
         self.trouble: str | None = None
         self._watches: dict[str, Watch] = {each.name: each for each in settings.watch}
-        self._roots = {each.name: Root(each.name, each.path, each.release) for each in settings.watch}
+        whole = settings.settle.sha256
+        self._roots = {each.name: Root(each.name, each.path, each.release, whole) for each in settings.watch}
         self._rules, self._clock = rules, clock
         self.overfull: set[str] = set()  # roots of which arrivals were dropped: they must be swept
         self._out_of_reach: set[Arrival] = set()

@@ -67,4 +67,4 @@ def roots_of(settings: config.Settings) -> tuple[Root, ...]:
     """Return the watched folders as `ingest` knows them."""
     from astra.ingest import Root
 
-    return tuple(Root(watch.name, watch.path, watch.release) for watch in settings.watch)
+    return tuple(Root(watch.name, watch.path, watch.release, settings.settle.sha256) for watch in settings.watch)

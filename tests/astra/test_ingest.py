@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import threading
@@ -663,3 +664,11 @@ def test_a_file_that_was_current_and_is_a_copy_now_is_recorded_as_one(
     assert (same.new, offered(root)) == (False, [])
     (root.folder / "b" / VISIT).unlink()
     assert offered(root) == [f"a/{VISIT}"]
+
+
+def test_where_it_is_asked_for_the_whole_file_has_its_checksum(
+    database: peewee.Database, root: Root, clock: FakeClock
+) -> None:
+    path = root.folder / put(root, VISIT, fits.apvisit())
+    take(root._replace(sha256=True), VISIT, clock=clock)
+    assert Ingestion.get().sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
