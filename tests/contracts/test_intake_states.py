@@ -394,6 +394,6 @@ def test_whatever_happens_to_files_and_events_the_records_end_up_as_the_disk_is(
     run_state_machine_as_test(
         TakingIn,
         settings=settings(
-            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
