@@ -106,7 +106,9 @@ class SqliteWithWriteLock(peewee.SqliteDatabase):
 
     def rollback(self) -> None:
         try:
-            super().rollback()
+            # a transaction that its disk, full or broken, did not take has been undone by SQLite itself
+            if self.is_closed() or self.connection().in_transaction:  # type: ignore[no-untyped-call]
+                super().rollback()
         finally:
             self._give()
 
