@@ -90,14 +90,15 @@ def run_json(program: str, *arguments: str | Path, config: Path) -> Any:
 class Daemon:
     """`astrad run` (or another long command) in the background, in a process group of its own.
 
-    A context: leaving it kills the whole group, so that a failed test leaves nothing behind.
+    A context: leaving it kills the whole group, so that a failed test leaves nothing behind. `before` is the beginning
+    of its command line, of a program that runs another.
     """
 
-    def __init__(self, config: Path, *arguments: str, program: str = "astrad") -> None:
+    def __init__(self, config: Path, *arguments: str, program: str = "astrad", before: tuple[str, ...] = ()) -> None:
         self.log = config.parent / f"{program}-{os.urandom(3).hex()}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command(program), *(arguments or ("run",))],
+                [*before, *command(program), *(arguments or ("run",))],
                 cwd=config.parent,
                 env=environment(ASTRA_CONFIG=str(config)),
                 stdin=subprocess.DEVNULL,
