@@ -68,9 +68,9 @@ lock: $(STAMP_DEV)  ## write requirements.lock anew, with today's versions
 	mv $(LOCK).new $(LOCK)
 	rm -rf $(VENV)/lock
 
-system-deps:  ## what the tests can use beyond Python (root): PostgreSQL of the system, systemd
+system-deps:  ## what the tests can use beyond Python (root): PostgreSQL of the system, systemd, strace
 	apt-get update
-	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv postgresql systemd procps util-linux
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv postgresql systemd procps strace util-linux
 
 clean:  ## remove the virtual environment and all caches
 	rm -rf $(VENV) build dist *.egg-info docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

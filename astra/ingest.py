@@ -40,7 +40,8 @@ INGEST_LOCK = int.from_bytes(hashlib.sha256(b"astra ingest").digest()[:8], "big"
 
 # The disk's or the server's trouble, not the file's: what cannot be read for one of these may be readable later.
 _TROUBLE = frozenset(
-    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+    | {errno.EREMOTEIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODEV, errno.ENXIO}
     | {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR}
 )
 
@@ -149,7 +150,9 @@ def _attempt(root: Root, file: File) -> _Read | FileError | NotOurs:
 
 def _refused(file: File, error: FileError, before: Signature | None, timing: tuple[datetime, float]) -> Refused:
     signature = _signature(file.place)
-    trouble = isinstance(error.__cause__, OSError) and error.__cause__.errno in _TROUBLE
+    number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+    # a file that can be looked at is there, whatever a server's cache of names says when it is opened
+    trouble = number in _TROUBLE or (number == errno.ENOENT and signature is not None)
     wait, reason = error.retry or trouble, str(error)
     if signature != before:
         reason, wait = f"{file.place} changed while it was examined", True

@@ -67,7 +67,7 @@ class Intake:
         self._roots = {each.name: Root(each.name, each.path, each.release, whole) for each in settings.watch}
         self._rules, self._clock = rules, clock
         self.overfull: set[str] = set()  # roots of which arrivals were dropped: they must be swept
-        self._out_of_reach: set[Arrival] = set()
+        self._told: dict[Arrival, bool] = {}  # what was said to be waited for, and whether it is out of reach
         self._hints: SimpleQueue[Arrival] = SimpleQueue()
         self._most, self._suspect = ingest.CHUNK, False
         self._in_hand: list[tuple[Settled, Examined | Refused]] = []
@@ -101,7 +101,7 @@ class Intake:
     @property
     def out_of_reach(self) -> int:
         """How many files the disk, or this machine, did not let us read when we last tried; they are tried again."""
-        return sum(arrival in self.settler for arrival in tuple(self._out_of_reach))
+        return sum(trouble and arrival in self.settler for arrival, trouble in tuple(self._told.items()))
 
     @property
     def settled(self) -> int:
@@ -145,6 +145,8 @@ class Intake:
             except UnreadableFile as error:
                 event(log, "unreadable", logging.WARNING, reason=str(error))
                 signature = None  # a sweep offers it again when it can be looked at
+            if signature is None:
+                self._told.pop(arrival, None)
             self.settler.observe(arrival, signature, self._instant(now))
 
     def _examine(self, now: float) -> None:
@@ -160,10 +162,10 @@ class Intake:
                 return
 
     def _examine_one(self, settled: Settled) -> None:
-        self._out_of_reach.discard(settled.arrival)
         found = ingest.examine(self._roots[settled.arrival.root], settled.arrival.path, self._clock)
         if isinstance(found, ingest.NotOurs) or (isinstance(found, Refused) and self._waits(settled, found)):
             return
+        self._told.pop(settled.arrival, None)
         if isinstance(found, Examined) and found.signature != settled.signature:
             # it changed after it had settled: what a writer is at work on is not taken
             instant = self._instant(self._clock.monotonic())
@@ -174,6 +176,7 @@ class Intake:
     def _waits(self, settled: Settled, refused: Refused) -> bool:
         """Whether a file that is not whole is waited for, or is gone; otherwise it is to be quarantined."""
         if refused.signature is None:
+            self._told.pop(settled.arrival, None)
             return True
         if not refused.wait:
             return False
@@ -181,11 +184,11 @@ class Intake:
         instant = self._instant(self._clock.monotonic())
         if refused.trouble:
             self.settler.out_of_reach(settled, instant)
-            self._out_of_reach.add(settled.arrival)
         elif not self.settler.not_whole(settled, instant):
             return False
         self.counts.waiting += 1
-        if not settled.refusals:
+        if self._told.get(settled.arrival) is not refused.trouble:  # once, in however many steps a writer writes it
+            self._told[settled.arrival] = refused.trouble
             event(log, "waiting", path=refused.file.place, reason=refused.reason, patience=self.settler.patience)
         return True
 

@@ -79,6 +79,7 @@ class Service:
         self._calendar = Calendar(settings.schedule, clock, self._wake.set)
         self._front_turned = clock.monotonic()
         self._confirming = False
+        self._status_trouble: str | None = None
         self._began = clock.now()
 
     def run(self) -> int:
@@ -286,8 +287,11 @@ class Service:
         notify(f"STATUS={self._scheduler.running} bundles running, {self._intake.waiting} files on their way")
         try:
             status.write(status.status_file(self._settings), snapshot)
+            self._status_trouble = None
         except OSError as error:
-            event(log, "status_not_written", logging.WARNING, reason=str(error))
+            if self._status_trouble is None:
+                event(log, "status_not_written", logging.WARNING, reason=str(error))
+            self._status_trouble = str(error)
 
     def _ends(self) -> bool:
         try:

@@ -112,8 +112,12 @@ def write(path: Path, snapshot: dict[str, Any]) -> None:
     """Replace the status file, so that a reader finds the old one or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}")
-    beside.write_text(json.dumps(snapshot))
-    beside.replace(path)
+    try:
+        beside.write_text(json.dumps(snapshot))
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def read(path: Path, clock: Clock) -> dict[str, Any] | None:

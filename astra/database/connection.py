@@ -240,10 +240,11 @@ def available() -> Iterator[None]:
     try:
         yield
     except (peewee.DatabaseError, peewee.InterfaceError) as error:
-        if not _passes(error):
+        passing = next(filter(_passes, _with_those_before(error)), None)
+        if passing is None:
             raise
         drop_connection()
-        raise DatabaseUnavailable(f"the database cannot be used now: {str(error).strip()}") from error
+        raise DatabaseUnavailable(f"the database cannot be used now: {str(passing).strip()}") from error
 
 
 # SQLite's words for what another try may find mended: locked, a disk that fails or is full, a file out of reach.
@@ -253,6 +254,14 @@ _SQLITE_PASSING = {
 }  # fmt: skip
 # PostgreSQL's classes: no connection, out of resources, stopped by an operator, a clash with another transaction.
 _POSTGRESQL_PASSING = ("08", "53", "57", "40")
+
+
+def _with_those_before(error: BaseException | None) -> Iterator[Exception]:
+    """Yield a database's error and those before it: a full disk ends a transaction, and so its undoing fails too."""
+    while error is not None:
+        if isinstance(error, peewee.DatabaseError | peewee.InterfaceError):
+            yield error
+        error = error.__context__
 
 
 def _passes(error: Exception) -> bool:

@@ -106,8 +106,8 @@ class SqliteWithWriteLock(peewee.SqliteDatabase):
 
     def rollback(self) -> None:
         try:
-            connection = self.connection()  # type: ignore[no-untyped-call]
-            if connection.in_transaction:  # on a full disk SQLite has rolled back by itself
+            # a transaction that its disk, full or broken, did not take has been undone by SQLite itself
+            if self.is_closed() or self.connection().in_transaction:  # type: ignore[no-untyped-call]
                 super().rollback()
         finally:
             self._give()

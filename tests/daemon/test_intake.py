@@ -126,6 +126,18 @@ def test_a_file_that_is_not_whole_is_waited_for_as_long_as_the_patience_lasts(
     assert said == ["waiting", "quarantined"], "said once, however often it was looked at"
 
 
+def test_a_file_that_grows_in_steps_is_said_to_be_waited_for_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = visit()
+    with caplog.at_level(logging.INFO, "daemon"):
+        for end in (*fits.hdu_ends(content)[:5], len(content)):
+            rig.hint(rig.write(content[:end]))
+            rig.turn()
+            rig.turn(6)
+    assert [str(record.msg).split()[0] for record in caplog.records] == ["waiting", "ingested"]
+
+
 def test_a_file_that_becomes_whole_while_it_is_waited_for_is_ingested(rig: Rig) -> None:
     path = rig.write(visit()[:-1])
     rig.hint(path)
@@ -249,15 +261,16 @@ def test_a_file_that_changes_after_it_has_settled_is_waited_for_anew(rig: Rig, c
     assert len(ingestions(path)) == 1
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESHUTDOWN, errno.EUCLEAN, errno.ENOENT], ids=errno.errorcode.get)
 def test_what_the_disk_does_not_let_us_read_is_never_quarantined_and_holds_up_no_end(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     path, good = rig.write(visit()), rig.write(visit(89), 89)
     real = os.open
 
     def failing(name: str, *arguments: int) -> int:
         if str(name).endswith(path.name):
-            raise OSError(errno.EIO, "Input/output error")
+            raise OSError(number, os.strerror(number))
         return real(name, *arguments)
 
     with monkeypatch.context() as patch:

@@ -126,6 +126,20 @@ def test_systemd_hears_that_it_is_ready_alive_and_stopping_in_this_order(
 
 
 @ON_ONE
+def test_a_status_file_that_cannot_be_written_is_told_of_once_until_it_can(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("daemon.service._STATUS_EVERY", 0.0)
+    place = site.folder / "state" / "status.json"
+    place.mkdir(parents=True)  # nothing can take its place
+    with caplog.at_level(logging.INFO, "daemon"):
+        assert drain(site) == 0
+    said = [str(record.msg).split()[0] for record in caplog.records]
+    assert said.count("status_not_written") == 1
+    assert not list(place.parent.glob("status.[0-9]*")), "nothing is left beside it"
+
+
+@ON_ONE
 def test_what_falls_due_is_enqueued_and_runs(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.schedule = [{"name": "nightly", "cron": "0 12 * * *", "task": TRACED, "parameters": {"note": "x"}}]
     settings = site.settings()

@@ -1,13 +1,16 @@
-"""A clock that tests move by hand: nothing ever sleeps on it."""
+"""Clocks that tests move by hand: nothing ever sleeps on them."""
 
 from __future__ import annotations
 
 import threading
+import time
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 
 from astra.clock import Clock
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+_FILES_CLOCK = 5  # CLOCK_REALTIME_COARSE of Linux, by which files are stamped; Python has no name for it
 
 
 class FakeClock(Clock):
@@ -53,3 +56,37 @@ class FakeClock(Clock):
         """Set the wall clock on or back, as an administrator does; the counter does not notice."""
         with self._lock:
             self._now += timedelta(seconds=seconds)
+
+
+class LeapingClock(Clock):
+    """The system's clock, put forward (and its wall back) by leaps: between them time passes as it does.
+
+    The change times of files cannot be set, so `stamp` tells what a file's time would be had the leaps been waited
+    for: a file written after a leap is as young by this clock as it is by the system's.
+    """
+
+    def __init__(self) -> None:
+        self._counter = 0.0
+        self._leaps: list[tuple[int, int]] = []
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.stamp(time.time_ns()) / 1e9, UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._counter
+
+    def leap(self, seconds: float, wall: float | None = None) -> None:
+        """Let `seconds` pass at once; `wall` is by how much the wall clock moves, where it moves otherwise."""
+        coarse = time.clock_gettime_ns(_FILES_CLOCK)
+        while (tick := time.clock_gettime_ns(_FILES_CLOCK)) == coarse:
+            pass  # files are stamped by ticks of milliseconds: no two of them may share one across a leap
+        last = self._leaps[-1][1] if self._leaps else 0
+        self._leaps.append((tick, last + int(1e9 * (seconds if wall is None else wall))))
+        self._counter += seconds
+
+    def stamp(self, nanoseconds: int) -> int:
+        """Return the time of this clock at which the system's showed `nanoseconds` since the epoch."""
+        if nanoseconds > time.time_ns():
+            return nanoseconds  # somebody made it up: no leap before it is known yet
+        at = bisect_right(self._leaps, (nanoseconds, 1 << 63)) - 1
+        return nanoseconds + (self._leaps[at][1] if at >= 0 else 0)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +376,39 @@ def test_a_server_that_is_not_there_is_unavailable_and_may_be_tried_again(tmp_pa
     with pytest.raises(DatabaseUnavailable, match="the database cannot be used now"), available():
         run("SELECT 1")
     close_database()
+
+
+@on_sqlite
+@pytest.mark.parametrize("nested", [False, True], ids=["outside", "nested"])
+def test_a_disk_that_is_full_is_told_and_what_was_begun_is_undone(
+    database: peewee.Database, database_url: str, nested: bool
+) -> None:
+    execute(f"PRAGMA max_page_count = {run('PRAGMA page_count')[0][0]}")
+    big = "INSERT INTO watched_root (name, path, watched_since) VALUES (?, '/', '2026-01-01')"
+
+    def write() -> None:
+        with database.atomic(), database.atomic() if nested else nullcontext():
+            execute(big, ("small",))
+            execute(big, ("x" * 1_000_000,))
+
+    with pytest.raises(DatabaseUnavailable, match="disk is full"), available():
+        write()
+    assert lock_is_free(database_url)
+    assert run("SELECT count(*) FROM watched_root") == [(0,)]
+    with available():  # the connection is a new one, and knows of no limit
+        write()
+
+
+@on_sqlite
+def test_a_transaction_that_its_commit_has_undone_is_told_by_its_own_error(
+    database: peewee.Database, database_url: str
+) -> None:
+    told = pytest.raises(peewee.OperationalError, match="the disk gave way")
+    with told, database.atomic():
+        execute("INSERT INTO watched_root (name, path, watched_since) VALUES ('a', '/', '2026-01-01')")
+        database.connection().execute("ROLLBACK")  # as SQLite does when it cannot write
+        raise peewee.OperationalError("the disk gave way")
+    assert lock_is_free(database_url)
 
 
 def test_a_mistake_in_sql_is_no_lost_database(database: peewee.Database) -> None:

@@ -1,0 +1,123 @@
+"""A hundred thousand files at once, faster than events can be read: none is lost, and the sweep heals what events lose.
+
+Files are empty and bear the names of visits: what is measured is the way from the disk to the settler, by the real
+watcher and the real sweeps against a real ledger. How long it takes to take in what has settled is the bench's matter.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import peewee
+import pytest
+
+from astra.clock import SYSTEM
+from astra.config import Watch
+from astra.products import might_be_product
+from astra.tree import Found, WalkReport, differing
+from daemon.settler import Arrival, Instant, Settler
+from daemon.sweeper import Offer, Sweeper
+from daemon.watcher import Hints, Watcher
+from tests.support.processes import until
+
+pytestmark = [pytest.mark.system, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)]
+FILES, FOLDERS = 100_000, 1000
+
+WRITER = """
+import os
+import sys
+
+root, shape, files, folders = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+for number in range(files):
+    folder = root
+    if shape == "nested":
+        folder = f"{root}/{number // (10 * folders)}/{number // (files // folders)}"
+        if number % (files // folders) == 0:
+            os.makedirs(folder)
+    name = f"apVisit-r6-{1000 + number // 300}-55874-{number % 300 + 1:03d}.fits"
+    first = f".{name}.tmp" if shape == "renamed" else name
+    os.close(os.open(f"{folder}/{first}", os.O_WRONLY | os.O_CREAT))
+    if first != name:
+        os.rename(f"{folder}/{first}", f"{folder}/{name}")
+"""
+
+
+class Front:
+    """What stands between the disk and intake, turned by hand as the service's loop turns it."""
+
+    def __init__(self, root: Path) -> None:
+        watch = Watch(name="root", path=root)
+        self.settler = Settler(quiet=3600, patience=3600, bound=2 * FILES)
+        self.hinted: SimpleQueue[Arrival] = SimpleQueue()
+        self.sweeper = Sweeper([watch], self.find, self.offer, SYSTEM, {}, lambda _: None)
+        hints = Hints(lambda name, path: self.hinted.put(Arrival(name, path)), self.sweeper.request, might_be_product)
+        self.watcher = Watcher([watch], hints)
+        self.by_event = self.by_sweep = 0
+
+    def find(self, watch: Watch, report: WalkReport) -> Iterator[list[Found]]:
+        return differing(watch.name, watch.path, might_be_product, SYSTEM.now(), report)
+
+    def offer(self, offers: list[Offer]) -> None:
+        before = len(self.settler)
+        for each in offers:
+            self.settler.offer(each.arrival, self.now(), each.signature)
+        self.by_sweep += len(self.settler) - before
+
+    def now(self) -> Instant:
+        return Instant(SYSTEM.monotonic(), SYSTEM.now().timestamp())
+
+    def turn(self) -> int:
+        """Take one turn, and return how many files are known."""
+        self.watcher.ensure(SYSTEM.monotonic())
+        self.sweeper.turn(SYSTEM.monotonic())
+        before, now = len(self.settler), self.now()
+        for _ in range(self.hinted.qsize()):
+            try:
+                self.settler.offer(self.hinted.get_nowait(), now)
+            except Empty:
+                break
+        self.by_event += len(self.settler) - before
+        return len(self.settler)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is such a disk, for the fastest storm."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def front(root: Path, database: peewee.Database) -> Iterator[Front]:
+    front = Front(root)
+    front.watcher.start(SYSTEM.monotonic())
+    until(lambda: front.turn() or front.sweeper.tried)
+    yield front
+    front.watcher.stop()
+
+
+@pytest.mark.parametrize("shape", ["plain", "nested", "renamed"])
+def test_no_file_of_a_storm_is_lost_and_all_are_known_two_sweeps_after_its_end_at_the_latest(
+    front: Front, root: Path, shape: str
+) -> None:
+    arguments = [str(root), shape, str(FILES), str(FOLDERS)]
+    began = SYSTEM.monotonic()
+    with subprocess.Popen([sys.executable, "-c", WRITER, *arguments]) as writer:
+        until(lambda: front.turn() and writer.poll() is not None, timeout=60, every=0.01)
+        ended = SYSTEM.monotonic()
+        assert writer.returncode == 0
+        until(lambda: front.turn() == FILES, timeout=30, every=0.01)
+        healed = SYSTEM.monotonic() - ended
+    state = front.sweeper.roots["root"]
+    print(
+        f"{shape}: written in {ended - began:.1f} s, healed in {healed:.2f} s, {front.by_event} by event, "
+        f"{front.by_sweep} by {state.sweeps} sweeps of {state.seconds:.2f} s"
+    )
+    # a sweep that was under way and the one that follows it, and the gap that keeps sweeps from filling all time
+    assert healed <= 2.0 + 2 * (state.gap + state.seconds)
