@@ -9,15 +9,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import peewee
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astra.database.astradb import Ingestion
+from astra import ingest, products, roots
+from astra.clock import SYSTEM
+from astra.database.astradb import DataProduct, Ingestion
 from astra.errors import UnreadableFile
 from astra.signature import Signature
 from astra.states import IngestionOutcome
 from astra.tree import Found, WalkReport, differing, look, resolve, walk
+from tests.support import fits
+from tests.support.clock import FakeClock
 
 
 def is_fits(name: str) -> bool:
@@ -212,3 +217,20 @@ def test_only_the_files_that_the_ledger_lacks_or_wants_again_differ(tmp_path: Pa
     write(root / "changed.fits", "longer")
     assert differing_names(root, NOW) == ["changed.fits", "new.fits", "noted.fits"]
     assert differing_names(root, NOW + timedelta(seconds=3)) == ["changed.fits", "fresh.fits", "new.fits", "noted.fits"]
+
+
+@pytest.mark.xfail(strict=True, reason="the older row of the place has the file's signature, so it counts as known")
+def test_a_folder_that_moved_away_and_back_is_where_its_products_are(tmp_path: Path, database: peewee.Database) -> None:
+    """A folder's move leaves the stamps of its files as they are, so only what the product says tells of it."""
+    root = ingest.Root("redux", tmp_path / "tree", None)
+    path = fits.write(root.folder / "a" / fits.visit_name(), fits.apvisit())
+    fits.write(root.folder / "other", b"")
+    clock = FakeClock(SYSTEM.now() + timedelta(hours=1))  # long after the files were written
+    roots.open_root(root.name, root.folder, clock.now())
+    for names in (("a", "a"), ("a", "b"), ("b", "a")):
+        (root.folder / names[0]).rename(root.folder / names[1])
+        for part in differing(root.name, root.folder, products.might_be_product, clock.now(), WalkReport()):
+            found = [ingest.examine(root, each.path, clock) for each in part]
+            ingest.record([each for each in found if not isinstance(each, ingest.NotOurs)], (), clock)
+    assert path.exists()
+    assert DataProduct.get().path == str(path)
