@@ -74,7 +74,7 @@ class Change:
 
 
 class Copy(NamedTuple):
-    """A file that is known as a copy, and where the file lies that it is a copy of: its path, and its root's name."""
+    """A file that is known and not its data product's current one: where that one lies, and its root's name."""
 
     found: Found
     original: str
@@ -84,8 +84,9 @@ class Copy(NamedTuple):
 class Differing(NamedTuple):
     """What the ledger says of files that were found.
 
-    It lacks the version of the `new`, wants to look `again` at others, and knows some as `copies`: these are wanted
-    again where what they are a copy of is gone. `back` are the rows of files that were missed, and are there again.
+    It lacks the version of the `new`, wants to look `again` at others, and knows some as `copies` of what their data
+    product has in another place: these are wanted again where that file is gone. `back` are the rows of files that were
+    missed, and are there again.
     """
 
     new: list[Found]
@@ -98,15 +99,16 @@ def differing(root: str, found: Sequence[Found], now: datetime) -> Differing:
     """Return what the ledger says of the files `found` below the root named `root`."""
     if not found:
         return Differing([], [], [], [])
-    columns = "path, size, mtime_ns, ctime_ns, inode, recheck_after, outcome, data_product_id, missing_since, id"
+    columns = (
+        "path, size, mtime_ns, ctime_ns, inode, recheck_after, outcome, data_product_id, missing_since, id, "
+        "(SELECT p.current_ingestion_id FROM data_product p WHERE p.id = data_product_id)"
+    )
     rows = _rows(columns, root, [each.path for each in found], _COUNTING)
     known = [each for each in found if (row := rows.get(each.path)) is not None and row[1:5] == each.signature]
     lacking = {each.path for each in found} - {each.path for each in known}
     again = [each for each in known if not _is_settled(rows[each.path], now)]
     back = [int(row[9]) for each in known if (row := rows[each.path])[8] is not None]  # type: ignore[call-overload]
-    copies = {
-        each.path: row[7] for each in found if (row := rows.get(each.path)) and row[6] == IngestionOutcome.DUPLICATE
-    }
+    copies = {each.path: rows[each.path][7] for each in known if _lies_elsewhere(rows[each.path])}
     originals = _originals(sorted({int(key) for key in copies.values()}))  # type: ignore[call-overload]
     again_paths = {each.path for each in again}
     sure = [each for each in known if each.path in copies and each.path not in again_paths]
@@ -140,6 +142,11 @@ def _rows(columns: str, root: str, paths: Sequence[str], which: str) -> dict[str
     with by_index():
         rows = run(sql, (root, parameter))
     return {row[0]: row[2:] for row in sorted(rows, key=itemgetter(1))}
+
+
+def _lies_elsewhere(row: tuple[object, ...]) -> bool:
+    """Whether a row's file is not its data product's current one: a copy, or one that moved away and back."""
+    return row[7] is not None and row[6] != IngestionOutcome.QUARANTINED and row[10] != row[9]
 
 
 def _is_settled(row: tuple[object, ...], now: datetime) -> bool:

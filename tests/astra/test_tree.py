@@ -14,14 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astra import ledger, tree
-from astra.database.astradb import Ingestion
+from astra import ingest, ledger, products, roots, tree
+from astra.clock import SYSTEM
+from astra.database.astradb import DataProduct, Ingestion
 from astra.database.connection import alone
 from astra.errors import UnreadableFile
 from astra.ledger import Entry
 from astra.signature import Signature
 from astra.states import IngestionOutcome
 from astra.tree import Found, WalkReport, differing, look, resolve, walk
+from tests.support import fits
+from tests.support.clock import FakeClock
 
 
 def is_fits(name: str) -> bool:
@@ -285,3 +288,19 @@ def test_nothing_is_missed_after_a_walk_that_did_not_see_everything(database: pe
     (tmp_path / "a.fits").unlink()
     (tmp_path / "b.fits").mkdir()  # a problem: nobody knows what lies behind such a name
     assert (swept(tmp_path).missing, missing()) == (0, [])
+
+
+def test_a_folder_that_moved_away_and_back_is_where_its_products_are(tmp_path: Path, database: peewee.Database) -> None:
+    """A folder's move leaves the stamps of its files as they are, so only what the product says tells of it."""
+    root = ingest.Root("redux", tmp_path / "tree", None)
+    path = fits.write(root.folder / "a" / fits.visit_name(), fits.apvisit())
+    fits.write(root.folder / "other", b"")
+    clock = FakeClock(SYSTEM.now() + timedelta(hours=1))  # long after the files were written
+    roots.open_root(root.name, root.folder, clock.now())
+    for names in (("a", "a"), ("a", "b"), ("b", "a")):
+        (root.folder / names[0]).rename(root.folder / names[1])
+        for part in differing(root.name, root.folder, products.might_be_product, clock.now(), WalkReport()):
+            found = [ingest.examine(root, each.path, clock) for each in part]
+            ingest.record([each for each in found if not isinstance(each, ingest.NotOurs)], (), clock)
+    assert path.exists()
+    assert DataProduct.get().path == str(path)

@@ -1,8 +1,7 @@
 """Files written, cut, moved, copied and deleted at random, while events are lost, late, repeated and out of order.
 
 The watcher is the machine itself; settler, sweeper, intake and database are the real ones, without threads, and so are
-the files. When all is still and a sweep has run, the records must say what is on the disk: every file version once,
-every product at a file that is there, one task for each current version.
+the files. When all is still, the records must say what is on the disk: versions, products, tasks, each once.
 """
 
 from __future__ import annotations
@@ -36,14 +35,13 @@ from daemon.sweeper import Sweeper
 from tests.support import fits
 from tests.support.clock import LeapingClock
 from tests.support.components import COMPONENTS
-from tests.support.machine import Held, Killed, fiber_of, instead_of, killed, swapped
+from tests.support.machine import RUBBISH, STAMPING, Held, Killed, fiber_of, instead_of, killed, stamp_files, swapped
 from tests.support.site import Site
 
 QUIET, PATIENCE = 0.5, 20
 FOLDERS = ("", "a/", "a/deep/", "b/")
 COARSE = 2_000_000_000  # nanoseconds: the coarsest stamps in use
 OBJECTS = ("00000001+0000000", "00000002+0000000")
-RUBBISH = b"no spectrum " * 300
 TRACE = {"name": "trace", "filetype": "apVisit", "task": f"{COMPONENTS}.Traced"}
 
 a_folder = st.sampled_from(FOLDERS)
@@ -70,15 +68,13 @@ class TakingIn(RuleBasedStateMachine):
         self.clock = LeapingClock()
         self.files: dict[str, Held] = {}
         self.events: list[str] = []
-        watch = Watch(name=self.root, path=self.tree, backfill=True)
-        self.these = replace(self.shared, watch=(watch,))
+        self.these = replace(self.shared, watch=(Watch(name=self.root, path=self.tree, backfill=True),))
         self.tick = 1
         STAMPING.append(self.stamp)
         roots.open_root(self.root, self.tree, self.clock.now())
         self.begin()
 
     def begin(self) -> None:
-        """Start the service's parts, which know nothing but what is on the disk and in the database."""
         self.intake = Intake(self.these, self.called, self.clock)
         self.sweeper = Sweeper(self.these.watch, self.find, self.intake.offer, self.clock, {}, lambda _: None)
 
@@ -155,7 +151,7 @@ class TakingIn(RuleBasedStateMachine):
 
     @rule(folder=a_folder, fiber=a_fiber)
     def write_rubbish(self, folder: str, fiber: int) -> None:
-        self.put(self.place(folder, fiber), Held(0, "", RUBBISH, len(RUBBISH) + 1))
+        self.put(self.place(folder, fiber), RUBBISH)
 
     @precondition(lambda self: self.files)
     @rule(data=st.data())
@@ -183,7 +179,6 @@ class TakingIn(RuleBasedStateMachine):
 
     @rule(fibers=st.sets(a_fiber), facts=some_facts)
     def fill_a_new_folder_and_move_it_in(self, fibers: set[int], facts: tuple[int, str]) -> None:
-        """The files themselves give no event; the folder's arrival may."""
         shutil.rmtree(self.tree / "b")
         self.files = {path: held for path, held in self.files.items() if not path.startswith("b/")}
         outside = self.folder / f"outside{self.plate}"
@@ -242,6 +237,22 @@ class TakingIn(RuleBasedStateMachine):
         for _ in range(10):
             self.turn()
 
+    @rule(folder=a_folder, fiber=a_fiber, facts=some_facts, others=some_facts)
+    def a_file_is_rewritten_as_soon_as_it_is_known(
+        self, folder: str, fiber: int, facts: tuple[int, str], others: tuple[int, str]
+    ) -> None:
+        for each in (facts, others):
+            self.write_whole(folder=folder, fiber=fiber, facts=each)
+            self.a_sweep_goes_through(seconds=0.6)
+
+    @rule(folder=a_folder, fiber=a_fiber, facts=some_facts)
+    def a_copy_is_known_and_its_original_goes(self, folder: str, fiber: int, facts: tuple[int, str]) -> None:
+        for each in ("b/" if folder == "" else "", folder):
+            self.write_whole(folder=each, fiber=fiber, facts=facts)
+            self.a_sweep_goes_through(seconds=3.0)
+        (self.tree / (first := self.place("b/" if folder == "" else "", fiber))).unlink()
+        del self.files[first]
+
     @rule(when=st.sampled_from(["between turns", "before the record", "in the transaction", "after the commit"]))
     def crash(self, when: str) -> None:
         with suppress(Killed), killed(when):
@@ -281,7 +292,6 @@ class TakingIn(RuleBasedStateMachine):
 
     @rule()
     def all_is_still(self) -> None:
-        """Lose what events there are, wait as long as patience lasts, sweep, and compare."""
         self.events.clear()
         self.clock.leap(PATIENCE + 10)
         for _ in range(12):
@@ -300,9 +310,7 @@ class TakingIn(RuleBasedStateMachine):
         return folder + fits.visit_name(plate=self.plate, fiber=fiber)
 
     def held(self, fiber: int, facts: tuple[int, str]) -> Held:
-        snr, obj = facts
-        content = fits.apvisit(PLATE=str(self.plate), FIBERID=fiber, SNR=float(snr), OBJID=f"2M{obj}")
-        return Held(snr, obj, content, len(content))
+        return Held.visit(self.plate, fiber, facts)
 
     def put(self, path: str, held: Held) -> None:
         (self.tree / path).write_bytes(held.content[: held.present])
@@ -374,22 +382,13 @@ class TakingIn(RuleBasedStateMachine):
         assert all(state == "pending" if current else state in ("cancelled", None) for _, current, state in rows)
 
 
-STAMPING: list[Callable[[int], int]] = []
-
-
 def test_whatever_happens_to_files_and_events_the_records_end_up_as_the_disk_is(
     tmp_path: Path, database_url: str, database: peewee.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = Site(tmp_path, database_url, [TRACE], sections={"settle": {"quiet": QUIET, "patience": PATIENCE}})
     TakingIn.folder, TakingIn.shared, TakingIn.numbers = tmp_path, given.settings(), count()
     TakingIn.called = compile_rules(TakingIn.shared.rules, component_class, products.product_types())
-    of = Signature.of
-
-    def stamped(stat: os.stat_result) -> Signature:
-        seen = of(stat)
-        return seen._replace(mtime_ns=STAMPING[-1](seen.mtime_ns), ctime_ns=STAMPING[-1](seen.ctime_ns))
-
-    monkeypatch.setattr(Signature, "of", stamped)
+    stamp_files(monkeypatch)
     monkeypatch.setattr(tree, "walk", partial(tree.walk, slice_size=3))
     run_state_machine_as_test(
         TakingIn,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from astra import ingest
+from astra.signature import Signature
+from tests.support import fits
 
 
 class Killed(BaseException):
@@ -28,6 +31,13 @@ class Held(NamedTuple):
     content: bytes
     present: int
 
+    @classmethod
+    def visit(cls, plate: int, fiber: int, facts: tuple[int, str]) -> Held:
+        """Return a whole visit: its signal-to-noise and its star differ from version to version, its size does not."""
+        snr, obj = facts
+        content = fits.apvisit(PLATE=str(plate), FIBERID=fiber, SNR=float(snr), OBJID=f"2M{obj}")
+        return cls(snr, obj, content, len(content))
+
     @property
     def whole(self) -> bool:
         return self.present == len(self.content)
@@ -35,6 +45,21 @@ class Held(NamedTuple):
     @property
     def part(self) -> bool:
         return self.present < len(self.content)
+
+
+RUBBISH = Held(0, "", b"no spectrum " * 300, 3601)
+STAMPING: list[Callable[[int], int]] = []
+
+
+def stamp_files(patch: pytest.MonkeyPatch) -> None:
+    """Have the times of all files be what the last of `STAMPING` makes of them."""
+    of = Signature.of
+
+    def stamped(stat: os.stat_result) -> Signature:
+        seen = of(stat)
+        return seen._replace(mtime_ns=STAMPING[-1](seen.mtime_ns), ctime_ns=STAMPING[-1](seen.ctime_ns))
+
+    patch.setattr(Signature, "of", stamped)
 
 
 def fiber_of(path: str) -> int:
