@@ -62,11 +62,13 @@ class Front:
     def find(self, watch: Watch, report: WalkReport) -> Iterator[list[Found]]:
         return differing(watch.name, watch.path, might_be_product, SYSTEM.now(), report)
 
-    def offer(self, offers: list[Offer]) -> None:
+    def offer(self, offers: list[Offer]) -> int:
+        unknown = sum(each.late and each.arrival not in self.settler for each in offers)
         before = len(self.settler)
         for each in offers:
             self.settler.offer(each.arrival, self.now(), each.signature)
         self.by_sweep += len(self.settler) - before
+        return unknown
 
     def now(self) -> Instant:
         return Instant(SYSTEM.monotonic(), SYSTEM.now().timestamp())
