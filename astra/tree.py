@@ -209,7 +209,6 @@ class _Walk:
     def __init__(self, root: Path, wanted: Wanted, report: WalkReport) -> None:
         self.root, self.wanted, self.report = root, wanted, report
         self.real_root = os.path.realpath(root)
-        self.length = len(str(root))
         self.entries = 0
 
     def slices(self, size: int) -> Iterator[list[Found]]:
@@ -248,21 +247,17 @@ class _Walk:
         self.report.folders += 1
         place = os.path.join(self.root, folder)
         try:
-            if (before := self.report.before.get(folder)) and _is_as_it_was(place, before):
+            stat = os.stat(place)  # before it is listed: what comes into it meanwhile changes it once more
+            before = self.report.before.get(folder)
+            if before is not None and before[:2] == (stat.st_ino, stat.st_mtime_ns):
                 self.report.unchanged += 1
                 self.report.listed[folder] = before
                 below += before.below
                 yield None
                 return
-            # by its descriptor: one look-up of its path serves for its time, its list, and the files in it
-            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                stat = os.fstat(descriptor)  # before it is listed: what comes into it meanwhile changes it once more
-                with os.scandir(descriptor) as entries:
-                    for entry in entries:
-                        yield self._entry(f"{folder}/{entry.name}" if folder else entry.name, entry, below)
-            finally:
-                os.close(descriptor)
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    yield self._entry(f"{folder}/{entry.name}" if folder else entry.name, entry, below)
         except OSError as error:
             if not folder:
                 raise self._outage(error) from error
@@ -287,7 +282,7 @@ class _Walk:
             if not _is_unicode(entry.name):
                 self.report.problem(path, "the name is not UTF-8")
                 return None
-            if self.length + len(path) > LONGEST_PATH // 4 and self._is_too_long(path):
+            if len(entry.path) > LONGEST_PATH // 4 and len(os.fsencode(entry.path)) > LONGEST_PATH:
                 self.report.problem(path[:200], f"its path has more than {LONGEST_PATH} bytes: it cannot be recorded")
                 return None
             stat = self._stat(path, entry)
@@ -299,25 +294,17 @@ class _Walk:
         self.report.files += 1
         return Found(path, Signature.of(stat))
 
-    def _is_too_long(self, path: str) -> bool:
-        return len(os.fsencode(os.path.join(self.root, path))) > LONGEST_PATH
-
     def _stat(self, path: str, entry: os.DirEntry[str]) -> os.stat_result | None:
         if entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False)
         if not entry.is_symlink():
             self.report.problem(path, "not a regular file")
             return None
-        target = os.path.realpath(os.path.join(self.root, path), strict=True)
+        target = os.path.realpath(entry.path, strict=True)
         stat = os.stat(target)
         if S_ISREG(stat.st_mode) and not _lies_in(target, self.real_root):
             return stat
         return None
-
-
-def _is_as_it_was(place: str, before: Listed) -> bool:
-    stat = os.stat(place)
-    return before[:2] == (stat.st_ino, stat.st_mtime_ns)
 
 
 def _lies_in(path: str, folder: str) -> bool:
