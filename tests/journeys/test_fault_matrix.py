@@ -77,10 +77,11 @@ def test_a_root_that_is_replaced_by_an_empty_folder_and_comes_back_is_no_new_wor
     with site.daemon() as daemon:
         write(site, 1, 2)
         everything_is_done_once(2)
+        until(lambda: root(site)["files"] == 2)
         site.tree.rename(site.folder / "away")
         site.tree.mkdir()
         daemon.says("watching_again")
-        until(lambda: root(site)["files"] == 0)
+        until(lambda: root(site)["outage"] is not None)
         assert outcomes() == Counter(ingested=2), "nothing was taken for gone"
         write(site, 3)
         everything_is_done_once(3)
@@ -98,8 +99,9 @@ def test_a_root_whose_disk_is_unmounted_and_mounted_again_goes_on(site: Site) ->
     with small_disk(site.tree, 20), site.daemon() as daemon:
         write(site, 1, 2)
         everything_is_done_once(2)
+        until(lambda: root(site)["files"] == 2)
         unmount(site.tree)
-        until(lambda: root(site)["files"] == 0)
+        until(lambda: root(site)["outage"] is not None)
         assert outcomes() == Counter(ingested=2), "nothing was taken for gone"
         with small_disk(site.tree, 20):
             write(site, 3)
