@@ -7,16 +7,20 @@ A value that the standard does not allow is None: released files hold a bare NAN
 from __future__ import annotations
 
 import re
+import struct
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TypeAlias
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
 
 Value: TypeAlias = str | int | float | bool | None
 
 _INTEGER = re.compile(rb"[+-]?\d+\Z")
 _REAL = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?\Z")
-# A value that can be taken as it stands: a number, or a string with no quote in it that no other card continues.
+# A value that can be taken as it stands: a number, whole where it has no second part, or a string with no quote in it
+# that no other card continues.
 _PLAIN = re.compile(
-    rb"= +(?:(?:([+-]?\d+)|([+-]?(?:\d+\.?\d*|\.\d+)(?:[Ee][+-]?\d+)?)) *(?:/|\Z)|'([^'&\x80-\xff]*)'(?!'))"
+    rb"= ++(?:([+-]?\d++(\.\d*+(?:[Ee][+-]?\d++)?+|[Ee][+-]?\d++)?+) *+(?:/|\Z)|'([^'&\x80-\xff]*+)'(?!'))"
 )
 
 
@@ -25,12 +29,20 @@ def _padded(wanted: frozenset[str]) -> dict[bytes, str]:
     return {key.ljust(8).encode("ascii"): key for key in wanted}
 
 
-@lru_cache(maxsize=512)
-def _places(words: bytes, wanted: frozenset[str]) -> tuple[tuple[int, str], ...]:
-    """Return the place and keyword of the first card of each wanted keyword.
+class _Layout(NamedTuple):
+    """Where in a header the first card of each wanted keyword is: their places, and what takes them all out of it."""
 
-    `words` are the keywords of all cards, first all first letters, then all second letters: so they are told from a
-    header in eight slices. Files of one product type mostly have the same, so the answer is mostly known.
+    keys: tuple[str, ...]
+    places: tuple[int, ...]
+    cut: Callable[[bytes], tuple[bytes, ...]]
+
+
+@lru_cache(maxsize=512)
+def _layout(words: bytes, wanted: frozenset[str]) -> _Layout:
+    """Return where the wanted cards are, given the keywords of all.
+
+    In `words` come all first letters, then all second letters: so they are told from a header in eight slices. Files of
+    one product type mostly have the same keywords, so the answer is mostly known.
     """
     count, keys = len(words) // 8, _padded(wanted)
     found: dict[str, int] = {}
@@ -38,24 +50,29 @@ def _places(words: bytes, wanted: frozenset[str]) -> tuple[tuple[int, str], ...]
         key = keys.get(words[place::count])
         if key is not None:
             found.setdefault(key, place)
-    return tuple((place, key) for key, place in found.items())
+    gaps = [place - before - 1 for before, place in pairwise((-1, *found.values()))]
+    cut = struct.Struct("".join(f"{80 * gap}x80s" for gap in gaps))
+    return _Layout(tuple(found), tuple(found.values()), cut.unpack_from)
 
 
 def values(header: bytes, wanted: frozenset[str]) -> tuple[dict[str, Value], dict[str, bytes]]:
     """Return the values, and the cards as they stand, of the first card of each wanted keyword."""
+    keys, places, cut = _layout(b"".join([header[letter::80] for letter in range(8)]), wanted)
+    images, match = cut(header), _PLAIN.match
     found: dict[str, Value] = {}
-    images: dict[str, bytes] = {}
-    for place, key in _places(b"".join([header[letter::80] for letter in range(8)]), wanted):
-        start = place * 80
-        images[key] = image = header[start : start + 80]
-        plain = _PLAIN.match(image, 8)
+    for key, image, place in zip(keys, images, places, strict=True):
+        plain = match(image, 8)
         if plain is None:
             found[key] = _value(image, header, place)
-        elif plain.lastindex == 3:
-            found[key] = plain[3].decode("ascii").rstrip(" ")
+            continue
+        number, part, text = plain.groups()
+        if part is not None:
+            found[key] = float(number)
+        elif number is not None:
+            found[key] = int(number)
         else:
-            found[key] = int(plain[1]) if plain.lastindex == 1 else float(plain[2])
-    return found, images
+            found[key] = text.decode("ascii").rstrip(" ")
+    return found, dict(zip(keys, images, strict=True))
 
 
 def whole_number(text: str) -> int | None:

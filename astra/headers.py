@@ -174,7 +174,7 @@ class _Opened:
         except BaseException:
             os.close(self.descriptor)
             raise
-        self.signature, self._status = Signature.of(status), _telling(status)
+        self.signature, self._status = Signature.of(status), status
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -183,9 +183,11 @@ class _Opened:
             raise _refusal(self.path, error) from error
 
     def check_unchanged(self) -> None:
-        """Raise `IncompleteFile` unless the descriptor and the path still show what was opened."""
-        opened, there = os.fstat(self.descriptor), os.stat(self.path)
-        if not self._status == _telling(opened) == _telling(there):
+        """Raise `IncompleteFile` unless the path still shows what was opened: the same file, and unchanged.
+
+        While it is open no other file can have its inode, so what the path shows then is what the descriptor shows.
+        """
+        if _telling(os.stat(self.path)) != _telling(self._status):
             raise self.incomplete("it changed while it was read")
 
     def incomplete(self, why: str) -> IncompleteFile:
@@ -261,9 +263,13 @@ def _walk(opened: _Opened, header: bytes) -> int:
     """Return the number of HDUs, or raise unless their lengths add up to the size of the file exactly."""
     size, hdus = opened.signature.size, 1
     position = len(header) + _data_length(opened, header, 0)
-    alike = _layouts.get((size, position))
-    if alike is not None and all(os.pread(opened.descriptor, len(each), at) == each for at, each in alike):
-        return len(alike) + 1
+    alike = _layouts.get((size, position), ())
+    for at, each in alike:
+        if os.pread(opened.descriptor, len(each), at) != each:
+            break
+    else:
+        if alike:
+            return len(alike) + 1
     layout: list[tuple[int, bytes]] = []
     start = position
     while position < size:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, Self
 
+_LARGEST = (1 << 63) - 1
+
 
 class Signature(NamedTuple):
     """Size in bytes, times in nanoseconds since the epoch, and the inode folded into a signed 64-bit number."""
@@ -21,10 +23,13 @@ class Signature(NamedTuple):
     @classmethod
     def of(cls, stat: os.stat_result) -> Self:
         """Return the signature that `os.stat`, `os.fstat` or `DirEntry.stat` reported."""
-        inode = stat.st_ino if stat.st_ino < 1 << 63 else stat.st_ino - (1 << 64)
-        return cls(stat.st_size, _in_64_bits(stat.st_mtime_ns), _in_64_bits(stat.st_ctime_ns), inode)
+        inode = stat.st_ino if stat.st_ino <= _LARGEST else stat.st_ino - (1 << 64)
+        mtime_ns, ctime_ns = stat.st_mtime_ns, stat.st_ctime_ns
+        if not (0 <= mtime_ns <= _LARGEST and 0 <= ctime_ns <= _LARGEST):
+            mtime_ns, ctime_ns = _in_64_bits(mtime_ns), _in_64_bits(ctime_ns)
+        return cls(stat.st_size, mtime_ns, ctime_ns, inode)
 
 
 def _in_64_bits(nanoseconds: int) -> int:
     """Return a time that databases can hold: file systems keep years after 2262 and before 1677 too."""
-    return max(-(1 << 63), min((1 << 63) - 1, nanoseconds))
+    return max(-_LARGEST - 1, min(_LARGEST, nanoseconds))

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from astra.database.connection import execute, execute_many, run
@@ -57,6 +58,7 @@ class _Match(NamedTuple):
     reason: str | None
 
 
+@lru_cache(maxsize=4096)  # asked several times of each name, and a star's visits share it
 def valid(kind: str, value: str) -> bool:
     """Return whether an identifier can name a source: a number above 0 that fits 64 bits, or the name of an object.
 

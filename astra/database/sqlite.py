@@ -31,7 +31,14 @@ class SqliteWithWriteLock(peewee.SqliteDatabase):
         if path != ":memory:" and is_network(kind := filesystem_kind(Path(path))):
             journal = "delete"
             warnings.warn(f"{path} lies on {kind}: SQLite uses its slower rollback journal there", stacklevel=2)
-        pragmas = {"journal_mode": journal, "synchronous": synchronous, "foreign_keys": 1, "cache_size": -65536}
+        pragmas = {
+            "journal_mode": journal,
+            "synchronous": synchronous,
+            "foreign_keys": 1,
+            "cache_size": -65536,
+            "temp_store": "memory",  # a chunk on its way in is small, and gone if we are
+            "wal_autocheckpoint": 8192,  # pages, 32 MB: those that every chunk changes are copied back less often
+        }
         super().__init__(path, pragmas=pragmas, lock_type="IMMEDIATE", timeout=BUSY_SECONDS, field_types=SQLITE_TYPES)
         self._held = threading.local()
         self._seen = False

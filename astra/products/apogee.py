@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from astra.errors import BadHeader, IncompleteFile
 from astra.headers import Header, named
@@ -41,6 +42,7 @@ _NUMBERS = {
 _MAGNITUDES = {
     "jmag": ("JMAG", "J"), "hmag": ("HMAG", "H"), "kmag": ("KMAG", "K"), "gmag": ("GMAG", "GGMAG"),
 }  # fmt: skip
+_MAGNITUDES_END = (-10.0, 50.0)
 _IDS = frozenset({"OBJID", "RA", "DEC", "SDSSID", "SDSS_ID", "CATID", "CAT_ID", "GSRCID", "GRELEASE", "FIELD"})
 
 # What every product may say of itself, beside its own identity fields.
@@ -80,6 +82,7 @@ class Reading:
             raise self.bad(f"its name says {what} {written}, its header {key} = {found}")
 
 
+@lru_cache(maxsize=1024)  # asked several times of each file, and of each file of a star
 def designation(name: str) -> str | None:
     """Return the 2MASS-style part of an object name ("00005143+5615568" of "2M00005143+5615568"), or None."""
     match = _DESIGNATION.match(name)
@@ -170,11 +173,15 @@ def check_object(reading: Reading, name: str) -> None:
 def describe(reading: Reading, release: str, version: int | None) -> Description:
     """Return the description, with the identifiers and the cards that all APOGEE products have in common."""
     ra, dec = _position(reading)
-    identifiers = _identifiers(reading)
-    reading.metadata.update(_metadata(reading), ra=ra, dec=dec)
+    sdss_id, catalogid = _first_id(reading.header, *_SDSS_ID), _first_id(reading.header, *_CATALOGID)
+    identifiers = _identifiers(reading, sdss_id, catalogid)
+    said = _metadata(reading.header) | {"sdss_id": _text(sdss_id), "catalogid": _text(catalogid)}
+    reading.metadata.update({key: value for key, value in said.items() if value is not None}, ra=ra, dec=dec)
     for key in ("apred", "plate", "mjd", "healpix"):
         given, expected = reading.recognised.folders.get(key), reading.metadata.get(key)
-        if given and expected is not None and unpadded(given) not in (str(expected), reading.kwargs.get(key)):
+        if not given or expected is None or given == str(expected):
+            continue
+        if unpadded(given) not in (str(expected), reading.kwargs.get(key)):
             reading.notes.append(f"its folder says {key} {given}, and it should be {expected}")
     return Description(
         release=release,
@@ -217,17 +224,15 @@ def _separation(ra: float, dec: float, other_ra: float, other_dec: float) -> flo
     return math.degrees(2 * math.asin(min(1.0, math.sqrt(math.sin(half_dec) ** 2 + across)))) * 3600
 
 
-def _identifiers(reading: Reading) -> tuple[tuple[str, str], ...]:
+def _identifiers(reading: Reading, sdss_id: int | None, catalogid: int | None) -> tuple[tuple[str, str], ...]:
     """Return what names the object, the surest first; nothing for sky, and nothing made from a position alone."""
     header = reading.header
     if (header.text("OBJTYPE") or "").upper() == "SKY":
         reading.notes.append("it is of a sky fibre, so it has no source")
         return ()
     found: list[tuple[str, str]] = []
-    sdss_id = _first_id(header, *_SDSS_ID)
     if sdss_id is not None:
         found.append(("sdss_id", str(sdss_id)))
-    catalogid = _first_id(header, *_CATALOGID)
     if catalogid is not None:
         kind = _CROSS_MATCH.get(catalogid >> 53)
         if kind is None:
@@ -244,44 +249,54 @@ def _identifiers(reading: Reading) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _id_text(header: Header, *keys: str) -> str | None:
-    value = _first_id(header, *keys)
-    return None if value is None else str(value)
+def _text(number: int | None) -> str | None:
+    """Return a catalogue id as text, which no reader of JSON rounds."""
+    return None if number is None else str(number)
 
 
 def _first_id(header: Header, *keys: str) -> int | None:
-    return next((value for key in keys if (value := header.integer(key)) is not None and value > 0), None)
+    for key in keys:
+        if key in header.cards and (value := header.integer(key)) is not None and value > 0:
+            return value
+    return None
 
 
-def _metadata(reading: Reading) -> dict[str, Any]:
-    """Return the cards worth asking for; `nulled` keeps what a sentinel said. Catalogue ids are text."""
-    header, nulled = reading.header, dict[str, str]()
+class _There(NamedTuple):
+    """The facts that a header of given keywords may tell, each with the card that tells it."""
+
+    texts: tuple[tuple[str, str], ...]
+    integers: tuple[tuple[str, str], ...]
+    numbers: tuple[tuple[str, str], ...]
+    magnitudes: tuple[tuple[str, str], ...]
+
+
+@lru_cache(maxsize=256)
+def _there(keywords: tuple[str, ...]) -> _There:
+    """Return what cards of these keywords tell: files of one product type mostly have the same."""
+    firsts = ({name: next((k for k in keys if k in keywords), None) for name, keys in each.items()} for each in _GROUPS)
+    return _There(*(tuple((name, key) for name, key in each.items() if key is not None) for each in firsts))
+
+
+def _metadata(header: Header) -> dict[str, Any]:
+    """Return the cards worth asking for; `nulled` keeps what a sentinel said."""
+    cards, there, nulled = header.cards, _there(tuple(header.cards)), dict[str, str]()
     found: dict[str, Any] = {"object": header.text("OBJID")}
-    for name, (key,) in _TEXTS.items():
+    for name, key in there.texts:
         found[name] = header.text(key)
-    for name, (key,) in _INTEGERS.items():
+    for name, key in there.integers:
         found[name] = header.integer(key)
-    cards = header.cards
-    for numbers in (_NUMBERS, _MAGNITUDES):
-        for name, keys in numbers.items():
-            key = keys[0] if len(keys) == 1 or keys[0] in cards else _first_there(cards, keys)
-            if key not in cards:
-                continue
-            number = header.number(key)
-            if number is None or (numbers is _MAGNITUDES and _no_magnitude(number)):
+    for numbers, smallest, largest in (there.numbers, -math.inf, math.inf), (there.magnitudes, *_MAGNITUDES_END):
+        for name, key in numbers:
+            value = cards[key]
+            # no sentinel is as near to zero as this, and most values are
+            number = value if type(value) is float and -90.0 < value < 9000.0 else header.number(key)
+            if number is None or not smallest < number < largest:
                 nulled[key] = str(cards[key] if cards[key] is not None else header.raw(key))
             else:
                 found[name] = number
-    found["sdss_id"], found["catalogid"] = _id_text(header, *_SDSS_ID), _id_text(header, *_CATALOGID)
-    return {key: value for key, value in found.items() if value is not None} | ({"nulled": nulled} if nulled else {})
-
-
-def _first_there(cards: Mapping[str, object], keys: tuple[str, ...]) -> str:
-    return next((key for key in keys if key in cards), keys[0])
-
-
-def _no_magnitude(number: float) -> bool:
-    return not -10.0 < number < 50.0
+    if nulled:
+        found["nulled"] = nulled
+    return found
 
 
 def fill(template: str, fields: Mapping[str, str]) -> str:
