@@ -25,14 +25,17 @@ def rules() -> tuple[Rule, ...]:
     return tuple(Rule(f"every {name}", name, plan, 100, ()) for name in ("apStar", "apVisit"))
 
 
-def take_in(folder: Path, given: Sequence[Rule] = ()) -> int:
-    """Take in a tree as the daemon's sweep does, in one process, and return how many files were recorded."""
+def take_in(folder: Path, given: Sequence[Rule] = (), expected: type[Examined] | type[Refused] = Examined) -> int:
+    """Take in a tree as the daemon's sweep does, in one process, and return how many files were recorded.
+
+    Every file must turn out as `expected`.
+    """
     root, report, count = ingest.Root(ROOT, folder, None), tree.WalkReport(), 0
     batch: list[Examined | Refused] = []
     for found in tree.differing(ROOT, folder, might_be_product, SYSTEM.now(), report):
         for each in found:
             examined = ingest.examine(root, each.path)
-            assert isinstance(examined, Examined), examined
+            assert isinstance(examined, expected), examined
             batch.append(examined)
             if len(batch) == ingest.CHUNK:
                 count += len(ingest.record(batch, given))
@@ -91,22 +94,4 @@ def to_linked(store: Store, folders: Iterable[tuple[int, Path]], rounds: int, mo
         "left as holes. The plain way commits every row and checks nothing; astra walks, compares with the ledger, "
         "proves each file whole, and commits product, source, link, ledger and task together."
     ]
-    return table
-
-
-def _walk(folder: Path) -> int:
-    report = tree.WalkReport()
-    for found in tree.differing(ROOT, folder, might_be_product, SYSTEM.now(), report):
-        assert not found, found[0]
-    return report.files
-
-
-def nothing_to_do(stores: Sequence[Store], folder: Path, rounds: int) -> Table:
-    """Measure a restart: the walk of a tree that is in the ledger already."""
-    table = Table("Restart with nothing to do", ("way", *COLUMNS))
-    for store in stores:
-        with store.opened():
-            take_in(folder)
-            ways = {store.name: lambda: timed(lambda: _walk(folder)), "floor: walk, open, read": _floor(folder)}
-            table.rows += compare(interleaved(ways, rounds))
     return table
