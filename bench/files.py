@@ -133,8 +133,7 @@ def make_hollow(root: Path, numbers: range, most: int) -> Path:
 
 
 def settle() -> None:
-    """Let what was written reach the disk, and be old enough to be looked at only once."""
-    os.sync()
+    """Wait until what was written is old enough to be looked at only once."""
     SYSTEM.pause(RACY_SECONDS + 0.2)
 
 
