@@ -12,14 +12,30 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from astra.clock import SYSTEM
-from astra.ledger import RACY_SECONDS
-from bench import by_hand, files, footprint, reading, stores, taking_in, tasks
+from bench import by_hand, files, footprint, growth, passes, reading, stores, taking_in, tasks
 from bench.measure import Table
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-PARTS = ("headers", "whole", "intake", "restart", "class", "tasks", "memory")
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PARTS = ("headers", "whole", "idle", "intake", "restart", "class", "tasks", "memory")
+GROWTH = "growth"  # takes an hour and ten gigabytes, so it is made only when it is asked for
+
+
+class Page(NamedTuple):
+    """A page of the documentation: a run of exactly these parts writes it anew."""
+
+    name: str
+    title: str
+    arguments: str
+    parts: tuple[str, ...]
+
+
+PAGES = (
+    Page("benchmarks.md", "Benchmarks", "--write", PARTS),
+    Page("growth.md", "Growth", f'"--part {GROWTH} --write"', (GROWTH,)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,34 +48,59 @@ class Plan:
     sizes: tuple[int, ...] = (100, 1_000, 10_000)
     plain: int = 300
     tasks: int = 10_000
+    folders: int = 5_000
+    growth: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    tree: int = 10_000  # few enough to be read from memory, as in the other tables
+
+    def up_to(self, largest: int) -> Plan:
+        """Return the plan with a growth that ends at `largest` files."""
+        return replace(self, growth=(*(size for size in self.growth if size < largest), largest))
+
+    @property
+    def page(self) -> Page | None:
+        """The page that is of these parts, no more and no less."""
+        return next((page for page in PAGES if set(page.parts) == set(self.parts)), None)
 
 
-QUICK = Plan(rounds=1, repeats=1, sizes=(30,), plain=15, tasks=60)
+QUICK = Plan(rounds=1, repeats=1, sizes=(30,), plain=15, tasks=60, folders=50, growth=(10, 30), tree=20)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and with ``--write`` keep the report."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
     plan = QUICK if given.quick else Plan()
     plan = replace(plan, parts=tuple(given.part or plan.parts), rounds=given.rounds or plan.rounds)
+    plan = plan.up_to(given.largest) if given.largest else plan
+    target = given.write
+    if target == DOCS:
+        if given.quick or plan.page is None:
+            parser.error("this does not measure a whole page of the documentation: --write needs a file")
+        target = DOCS / plan.page.name
     shown = []
     with tempfile.TemporaryDirectory(prefix="astra-bench-", dir=given.folder) as folder:
         for text in report(plan, Path(folder)):
             print(text, end="\n\n", flush=True)
             shown.append(text)
-    if given.write:
-        given.write.parent.mkdir(exist_ok=True)
-        given.write.write_text("\n\n".join(shown) + "\n")
+    if target:
+        target.parent.mkdir(exist_ok=True)
+        target.write_text("\n\n".join(shown) + "\n")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench/run.py", description="Measure astra beside the plain way.")
     parser.add_argument("--quick", action="store_true", help="a smoke run: tiny sizes, one round")
-    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be given again")
+    parser.add_argument("--part", action="append", choices=(*PARTS, GROWTH), help="only this part; may be given again")
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
     parser.add_argument("--folder", help="where files and databases are made, and removed; default: the system's")
-    parser.add_argument("--write", nargs="?", type=Path, const=DOCUMENT, help=f"keep the report, in {DOCUMENT.name}")
+    parser.add_argument(
+        "--largest", type=int, help=f"where the part {GROWTH} ends; default: a million files, about an hour"
+    )
+    kept = " or ".join(page.name for page in PAGES)
+    parser.add_argument(
+        "--write", nargs="?", type=Path, const=DOCS, help=f"keep the report, in a file; default: {kept}"
+    )
     return parser
 
 
@@ -82,14 +123,15 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
             yield reading.header_values(paths, plan.rounds, plan.repeats)
         if "whole" in plan.parts:
             yield reading.completeness(paths, plan.rounds, plan.repeats, folder)
+    if "idle" in plan.parts:
+        yield passes.idle(folder / "idle", plan.folders, plan.rounds, plan.repeats)
     if {"intake", "restart", "class", "tasks", "memory"} & set(plan.parts):
         trees = [(size, files.make_tree(folder / f"tree-{size}", size)) for size in plan.sizes]
-        # Files this fresh would be looked at a second time, which is right and would be measured too.
-        SYSTEM.pause(RACY_SECONDS + 0.2)
+        files.settle()
         if "intake" in plan.parts:
             yield from (taking_in.to_linked(store, trees, plan.rounds, plan.plain) for store in opened)
         if "restart" in plan.parts:
-            yield taking_in.nothing_to_do(opened, trees[-1][1], plan.rounds)
+            yield passes.nothing_to_do(opened, trees[-1][1], plan.rounds)
         if "class" in plan.parts:
             for store in opened:
                 yield by_hand.by_hand(store, plan.tasks, plan.rounds)
@@ -98,24 +140,37 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
                 yield tasks.in_bundles(store, plan.tasks, plan.rounds, trees[-1][1])
         if "memory" in plan.parts:
             yield footprint.footprints(trees[-1][1], folder / "memory", (plan.tasks, 50 * plan.tasks))
+    if GROWTH in plan.parts:
+        yield from growth.growth(opened, folder / GROWTH, plan.growth, plan.tree)
 
 
 def _preface(plan: Plan, opened: Sequence[stores.Store], lacking: str | None) -> str:
     kept = ", ".join(f"{name} {version(name)}" for name in ("sdss-astra", "astropy", "peewee", "psycopg2-binary"))
     databases = ", ".join(f"{each.name} {each.version}" for each in opened)
     settings = "SQLite with WAL and synchronous NORMAL; PostgreSQL on a Unix socket, every commit flushed to disk."
+    page = plan.page or PAGES[0]
+    turns = (
+        "Everything was measured once. Of another machine expect other times."
+        if page.parts == (GROWTH,)
+        else "Everything in one table was measured in the same run, "
+        f"{plan.rounds} round{'s' if plan.rounds > 1 else ''}, each way in turn, forwards and backwards; ratios "
+        "are of the same round. Of another machine expect other times and much the same ratios."
+    )
+    spectra = "real spectra" if os.environ.get("ASTRA_REAL_DATA") else "synthetic spectra"
     return "\n".join(
         [
-            "# Benchmarks",
+            f"# {page.title}",
             "",
-            "Written by `make bench ARGS=--write`. Everything in one table was measured in the same run, "
-            f"{plan.rounds} round{'s' if plan.rounds > 1 else ''}, each way in turn, forwards and backwards; ratios "
-            "are of the same round. Of another machine expect other times and much the same ratios.",
+            f"Written by `make bench ARGS={page.arguments}`. {turns}",
             "",
             f"- {SYSTEM.now():%Y-%m-%d}, {_processor()}, {os.cpu_count()} cores, {_memory():.0f} GB, "
             f"{platform.system()} {platform.release()}, load {os.getloadavg()[0]:.1f} when it began",
             f"- Python {platform.python_version()}, {kept}; {databases}. {settings}",
-            f"- {'real spectra' if os.environ.get('ASTRA_REAL_DATA') else 'synthetic spectra'} in the first two tables",
+            *(
+                [f"- {spectra} in the tables of headers and whole files"]
+                if {"headers", "whole"} & set(plan.parts)
+                else []
+            ),
             *([f"- PostgreSQL was not measured: {lacking}"] if lacking else []),
         ]
     )

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from astra.clock import SYSTEM
 from astra.headers import BLOCK
+from astra.ledger import RACY_SECONDS
 from astra.products.apstar import PRODUCT as APSTAR
 from astra.products.apvisit import PRODUCT as APVISIT
 from astra.simulate import Night
@@ -103,14 +105,36 @@ def _position(number: int) -> tuple[str, float, float]:
     return name, 15 * (minutes / 60 + hundredths / 360_000), number % 80 + 0.5
 
 
-def make_tree(root: Path, size: int) -> Path:
-    """Write `size` files below `root`: whole, of real layout and length, their data holes. Three files an object."""
+def make_tree(root: Path, size: int, first: int = 0) -> Path:
+    """Write `size` files below `root`: whole, of real layout and length, their data holes. Three files an object.
+
+    `first` is the number of the first object: trees whose numbers differ have no object in common.
+    """
     templates = [Templates.of(release) for release in RELEASES]
-    written = number = 0
+    written, number = 0, first
     while written < size:
         written += templates[number % len(templates)].write_object(root, number, size - written)
         number += 1
     return root
+
+
+def make_hollow(root: Path, numbers: range, most: int) -> Path:
+    """Write stars that have their full size and no content, and so are refused; `most` of them in a folder."""
+    release = RELEASES[0]
+    place, size = {"apred": APRED[release], "telescope": "apo25m"}, Templates.of(release).star.size
+    for number in numbers:
+        fields = {**place, "field": str(4000 + number // most), "obj": _position(number)[0]}
+        path = root / APSTAR.path(release, fields)
+        if number == numbers.start or number % most == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb", buffering=0) as stream:
+            stream.truncate(size)
+    return root
+
+
+def settle() -> None:
+    """Wait until what was written is old enough to be looked at only once."""
+    SYSTEM.pause(RACY_SECONDS + 0.2)
 
 
 def make_samples(root: Path) -> list[Path]:

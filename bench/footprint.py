@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 from bench import stores, taking_in, tasks
 from bench.components import Trivial
@@ -33,23 +35,34 @@ PARTS = {
 }
 
 
-def _alone(part: str, files: Path, folder: Path, most: int) -> tuple[Turn, float | None, float | None]:
-    """Do one part in this process, which is new; return its turn, and the memory before it and at its highest."""
-    store = stores.sqlite(folder)
-    with store.opened():
+class Footprint(NamedTuple):
+    """A turn of work in a process of its own, and that process's memory before it and at its highest, in megabytes."""
+
+    turn: Turn
+    before: float | None
+    highest: float | None
+
+
+def alone(url: str, work: Callable[[], int]) -> Footprint:
+    """Do `work` in a new process, with the database at `url` open."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_here, url, work).result()
+
+
+def _here(url: str, work: Callable[[], int]) -> Footprint:
+    with stores.opened_at(url):
         before = memory("VmRSS")
-        made = timed(lambda: PARTS[part](files, most))
-        return made, before, memory("VmHWM")
+        return Footprint(timed(work), before, memory("VmHWM"))
 
 
 def footprints(files: Path, folder: Path, sizes: Sequence[int]) -> Table:
     """Measure on SQLite; the second size shows what grows with the number of tasks."""
+    store = stores.sqlite(folder)
     table = Table("Memory: SQLite", ("work", "n", "seconds", "us each", "added at the highest, MB", "bytes each"))
     for part in PARTS:
         for most in sizes if part.startswith("tasks") else sizes[:1]:
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                own = folder / f"{len(table.rows)}"
-                (count, seconds), before, highest = process.submit(_alone, part, files, own, most).result()
+            with store.made() as url:
+                (count, seconds), before, highest = alone(url, partial(PARTS[part], files, most))
             added = None if before is None or highest is None else highest - before
             shown = ("unknown", "unknown") if added is None else (f"{added:,.0f}", f"{added * 2**20 / count:,.0f}")
             table.rows.append((part, f"{count:,}", f"{seconds:,.1f}", f"{seconds * 1e6 / count:,.0f}", *shown))

@@ -74,11 +74,15 @@ def compare(found: Mapping[str, Sequence[Turn]]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, own in costs.items():
         ratios = [one / each for one, each in zip(first, own, strict=True)]
-        spread = "1" if own is first else f"{_short(median(ratios))} ({_short(min(ratios))} to {_short(max(ratios))})"
-        micro = [each * 1e6 for each in own]
-        shown = f"{_short(median(micro))} ({_short(min(micro))} to {_short(max(micro))})"
+        spread = "1" if own is first else summary(ratios)
+        shown = summary([each * 1e6 for each in own])
         rows.append((name, f"{found[name][0].done:,}", shown, f"{1 / median(own):,.0f}", spread))
     return rows
+
+
+def summary(numbers: Sequence[float]) -> str:
+    """Return the median of some numbers, and the least and the greatest of them."""
+    return f"{_short(median(numbers))} ({_short(min(numbers))} to {_short(max(numbers))})"
 
 
 def _short(number: float) -> str:

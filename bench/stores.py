@@ -36,25 +36,30 @@ class Store:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Open a new database; it is dropped afterwards."""
+        with self.made() as url, opened_at(url):
+            yield
+
+    @contextmanager
+    def made(self) -> Iterator[str]:
+        """Yield the URL of a new database; it is dropped afterwards."""
         self._made += 1
         if self.server is None:
             path = self.folder / f"{self._made}.sqlite"
             shutil.copyfile(self.template, path)
-            with _open(f"sqlite:///{path}"):
-                yield
+            yield f"sqlite:///{path}"
             for each in self.folder.glob(f"{path.name}*"):
                 each.unlink()
             return
         name = self.server.create(self.template)
         try:
-            with _open(self.server.url(name)):
-                yield
+            yield self.server.url(name)
         finally:
             self.server.drop(name)
 
 
 @contextmanager
-def _open(url: str) -> Iterator[None]:
+def opened_at(url: str) -> Iterator[None]:
+    """Bind astra's tables, and the plain way's, to the database at `url`."""
     opened = open_database(url)
     try:
         plain.tables.initialize(opened)
@@ -99,7 +104,7 @@ def postgresql(folder: Path, choice: str | None) -> Iterator[Store | str]:
             _make_durable(server)
         template = make_template(server, _migrate)
         try:
-            with _open(server.url(template)):
+            with opened_at(server.url(template)):
                 version = run("SHOW server_version")[0][0].split()[0]
             yield Store("PostgreSQL", folder, server, template, version)
         finally:

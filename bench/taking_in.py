@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from astra import headers, ingest, tree
@@ -25,14 +26,17 @@ def rules() -> tuple[Rule, ...]:
     return tuple(Rule(f"every {name}", name, plan, 100, ()) for name in ("apStar", "apVisit"))
 
 
-def take_in(folder: Path, given: Sequence[Rule] = ()) -> int:
-    """Take in a tree as the daemon's sweep does, in one process, and return how many files were recorded."""
+def take_in(folder: Path, given: Sequence[Rule] = (), expected: type[Examined] | type[Refused] = Examined) -> int:
+    """Take in a tree as the daemon's sweep does, in one process, and return how many files were recorded.
+
+    Every file must turn out as `expected`.
+    """
     root, report, count = ingest.Root(ROOT, folder, None), tree.WalkReport(), 0
     batch: list[Examined | Refused] = []
     for found in tree.differing(ROOT, folder, might_be_product, SYSTEM.now(), report):
         for each in found:
             examined = ingest.examine(root, each.path)
-            assert isinstance(examined, Examined), examined
+            assert isinstance(examined, expected), examined
             batch.append(examined)
             if len(batch) == ingest.CHUNK:
                 count += len(ingest.record(batch, given))
@@ -60,16 +64,14 @@ def _plain(store: Store, folder: Path, most: int) -> Way:
     return turn
 
 
-def _floor(folder: Path) -> Way:
-    def read() -> int:
-        count = 0
-        for path in plain.find(folder):
-            with open(path, "rb", buffering=0) as file:
-                file.read(headers.FIRST_READ)
-            count += 1
-        return count
-
-    return lambda: timed(read)
+def read(folder: Path) -> int:
+    """Read the beginning of every file, and return how many there are: the floor of taking in."""
+    count = 0
+    for path in plain.find(folder):
+        with open(path, "rb", buffering=0) as file:
+            file.read(headers.FIRST_READ)
+        count += 1
+    return count
 
 
 def to_linked(store: Store, folders: Iterable[tuple[int, Path]], rounds: int, most: int) -> Table:
@@ -81,7 +83,7 @@ def to_linked(store: Store, folders: Iterable[tuple[int, Path]], rounds: int, mo
                 f"plain: getheader, get_or_create ({size:,} files)": _plain(store, folder, min(size, most)),
                 f"astra ({size:,} files)": _ours(store, folder, ()),
                 f"astra, with a task for each ({size:,} files)": _ours(store, folder, rules()),
-                f"floor: walk, open, read, close ({size:,} files)": _floor(folder),
+                f"floor: walk, open, read, close ({size:,} files)": partial(timed, partial(read, folder)),
             },
             rounds,
         )
@@ -91,22 +93,4 @@ def to_linked(store: Store, folders: Iterable[tuple[int, Path]], rounds: int, mo
         "left as holes. The plain way commits every row and checks nothing; astra walks, compares with the ledger, "
         "proves each file whole, and commits product, source, link, ledger and task together."
     ]
-    return table
-
-
-def _walk(folder: Path) -> int:
-    report = tree.WalkReport()
-    for found in tree.differing(ROOT, folder, might_be_product, SYSTEM.now(), report):
-        assert not found, found[0]
-    return report.files
-
-
-def nothing_to_do(stores: Sequence[Store], folder: Path, rounds: int) -> Table:
-    """Measure a restart: the walk of a tree that is in the ledger already."""
-    table = Table("Restart with nothing to do", ("way", *COLUMNS))
-    for store in stores:
-        with store.opened():
-            take_in(folder)
-            ways = {store.name: lambda: timed(lambda: _walk(folder)), "floor: walk, open, read": _floor(folder)}
-            table.rows += compare(interleaved(ways, rounds))
     return table

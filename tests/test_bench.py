@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from bench.files import make_samples, make_tree
 from bench.measure import Table, Turn
 from tests.support.missing import lacking
 
-TINY = Plan(rounds=1, repeats=1, sizes=(4, 9), plain=3, tasks=12)
+TINY = Plan(rounds=1, repeats=1, sizes=(4, 9), plain=3, tasks=12, folders=7, growth=(4, 9), tree=4)
 
 
 def test_every_part_of_the_bench_runs_on_both_databases(tmp_path: Path) -> None:
@@ -24,6 +25,7 @@ def test_every_part_of_the_bench_runs_on_both_databases(tmp_path: Path) -> None:
         "# Benchmarks",
         "15 header values of a file",
         "Is a file whole?",
+        "Idle pass",
         "From disk to committed and linked: SQLite",
         "From disk to committed and linked: PostgreSQL",
         "Restart with nothing to do",
@@ -44,6 +46,42 @@ def test_only_the_parts_asked_for_run_and_the_report_is_kept(
     assert "Is a file whole" not in kept.read_text()
     assert kept.read_text().strip() == capsys.readouterr().out.strip()
     assert list(tmp_path.iterdir()) == [kept.parent]
+
+
+def test_growth_is_measured_on_both_databases_when_it_is_asked_for_and_leaves_no_tree(tmp_path: Path) -> None:
+    preface, *texts = command.report(replace(TINY, parts=(command.GROWTH,)), tmp_path)
+    if "PostgreSQL was not measured" in preface:
+        lacking("there is no PostgreSQL to measure")
+    assert preface.startswith("# Growth\n")
+    ledgers = [f"{database}, {size} files" for database in ("SQLite", "PostgreSQL") for size in (4, 9)]
+    assert [text.splitlines()[0] for text in texts] == [
+        "## Taking in, as the ledger grows",
+        "## A restart with nothing to do, as the tree grows",
+    ]
+    assert [[line.split("|")[1].strip() for line in text.splitlines()[4:8]] for text in texts] == [ledgers, ledgers]
+    assert [line.split("|")[2].strip() for line in texts[0].splitlines()[4:8]] == ["4", "1", "4", "1"]
+    assert not list(tmp_path.rglob("*.fits"))
+
+
+def test_growth_ends_at_the_largest_size_asked_for() -> None:
+    assert Plan().up_to(20_000).growth == (1_000, 10_000, 20_000)
+    assert Plan().up_to(10_000).growth == (1_000, 10_000)
+    assert Plan().up_to(10).growth == (10,)
+
+
+def test_some_parts_alone_or_a_smoke_run_never_replace_a_page_of_the_documentation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for asked in (["--part", "headers"], ["--part", "headers", "--part", command.GROWTH], ["--quick"]):
+        with pytest.raises(SystemExit):
+            command.main([*asked, "--write"])
+        assert "does not measure a whole page" in capsys.readouterr().err
+    assert [Plan(parts=parts).page for parts in (command.PARTS, (command.GROWTH,))] == list(command.PAGES)
+
+
+def test_trees_of_other_numbers_have_no_file_in_common(tmp_path: Path) -> None:
+    one, other = make_tree(tmp_path / "one", 10), make_tree(tmp_path / "other", 10, 10)
+    assert not {each.name for each in one.rglob("*.fits")} & {each.name for each in other.rglob("*.fits")}
 
 
 def test_a_tree_has_as_many_files_as_were_asked_for_each_in_its_own_folder(tmp_path: Path) -> None:
