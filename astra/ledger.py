@@ -86,19 +86,20 @@ class Differing(NamedTuple):
 
     It lacks the version of the `new`, wants to look `again` at others, and knows some as `copies` of what their data
     product has in another place: these are wanted again where that file is gone. `back` are the rows of files that were
-    missed, and are there again.
+    missed, and are there again; `held` is how many files it has in some version and did not miss.
     """
 
     new: list[Found]
     again: list[Found]
     copies: list[Copy]
     back: list[int]
+    held: int
 
 
 def differing(root: str, found: Sequence[Found], now: datetime) -> Differing:
     """Return what the ledger says of the files `found` below the root named `root`."""
     if not found:
-        return Differing([], [], [], [])
+        return Differing([], [], [], [], 0)
     columns = (
         "path, size, mtime_ns, ctime_ns, inode, recheck_after, outcome, data_product_id, missing_since, id, "
         "(SELECT p.current_ingestion_id FROM data_product p WHERE p.id = data_product_id)"
@@ -117,6 +118,7 @@ def differing(root: str, found: Sequence[Found], now: datetime) -> Differing:
         again,
         [Copy(each, *originals[copies[each.path]]) for each in sure if copies[each.path] in originals],
         back,
+        sum(row[8] is None for row in rows.values()),
     )
 
 
@@ -176,6 +178,18 @@ def places(root: str, after: str, most: int) -> list[Place]:
         Place(path, key, Signature(*stamps), IngestionOutcome(outcome), missing is not None)
         for path, key, *stamps, outcome, missing in rows
     ]
+
+
+def count_places(root: str) -> int:
+    """Return how many paths below a root the ledger has and does not miss."""
+    newer = f"SELECT 1 FROM ingestion n WHERE n.root = g.root AND n.path = g.path AND n.id > g.id AND n.{_COUNTING}"
+    (count,) = run(
+        f"SELECT (SELECT count(*) FROM (SELECT path FROM ingestion WHERE root = ? AND {_COUNTING} GROUP BY path) AS p) "
+        "- (SELECT count(*) FROM ingestion g WHERE g.root = ? AND g.missing_since IS NOT NULL "
+        f"AND g.{_COUNTING} AND NOT EXISTS ({newer}))",
+        (root, root),
+    )[0]
+    return int(count)
 
 
 def checksums(rows: Sequence[int]) -> dict[int, str | None]:

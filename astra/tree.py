@@ -63,7 +63,8 @@ class WalkReport:
 
     `before` is what an earlier walk `listed`: a folder that is as it was then is not listed again, only those below it
     are looked at. That finds every file made, removed or renamed since, and none that was rewritten in its place.
-    `back` gathers the ledger's rows of files that were missed and are there again, for whoever may write.
+    `back` gathers the ledger's rows of files that were missed and are there again, for whoever may write; `held` counts
+    the files that the ledger had in some version and did not miss.
     `began` is the walk's beginning, in seconds since the epoch: what has changed since shortly before is not relied on.
     """
 
@@ -78,6 +79,7 @@ class WalkReport:
     problems: list[Problem] = field(default_factory=list)
     finished: bool = False
     back: list[int] = field(default_factory=list, repr=False)
+    held: int = 0
 
     @property
     def complete(self) -> bool:
@@ -119,8 +121,9 @@ def differing(root_name: str, root: Path, wanted: Wanted, now: datetime, report:
     A copy is wanted again when the file is gone that it is a copy of.
     """
     for found in walk(root, wanted, report):
-        new, again, copies, back = ledger.differing(root_name, found, now)
+        new, again, copies, back, held = ledger.differing(root_name, found, now)
         report.back += back
+        report.held += held
         folders = {name: roots.folder_of(name) for name in {each.root for each in copies}}
         again += [each.found for each in copies if is_gone(each.original, folders[each.root])]
         yield new + [each._replace(known=True) for each in again]
@@ -147,6 +150,8 @@ def sweep(root_name: str, root: Path, wanted: Wanted, now: datetime, report: Wal
             f"the watched folder {root} is empty, and held files before: it is tried again; if they are gone for good, "
             "put any file there"
         )
+    if ledger.count_places(root_name) == report.held:
+        return  # every path that the ledger has was found: nobody has to look for one
     for rows in gone(root_name, root):
         if rows:
             ledger.miss(rows, now)

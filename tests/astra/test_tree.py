@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import peewee
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from astra import ingest, ledger, products, roots, tree
@@ -227,17 +228,26 @@ def test_only_the_files_that_the_ledger_lacks_or_wants_again_differ(tmp_path: Pa
 NIGHT = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def swept(root: Path) -> WalkReport:
-    """Sweep a root, recording each of its files as taken in."""
-    report = WalkReport()
+def swept(root: Path, late: bool = False) -> WalkReport:
+    """Sweep a root, recording each of its files as taken in: at once, or `late`, when the sweep has ended."""
+    report, waiting = WalkReport(), list[Found]()
     for found in tree.sweep("root", root, is_fits, NIGHT, report):
-        entries = [
-            Entry(key, "root", each.path, each.signature, IngestionOutcome.INGESTED, NIGHT)
-            for key, each in enumerate(found, start=Ingestion.select().count() + 1)
-        ]
-        with alone(1):
-            ledger.insert(entries, ())
+        waiting += found
+        if not late:
+            record(waiting)
+    record(waiting)
     return report
+
+
+def record(found: list[Found]) -> None:
+    keys = range(Ingestion.select().count() + 1, sys.maxsize)
+    entries = [
+        Entry(key, "root", each.path, each.signature, IngestionOutcome.INGESTED, NIGHT)
+        for key, each in zip(keys, found, strict=False)
+    ]
+    with alone(1):
+        ledger.insert(entries, ())
+    found.clear()
 
 
 def missing() -> list[str]:
@@ -266,6 +276,33 @@ def test_a_file_that_is_back_as_it_was_is_not_missed_any_more(database: peewee.D
     swept(tmp_path)
     assert missing() == []
     assert Ingestion.select().count() == 1
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["", "x", None])), max_size=4), max_size=6),
+    st.sampled_from([1, 2, 2000]),
+    st.booleans(),
+)
+@example([[("a", ""), ("b", "")], [("a", None)], [("a", "x"), ("b", None)]], 2000, True)
+def test_what_is_missed_is_what_is_gone_however_files_come_and_go(
+    database: peewee.Database, nights: list[list[tuple[str, str | None]]], places: int, late: bool
+) -> None:
+    Ingestion.delete().execute()
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "_PLACES", places)
+        root = Path(folder)
+        (root / "README").touch()  # so that it is never empty
+        for changes in nights:
+            for name, content in changes:
+                if content is None:
+                    (root / f"{name}.fits").unlink(missing_ok=True)
+                else:
+                    (root / f"{name}.fits").write_text(content)
+            swept(root, late)
+            newest = {each.path: each for each in Ingestion.select().order_by(Ingestion.id)}
+            gone = {path for path, each in newest.items() if each.missing_since is not None}
+            assert gone == {path for path in newest if not (root / path).exists()}
 
 
 def test_an_empty_root_is_an_outage_and_nothing_is_missed_for_it(database: peewee.Database, tmp_path: Path) -> None:
