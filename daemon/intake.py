@@ -85,13 +85,15 @@ class Intake:
         in_hand = {settled.arrival for settled, _ in self._in_hand}
         unknown = sum(each.late and each.arrival not in self.settler and each.arrival not in in_hand for each in offers)
         for each in offers:
-            self.settler.offer(each.arrival, now, each.signature, each.backfill)
+            if not self.settler.offer(each.arrival, now, each.signature, each.backfill):
+                self.counts.overfull += 1
+                self.overfull.add(each.arrival.root)
         return unknown
 
     @property
-    def full(self) -> bool:
-        """Whether sweeps should pause."""
-        return self.settler.full
+    def load(self) -> float:
+        """How much is on its way, by what there should be at most: sweeps pause from 1 on."""
+        return self.settler.load
 
     @property
     def waiting(self) -> int:

@@ -81,7 +81,8 @@ class Settler:
     patience
         Seconds after its last change that a file which is not whole is waited for.
     bound
-        `full` is true from here on, and sweeps pause; events are still taken up to five times as many.
+        How many arrivals there should be at most, which is a `load` of 1: sweeps pause then; up to five times as many
+        are taken.
     """
 
     def __init__(self, quiet: float, patience: float, bound: int = 20_000) -> None:
@@ -100,9 +101,9 @@ class Settler:
         return arrival in self._entries
 
     @property
-    def full(self) -> bool:
-        """Whether sweeps should pause."""
-        return len(self._entries) >= self.bound
+    def load(self) -> float:
+        """How many arrivals are here, by how many there should be at most."""
+        return len(self._entries) / self.bound
 
     @property
     def oldest(self) -> float | None:

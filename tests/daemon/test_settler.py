@@ -141,7 +141,7 @@ def test_only_what_nothing_but_a_sweep_of_the_past_has_seen_is_back_fill() -> No
 def test_sweeps_are_told_to_pause_before_events_are_turned_away() -> None:
     settler = Settler(5, 600, bound=10)
     for number in range(50):
-        assert settler.full == (number >= 10)
+        assert (settler.load >= 1.0) is (number >= 10)
         assert settler.offer(arrival(str(number)), at(0))
     assert not settler.offer(arrival("one more"), at(0))
     assert settler.offer(arrival("3"), at(0)), "what is known needs no room"
