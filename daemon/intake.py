@@ -28,6 +28,7 @@ from daemon.sweeper import Offer
 
 log = logging.getLogger(__name__)
 _TURN_SECONDS = 0.2  # how long a turn examines before what it has is recorded: nobody waits long for a commit
+_LOOK_SECONDS = 0.3  # for how long it looks at what waits: tonight's file may stand behind many thousands
 _LONGEST_BACKOFF = 30.0
 _LAGS_KEPT = 1000
 
@@ -141,15 +142,22 @@ class Intake:
 
     def _look(self, now: float) -> None:
         """Stat the arrivals whose quiet wait is over."""
-        for arrival in self.settler.due(now):
-            try:
-                signature = tree.look(self._roots[arrival.root].folder, arrival.path)
-            except UnreadableFile as error:
-                event(log, "unreadable", logging.WARNING, reason=str(error))
-                signature = None  # a sweep offers it again when it can be looked at
-            if signature is None:
-                self._told.pop(arrival, None)
-            self.settler.observe(arrival, signature, self._instant(now))
+        deadline = self._clock.monotonic() + _LOOK_SECONDS
+        while due := self.settler.due(now):
+            for arrival in due:
+                self._look_at(arrival, now)
+            if self._clock.monotonic() >= deadline:
+                return
+
+    def _look_at(self, arrival: Arrival, now: float) -> None:
+        try:
+            signature = tree.look(self._roots[arrival.root].folder, arrival.path)
+        except UnreadableFile as error:
+            event(log, "unreadable", logging.WARNING, reason=str(error))
+            signature = None  # a sweep offers it again when it can be looked at
+        if signature is None:
+            self._told.pop(arrival, None)
+        self.settler.observe(arrival, signature, self._instant(now))
 
     def _examine(self, now: float) -> None:
         deadline = now + _TURN_SECONDS

@@ -123,8 +123,10 @@ class RootState:
 
     @property
     def look_due(self) -> float:
-        """The monotonic time of the next look; infinite while there is no whole sweep that it could build on."""
-        if self.asked is None or self.changed_due == math.inf:
+        """The monotonic time of the next look; infinite while no whole sweep has listed what it could build on."""
+        if "" not in self.listed:
+            return math.inf
+        if self.asked is None:
             return self.changed_due
         return min(self.changed_due, max(self.looked + _LOOK_GAP, self.paid_until - _CREDIT))
 
@@ -274,6 +276,8 @@ class Sweeper:
         state = min(due, key=lambda each: each.due)
         reason, state.reason, state.due = state.reason or INTERVAL, None, math.inf
         report = WalkReport(began=self.clock.now().timestamp())
+        if not state.listed:
+            state.listed, state.changed_due = report.listed, now + state.changed_every
         return _Sweep(state, reason, True, report, self.find(state.watch, report))
 
     def _begin_look(self, now: float) -> _Sweep | None:
@@ -284,8 +288,13 @@ class Sweeper:
             return None
         state = min(due, key=lambda each: each.look_due)
         reason, state.asked = f"{CHANGED}: {state.asked}" if state.asked else CHANGED, None
-        report = WalkReport(began=self.clock.now().timestamp(), before=state.listed)
+        elsewhere = _unlisted(state.listed) if self._is_first(state) else frozenset()
+        report = WalkReport(began=self.clock.now().timestamp(), before=state.listed, elsewhere=elsewhere)
         return _Sweep(state, reason, False, report, self.find(state.watch, report))
+
+    def _is_first(self, state: RootState) -> bool:
+        """Whether a root's first sweep is under way: then looks build on what it has listed so far."""
+        return self._sweep is not None and self._sweep.report.listed is state.listed
 
     def _offers(self, sweep: _Sweep, found: Sequence[Found]) -> list[Offer]:
         name, offers = sweep.state.watch.name, []
@@ -301,7 +310,8 @@ class Sweeper:
 
     def _finish(self, sweep: _Sweep, now: float) -> SweepReport:
         state, report = sweep.state, sweep.report
-        state.listed, state.swept_at = report.listed, report.began
+        if sweep.whole or not self._is_first(state):
+            state.listed, state.swept_at = report.listed, report.began
         state.offered += sweep.offered
         if not sweep.whole:
             return self._finish_look(sweep, now)
@@ -373,4 +383,9 @@ class Sweeper:
             state.reason, self._sweep = self._sweep.reason, None
         delay = min(_FIRST_RETRY * 2.0 ** min(state.failures, 20), state.watch.sweep_every, 60.0)
         state.failures, state.due, state.ended = state.failures + 1, now + delay, now
-        state.changed_due, state.asked = math.inf, None  # a whole sweep comes first
+        state.listed, state.asked = {}, None  # a whole sweep comes first
+
+
+def _unlisted(listed: Mapping[str, Listed]) -> frozenset[str]:
+    """Return the folders that a walk has seen and not come to yet."""
+    return frozenset(below for each in listed.values() for below in each.below) - listed.keys()

@@ -333,12 +333,36 @@ def test_a_look_goes_before_a_sweep_that_is_under_way_and_the_sweep_goes_on(tmp_
     assert rig.sweeper.roots["a"].last.files == 10, "it had been in the root before the new folder was"
 
 
-def test_nobody_looks_before_there_is_a_whole_sweep_to_build_on(tmp_path: Path) -> None:
+def test_nobody_looks_before_a_first_sweep_has_listed_the_root(tmp_path: Path) -> None:
     rig = Rig(tmp_path, "a")
     for number in range(5):
         (rig.paths["a"] / f"{number}.fits").touch()
     rig.sweeper.look("a", "late")
-    assert rig.sweeps(0, changed=True) == [("a", "start"), ("a", f"{CHANGED}: late")]
+    begun = [rig.sweeper.turn(0) for _ in range(2)]
+    assert [each.reason for each in begun if each] == ["start", "start"]
+    assert sorted(rig.sweeps(0, changed=True)) == [("a", f"{CHANGED}: late"), ("a", "start")]
+
+
+def test_a_look_builds_on_what_a_first_sweep_has_listed_and_leaves_the_rest_to_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    for night in ("one", "two", "three"):
+        (rig.paths["a"] / night).mkdir()
+        (rig.paths["a"] / night / "x.fits").touch()
+    while not rig.offers:
+        rig.sweeper.turn(0)
+    assert rig.found() == ["two/x.fits"], "the root and its last folder are listed"
+    for night in ("one", "two", "four"):
+        (rig.paths["a"] / night).mkdir(exist_ok=True)
+        (rig.paths["a"] / night / "y.fits").touch()
+    for now in (1, 2):
+        rig.sweeper.look("a", "late")
+        while (report := rig.sweeper.turn(now)) and not report.finished:
+            assert not report.whole
+        assert "four/y.fits" in rig.found()
+        assert "one/y.fits" not in rig.found()
+    assert rig.sweeper.roots["a"].sweeps == 0
+    assert rig.sweeps(3) == [("a", "start")]
+    assert rig.found() == ["one/x.fits", "one/y.fits", "three/x.fits"]
 
 
 def test_looks_go_on_while_whole_sweeps_pause_until_the_takers_have_four_times_too_much(tmp_path: Path) -> None:
