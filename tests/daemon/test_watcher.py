@@ -16,6 +16,7 @@ import pytest
 
 from astra.config import Watch
 from daemon.watcher import Hints, Watcher, choose_mode
+from tests.support.missing import lacking
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -233,7 +234,7 @@ def test_the_readers_repeated_warnings_do_not_flood_our_log(rig: Rig) -> None:
 def test_a_storm_that_overruns_the_kernels_queue_is_noticed(rig: Rig) -> None:
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 20_000:
-        pytest.skip(f"the kernel queues {limit} events here, too many to overrun in a test")
+        lacking(f"the kernel queues {limit} events here, too many to overrun in a test")
     emitter = next(iter(rig.watcher._roots["root"].observer.emitters))  # type: ignore[union-attr]
     with emitter._inotify._lock:  # type: ignore[attr-defined]
         # the reader stands still, as it does under load
@@ -301,7 +302,7 @@ assert "instance limit reached" in watcher().blind["r"]
 def test_the_kernels_limits_blind_a_root_or_are_told_and_nothing_raises(tmp_path: Path) -> None:
     alone = ["unshare", "--user", "--map-root-user"]
     if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
-        pytest.skip("this machine allows no user namespace, where limits could be set for the test alone")
+        lacking("this machine allows no user namespace, where limits could be set for the test alone")
     for number in range(6):
         (tmp_path / str(number)).mkdir()
     command = [*alone, sys.executable, "-c", LIMITS, str(tmp_path)]
