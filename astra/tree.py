@@ -8,7 +8,7 @@ ever mistaken for "no files". Memory grows with the depth of the tree and the br
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -63,6 +63,7 @@ class WalkReport:
 
     `before` is what an earlier walk `listed`: a folder that is as it was then is not listed again, only those below it
     are looked at. That finds every file made, removed or renamed since, and none that was rewritten in its place.
+    Folders in `elsewhere` are left to another walk.
     `back` gathers the ledger's rows of files that were missed and are there again, for whoever may write; `held` counts
     the files that the ledger had in some version and did not miss.
     `began` is the walk's beginning, in seconds since the epoch: what has changed since shortly before is not relied on.
@@ -70,6 +71,7 @@ class WalkReport:
 
     began: float = 0.0
     before: Mapping[str, Listed] = field(default_factory=dict, repr=False)
+    elsewhere: Container[str] = frozenset()
     listed: dict[str, Listed] = field(default_factory=dict, repr=False)
     folders: int = 0
     unchanged: int = 0
@@ -84,7 +86,7 @@ class WalkReport:
     @property
     def complete(self) -> bool:
         """Whether the walk ended and saw everything, so that what it did not find is not there."""
-        return self.finished and not self.problem_count and not self.unchanged
+        return self.finished and not (self.problem_count or self.unchanged or self.elsewhere)
 
     def problem(self, path: str, reason: str) -> None:
         """Note a path that could not be offered."""
@@ -229,7 +231,7 @@ class _Walk:
                 if self.entries >= size:
                     yield found
                     found, self.entries = [], 0
-            waiting += sorted(below)
+            waiting += sorted(each for each in below if each not in self.report.elsewhere)
         if self._identity() != identity:
             raise UnreadableFile(
                 f"the watched folder {self.root} was exchanged while it was walked; it is walked again"

@@ -28,6 +28,7 @@ from daemon.sweeper import Offer
 
 log = logging.getLogger(__name__)
 _TURN_SECONDS = 0.2  # how long a turn examines before what it has is recorded: nobody waits long for a commit
+_LOOK_SECONDS = 0.3  # for how long it looks at what waits: tonight's file may stand behind many thousands
 _LONGEST_BACKOFF = 30.0
 _LAGS_KEPT = 1000
 
@@ -85,13 +86,15 @@ class Intake:
         in_hand = {settled.arrival for settled, _ in self._in_hand}
         unknown = sum(each.late and each.arrival not in self.settler and each.arrival not in in_hand for each in offers)
         for each in offers:
-            self.settler.offer(each.arrival, now, each.signature, each.backfill)
+            if not self.settler.offer(each.arrival, now, each.signature, each.backfill):
+                self.counts.overfull += 1
+                self.overfull.add(each.arrival.root)
         return unknown
 
     @property
-    def full(self) -> bool:
-        """Whether sweeps should pause."""
-        return self.settler.full
+    def load(self) -> float:
+        """How much is on its way, by what there should be at most: sweeps pause from 1 on."""
+        return self.settler.load
 
     @property
     def waiting(self) -> int:
@@ -139,15 +142,22 @@ class Intake:
 
     def _look(self, now: float) -> None:
         """Stat the arrivals whose quiet wait is over."""
-        for arrival in self.settler.due(now):
-            try:
-                signature = tree.look(self._roots[arrival.root].folder, arrival.path)
-            except UnreadableFile as error:
-                event(log, "unreadable", logging.WARNING, reason=str(error))
-                signature = None  # a sweep offers it again when it can be looked at
-            if signature is None:
-                self._told.pop(arrival, None)
-            self.settler.observe(arrival, signature, self._instant(now))
+        deadline = self._clock.monotonic() + _LOOK_SECONDS
+        while due := self.settler.due(now):
+            for arrival in due:
+                self._look_at(arrival, now)
+            if self._clock.monotonic() >= deadline:
+                return
+
+    def _look_at(self, arrival: Arrival, now: float) -> None:
+        try:
+            signature = tree.look(self._roots[arrival.root].folder, arrival.path)
+        except UnreadableFile as error:
+            event(log, "unreadable", logging.WARNING, reason=str(error))
+            signature = None  # a sweep offers it again when it can be looked at
+        if signature is None:
+            self._told.pop(arrival, None)
+        self.settler.observe(arrival, signature, self._instant(now))
 
     def _examine(self, now: float) -> None:
         deadline = now + _TURN_SECONDS

@@ -39,7 +39,7 @@ from daemon.startup import (
     refuse_network_sqlite,
     refuse_unknown_releases,
 )
-from daemon.sweeper import CHANGED, Sweeper, SweepReport
+from daemon.sweeper import Sweeper, SweepReport
 from daemon.watcher import Hints, Watcher, choose_mode
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ class Service:
         self._polled = {name for name, (mode, _) in modes.items() if mode == "poll"}
         for name in self._polled:
             self._sweeper.poll(name, True)
-        hints = Hints(self._hint, self._sweeper.request, products.might_be_product)
+        hints = Hints(self._hint, self._sweeper.request, self._sweeper.look, products.might_be_product)
         self._watcher = Watcher([each for each in settings.watch if each.name not in self._polled], hints)
         self._scheduler = Scheduler(settings, executors.build(settings, clock, self._wake.set), clock)
 
@@ -208,7 +208,7 @@ class Service:
     def _front_turn(self, now: float) -> bool:
         """Take one turn; return whether there is more to do at once."""
         self._watcher.ensure(now)
-        swept = self._sweeper.turn(now, self._intake.full)
+        swept = self._sweeper.turn(now, self._intake.load)
         if swept is not None and swept.finished:
             self._judge_events(swept)
         recorded = self._intake.turn(self._clock.monotonic())
@@ -244,7 +244,7 @@ class Service:
             self._watcher.trust(root)
         missing = self._watcher.missing(root, self._sweeper.roots[root].last.folders)
         self._sweeper.poll(root, root in self._watcher.blind or root in self._watcher.deaf or missing is not None)
-        if missing is not None and swept.reason != CHANGED:
+        if missing is not None and swept.whole:
             event(log, "watches_missing", logging.WARNING, root=root, reason=missing)
 
     def _pause(self) -> float:

@@ -5,7 +5,8 @@ this turn by turn:
 
 1. `offer` each arrival. One with a signature (a sweep's find) that has long been still is settled at once.
 2. `due` gives the arrivals whose quiet wait is over; tell what the disk says of each with `observe`.
-3. `take` gives settled arrivals, new ones before those of the past, to be examined.
+3. `take` gives settled arrivals to be examined: new files first, then those that lay there before their root was ever
+   watched, then those that were written more than a day ago.
 4. `not_whole` takes one back and answers whether it is to be waited for; `out_of_reach` takes back one that could not
    be read for a passing reason.
 
@@ -66,7 +67,7 @@ class _Entry:
     refusals: int = 0
     refused_at: float = 0.0
     settled: bool = False
-    live: bool = True
+    rank: int = 0
     queued: float | None = None
     since: float = 0.0
 
@@ -81,15 +82,15 @@ class Settler:
     patience
         Seconds after its last change that a file which is not whole is waited for.
     bound
-        `full` is true from here on, and sweeps pause; events are still taken up to five times as many.
+        How many arrivals there should be at most, which is a `load` of 1: sweeps pause then; up to five times as many
+        are taken.
     """
 
     def __init__(self, quiet: float, patience: float, bound: int = 20_000) -> None:
         self.quiet, self.patience, self.bound = quiet, patience, bound
         self._entries: dict[Arrival, _Entry] = {}
         self._heap: list[tuple[float, int, Arrival]] = []
-        self._live: deque[tuple[Arrival, _Entry]] = deque()
-        self._past: deque[tuple[Arrival, _Entry]] = deque()
+        self._queues: tuple[deque[tuple[Arrival, _Entry]], ...] = (deque(), deque(), deque())  # by rank
         self._settled_count = 0
         self._order = count()
 
@@ -100,9 +101,9 @@ class Settler:
         return arrival in self._entries
 
     @property
-    def full(self) -> bool:
-        """Whether sweeps should pause."""
-        return len(self._entries) >= self.bound
+    def load(self) -> float:
+        """How many arrivals are here, by how many there should be at most."""
+        return len(self._entries) / self.bound
 
     @property
     def oldest(self) -> float | None:
@@ -189,14 +190,14 @@ class Settler:
             self._unsettle(arrival, entry, now.monotonic + self.quiet - known)
 
     def take(self, limit: int) -> list[Settled]:
-        """Return up to `limit` settled arrivals, and forget them: new ones first, then those of the past."""
+        """Return up to `limit` settled arrivals, and forget them: new files first, those of the past last."""
         taken: list[Settled] = []
-        for queue in (self._live, self._past):
+        for rank, queue in enumerate(self._queues):
             while queue and len(taken) < limit:
                 arrival, entry = queue.popleft()
                 if self._entries.get(arrival) is not entry or not entry.settled:
                     continue
-                if entry.signature is None or entry.live is not (queue is self._live):
+                if entry.signature is None or entry.rank != rank:
                     continue
                 self._forget(arrival, entry)
                 taken.append(Settled(arrival, entry.signature, entry.backfill, entry.refusals, entry.refused_at))
@@ -243,8 +244,9 @@ class Settler:
         if entry.settled or entry.signature is None:
             return
         entry.settled = True
-        entry.live = now.wall - entry.signature.mtime_ns / 1e9 < _DAY
-        (self._live if entry.live else self._past).append((arrival, entry))
+        old = now.wall - entry.signature.mtime_ns / 1e9 >= _DAY
+        entry.rank = 2 if old else int(entry.backfill)
+        self._queues[entry.rank].append((arrival, entry))
         self._settled_count += 1
 
     def _unsettle(self, arrival: Arrival, entry: _Entry, due: float) -> None:

@@ -1,10 +1,15 @@
 """Decide when to walk which watched folder, walk it a slice at a time, and hand over what the ledger lacks.
 
 Every root is swept at the start, again and again after that, and soon after anybody asks (`request`), because events
-may be lost and sweeps are the truth. In between come sweeps of changed folders alone: they cost a hundredth, and
-find all but files rewritten in their places. Forced sweeps are spaced by their own cost, so a storm of lost events
-cannot turn into a storm of sweeps. A root that cannot be read is an outage: said once, tried again, never taken for an
-empty one.
+may be lost and sweeps are the truth. In between come looks at changed folders alone: they cost a hundredth, find all
+but files rewritten in their places, and go before a whole sweep that is under way.
+
+What is promised when events are lost, or come late: a look begins within a fifth of a second, however large the tree
+and whatever sweep is under way, so a new file is found by the end of that look. Each look takes five times its cost
+from a credit of half a minute; with the credit used up, the next one waits. So a night of lost events costs at most a
+fifth of its time in looks, and another fifth in whole sweeps, which find what was rewritten in its place.
+
+A root that cannot be read is an outage: said once, tried again, never taken for an empty one.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 from astra.clock import Clock
 from astra.config import Watch
@@ -29,16 +35,19 @@ Find = Callable[[Watch, WalkReport], Iterator[list[Found]]]
 """Start to walk a root and yield, slice by slice, what is to be offered: `astra.tree.differing` with its arguments."""
 
 _POLL_EVERY = 30.0
-_CHANGED_EVERY = 30.0  # between two sweeps of changed folders
+_CHANGED_EVERY = 30.0  # between two looks at changed folders
 _CHANGED_POLL_EVERY = 5.0  # the same where events do not tell
 _LATE_SECONDS = 10.0  # after so long an event has told of a file, if any does
 INTERVAL, CHANGED = "interval", "changed folders"
 _FORCED_GAP = 0.5
+_LOOK_GAP = 0.2
+_SPARING = 5.0  # a look that is asked for may cost a fifth of the time
+_CREDIT = 30.0  # of which so much is lent, to be used at once
 _FIRST_RETRY = 1.0
+_LOOKS_PAUSE = 4.0  # the load at which even looks pause; whole sweeps do at 1
 
 
-@dataclass(frozen=True)
-class Offer:
+class Offer(NamedTuple):
     """A file version that a sweep found.
 
     `backfill` tells that it lay there before the root was ever watched; `late` that it was written since the last
@@ -55,11 +64,13 @@ class Offer:
 class SweepReport:
     """What one turn did: walked one slice of a root, or met an outage.
 
-    `unannounced` counts, at the end of a sweep, the files that are late and of which nobody knew.
+    `whole` tells a sweep from a look at changed folders. `unannounced` counts, at the end of either, the files that
+    are late and of which nobody knew.
     """
 
     root: str
     reason: str
+    whole: bool
     offered: int
     finished: bool
     outage: str | None = None
@@ -68,7 +79,11 @@ class SweepReport:
 
 @dataclass
 class RootState:
-    """One root's sweeps so far, for the status page."""
+    """One root's sweeps so far, for the status page.
+
+    `asked` is why a look is wanted soon, `reason` why a whole sweep is. The looks that were asked for have used
+    the time up to `paid_until`.
+    """
 
     watch: Watch
     polled: bool = False
@@ -86,10 +101,13 @@ class RootState:
     reason: str | None = "start"
     ended: float = 0.0
     failures: int = 0
+    asked: str | None = None
+    looked: float = -math.inf
+    paid_until: float = -math.inf
 
     @property
     def gap(self) -> float:
-        """Seconds that must lie between a sweep and a forced one: four fifths of the time nobody sweeps."""
+        """Seconds that must lie between a whole sweep and a forced one: four fifths of the time nobody sweeps."""
         return max(_FORCED_GAP, 4 * self.seconds)
 
     @property
@@ -100,14 +118,24 @@ class RootState:
 
     @property
     def changed_every(self) -> float:
-        """Seconds between two sweeps of changed folders."""
+        """Seconds between two looks at changed folders that nobody asked for."""
         return max(_CHANGED_POLL_EVERY if self.polled else _CHANGED_EVERY, 4 * self.changed_seconds)
+
+    @property
+    def look_due(self) -> float:
+        """The monotonic time of the next look; infinite while no whole sweep has listed what it could build on."""
+        if "" not in self.listed:
+            return math.inf
+        if self.asked is None:
+            return self.changed_due
+        return min(self.changed_due, max(self.looked + _LOOK_GAP, self.paid_until - _CREDIT))
 
 
 @dataclass
 class _Sweep:
     state: RootState
     reason: str
+    whole: bool
     report: WalkReport
     slices: Iterator[list[Found]]
     offered: int = 0
@@ -147,11 +175,18 @@ class Sweeper:
         self.roots = {watch.name: RootState(watch) for watch in watches}
         self.backfill_until = dict(backfill_until)
         self._requests: SimpleQueue[tuple[str, str]] = SimpleQueue()
+        self._looks: SimpleQueue[tuple[str, str]] = SimpleQueue()
         self._sweep: _Sweep | None = None
+        self._look: _Sweep | None = None
 
     def request(self, root: str, reason: str) -> None:
-        """Have a root swept soon; may be called from any thread."""
+        """Have a root looked at, and all of it swept, as soon as may be; may be called from any thread."""
         self._requests.put((root, reason))
+        self.look(root, reason)
+
+    def look(self, root: str, reason: str) -> None:
+        """Have a root's changed folders looked at as soon as may be; may be called from any thread."""
+        self._looks.put((root, reason))
 
     def poll(self, root: str, polled: bool) -> None:
         """Sweep a root often, because events do not tell of it, or seldom again."""
@@ -165,19 +200,31 @@ class Sweeper:
     @property
     def idle(self) -> bool:
         """Whether no sweep is under way or asked for."""
-        asked = any(state.reason and not state.outage for state in self.roots.values())
-        return self._sweep is None and not asked and self._requests.empty()
+        asked = any((state.reason or state.asked) and not state.outage for state in self.roots.values())
+        return not (self._sweep or self._look or asked) and self._requests.empty() and self._looks.empty()
 
-    def turn(self, now: float, full: bool = False) -> SweepReport | None:
-        """Walk one slice of the sweep under way, or of the next one that is due at the monotonic time `now`.
+    def turn(self, now: float, load: float = 0.0) -> SweepReport | None:
+        """Walk one slice: of a look that is under way or due at the monotonic time `now`, else of a whole sweep.
 
-        Nothing is walked while those who take the offers are `full`. Returns None if nothing was done.
+        Parameters
+        ----------
+        now
+            Monotonic seconds.
+        load
+            How much those who take the offers have in hand: at 1 whole sweeps pause.
+
+        Returns
+        -------
+        SweepReport | None
+            What was done, or None if nothing was.
         """
         self._take_requests(now)
-        if full:
-            return None
-        sweep = self._sweep = self._sweep or self._begin(now)
-        if sweep is None:
+        if load < _LOOKS_PAUSE:
+            self._look = self._look or self._begin_look(now)
+        if load < 1.0 and self._look is None:
+            self._sweep = self._sweep or self._begin(now)
+        sweep = self._look or (self._sweep if load < 1.0 else None)
+        if sweep is None or load >= _LOOKS_PAUSE:
             return None
         walked = False
         try:
@@ -186,70 +233,89 @@ class Sweeper:
         except UnreadableFile as error:
             return self._outage(sweep, now, str(error))
         finally:
-            if not walked and self._sweep is sweep:
-                self._abandon(sweep, now)
+            if not walked and (sweep is self._look or sweep is self._sweep):
+                self._abandon(sweep.state, now)
         if found is None:
             return self._finish(sweep, now)
-        return SweepReport(sweep.state.watch.name, sweep.reason, found, finished=False)
+        return SweepReport(sweep.state.watch.name, sweep.reason, sweep.whole, found, finished=False)
 
     def _slice(self, sweep: _Sweep) -> int | None:
         """Hand over the next slice and return how many files it offered, or None at the end of the walk."""
         began = self.clock.monotonic()
         found = next(sweep.slices, None)
-        sweep.seconds += self.clock.monotonic() - began
         if found:
-            sweep.unannounced += self.hand_over([self._offer(sweep, each) for each in found])
+            sweep.unannounced += self.hand_over(self._offers(sweep, found))
             sweep.offered += len(found)
+        sweep.seconds += self.clock.monotonic() - began
         return None if found is None else len(found)
 
     def _take_requests(self, now: float) -> None:
-        while True:
-            try:
-                root, reason = self._requests.get_nowait()
-            except Empty:
-                return
-            state = self.roots.get(root)
-            if state is None or state.reason:
+        for state, reason in self._taken(self._looks):
+            state.asked = state.asked or reason
+        for state, reason in self._taken(self._requests):
+            if state.reason:
                 continue
-            event(log, "sweep_forced", root=root, reason=reason)
+            event(log, "sweep_forced", root=state.watch.name, reason=reason)
             state.reason = reason
             if not state.outage:
                 state.due = min(state.due, max(now, state.ended + state.gap if state.sweeps else now))
 
-    def _begin(self, now: float) -> _Sweep | None:
-        began = self.clock.now().timestamp()
-        due = [state for state in self.roots.values() if state.due <= now]
-        if due:
-            state = min(due, key=lambda each: each.due)
-            reason, state.reason = state.reason or INTERVAL, None
-            report = WalkReport(began=began)
-            return _Sweep(state, reason, report, self.find(state.watch, report))
-        changed = [state for state in self.roots.values() if state.changed_due <= now]
-        if not changed:
-            return None
-        state = min(changed, key=lambda each: each.changed_due)
-        report = WalkReport(began=began, before=state.listed)
-        return _Sweep(state, CHANGED, report, self.find(state.watch, report))
+    def _taken(self, asked: SimpleQueue[tuple[str, str]]) -> Iterator[tuple[RootState, str]]:
+        for _ in range(asked.qsize()):
+            try:
+                root, reason = asked.get_nowait()
+            except Empty:
+                return
+            if root in self.roots:
+                yield self.roots[root], reason
 
-    def _offer(self, sweep: _Sweep, found: Found) -> Offer:
-        name, signature = sweep.state.watch.name, found.signature
-        old = max(signature.mtime_ns, signature.ctime_ns) / 1e9 < self.backfill_until.get(name, -math.inf)
-        sweep.old += old
-        written, state = signature.mtime_ns / 1e9, sweep.state
-        expected = sweep.reason in (INTERVAL, CHANGED) and not found.known
-        late = expected and state.swept_at < written < sweep.report.began - _LATE_SECONDS
-        return Offer(Arrival(name, found.path), signature, old, late)
+    def _begin(self, now: float) -> _Sweep | None:
+        due = [state for state in self.roots.values() if state.due <= now]
+        if not due:
+            return None
+        state = min(due, key=lambda each: each.due)
+        reason, state.reason, state.due = state.reason or INTERVAL, None, math.inf
+        report = WalkReport(began=self.clock.now().timestamp())
+        if not state.listed:
+            state.listed, state.changed_due = report.listed, now + state.changed_every
+        return _Sweep(state, reason, True, report, self.find(state.watch, report))
+
+    def _begin_look(self, now: float) -> _Sweep | None:
+        due = [state for state in self.roots.values() if state.look_due <= now]
+        if self._sweep is None:
+            due = [state for state in due if state.asked or state.due > now]  # a whole sweep now is a look as well
+        if not due:
+            return None
+        state = min(due, key=lambda each: each.look_due)
+        reason, state.asked = f"{CHANGED}: {state.asked}" if state.asked else CHANGED, None
+        elsewhere = _unlisted(state.listed) if self._is_first(state) else frozenset()
+        report = WalkReport(began=self.clock.now().timestamp(), before=state.listed, elsewhere=elsewhere)
+        return _Sweep(state, reason, False, report, self.find(state.watch, report))
+
+    def _is_first(self, state: RootState) -> bool:
+        """Whether a root's first sweep is under way: then looks build on what it has listed so far."""
+        return self._sweep is not None and self._sweep.report.listed is state.listed
+
+    def _offers(self, sweep: _Sweep, found: Sequence[Found]) -> list[Offer]:
+        name, offers = sweep.state.watch.name, []
+        past = self.backfill_until.get(name, -math.inf) * 1e9
+        expected = sweep.reason in (INTERVAL, CHANGED)
+        since, until = sweep.state.swept_at * 1e9, (sweep.report.began - _LATE_SECONDS) * 1e9
+        for path, signature, known in found:
+            old = signature.mtime_ns < past and signature.ctime_ns < past
+            late = expected and not known and since < signature.mtime_ns < until
+            sweep.old += old
+            offers.append(Offer(Arrival(name, path), signature, old, late))
+        return offers
 
     def _finish(self, sweep: _Sweep, now: float) -> SweepReport:
         state, report = sweep.state, sweep.report
-        state.listed, state.changed_due, state.swept_at = report.listed, math.inf, report.began
-        if sweep.reason == CHANGED:
-            self._sweep, state.changed_seconds = None, sweep.seconds
-            state.offered += sweep.offered
-            state.changed_due = now + state.changed_every
-            if sweep.offered:
-                self._tell(sweep, sweep.seconds)
-            return SweepReport(state.watch.name, CHANGED, 0, finished=True, unannounced=sweep.unannounced)
+        if sweep.whole or not self._is_first(state):
+            state.listed, state.swept_at = report.listed, report.began
+        state.offered += sweep.offered
+        if not sweep.whole:
+            return self._finish_look(sweep, now)
+        state.changed_due = now + state.changed_every
         if not sweep.old and state.watch.name in self.backfill_until:
             self.end_backfill(state.watch.name)
             del self.backfill_until[state.watch.name]
@@ -271,15 +337,24 @@ class Sweeper:
                 first=first.path,
                 reason=first.reason,
             )
-        state.sweeps, state.offered, state.seconds = state.sweeps + 1, state.offered + sweep.offered, sweep.seconds
+        state.sweeps, state.seconds = state.sweeps + 1, sweep.seconds
         state.last, state.outage, state.failures, state.tried, state.ended = report, None, 0, True, now
         state.due = now + (min(state.gap, state.every) if state.reason else state.every)
-        state.changed_due = now + state.changed_every
         if sweep.offered or sweep.report.missing or sweep.reason != INTERVAL:
-            self._tell(sweep, state.seconds)
-        return SweepReport(state.watch.name, sweep.reason, 0, finished=True, unannounced=sweep.unannounced)
+            self._tell(sweep)
+        return SweepReport(state.watch.name, sweep.reason, True, 0, finished=True, unannounced=sweep.unannounced)
 
-    def _tell(self, sweep: _Sweep, seconds: float) -> None:
+    def _finish_look(self, sweep: _Sweep, now: float) -> SweepReport:
+        self._look, state = None, sweep.state
+        state.changed_seconds, state.looked = sweep.seconds, now
+        state.changed_due = now + state.changed_every
+        if sweep.reason != CHANGED:
+            state.paid_until = max(state.paid_until, now) + _SPARING * sweep.seconds
+        if sweep.offered:
+            self._tell(sweep)
+        return SweepReport(state.watch.name, sweep.reason, False, 0, finished=True, unannounced=sweep.unannounced)
+
+    def _tell(self, sweep: _Sweep) -> None:
         event(
             log,
             "swept",
@@ -289,21 +364,28 @@ class Sweeper:
             folders=sweep.report.folders,
             offered=sweep.offered,
             missing=sweep.report.missing or None,
-            seconds=seconds,
+            seconds=sweep.seconds,
         )
 
     def _outage(self, sweep: _Sweep, now: float, why: str) -> SweepReport:
         state = sweep.state
-        self._abandon(sweep, now)
+        self._abandon(state, now)
         if state.outage is None:
             event(log, "root_out", logging.ERROR, root=state.watch.name, reason=why)
         state.outage, state.tried = why, True
-        return SweepReport(state.watch.name, sweep.reason, 0, finished=False, outage=why)
+        return SweepReport(state.watch.name, sweep.reason, sweep.whole, 0, finished=False, outage=why)
 
-    def _abandon(self, sweep: _Sweep, now: float) -> None:
-        """Give up a sweep that met trouble, and begin it anew after a growing delay."""
-        self._sweep, state = None, sweep.state
+    def _abandon(self, state: RootState, now: float) -> None:
+        """Give up what is under way in a root that met trouble, and sweep it anew after a growing delay."""
+        if self._look and self._look.state is state:
+            self._look = None
+        if self._sweep and self._sweep.state is state:
+            state.reason, self._sweep = self._sweep.reason, None
         delay = min(_FIRST_RETRY * 2.0 ** min(state.failures, 20), state.watch.sweep_every, 60.0)
-        reason = None if sweep.reason == CHANGED else sweep.reason
-        state.failures, state.due, state.reason, state.ended = state.failures + 1, now + delay, reason, now
-        state.changed_due = math.inf  # a whole sweep comes first
+        state.failures, state.due, state.ended = state.failures + 1, now + delay, now
+        state.listed, state.asked = {}, None  # a whole sweep comes first
+
+
+def _unlisted(listed: Mapping[str, Listed]) -> frozenset[str]:
+    """Return the folders that a walk has seen and not come to yet."""
+    return frozenset(below for each in listed.values() for below in each.below) - listed.keys()

@@ -38,20 +38,22 @@ log = logging.getLogger(__name__)
 _READERS = ("watchdog.observers.inotify_c", "watchdog.observers.inotify")
 _FILTER: list[type[FileSystemEvent]] = [FileCreatedEvent, FileClosedEvent, FileMovedEvent, DirMovedEvent]
 _RETRY_EVERY = 30.0
-_SECOND_LOOK = 5.0
+_LOOK_AGAIN = (1.0, 5.0)  # seconds after events were lost
 _LATE_BYTES = 262_144  # about half of what the kernel keeps unread by default before it drops events
 
 
 @dataclass(frozen=True)
 class Hints:
-    """Where hints go, both called from watchdog's threads.
+    """Where hints go, called from watchdog's threads.
 
-    `offer` takes a root's name and a path relative to it, `lost` a root's name and the reason why it must be swept.
+    `offer` takes a root's name and a path relative to it, `lost` a root's name and the reason why it must be swept,
+    `late` the same where events are not lost, but so late that to look for changed folders is quicker.
     `wanted` tells by its base name whether any product type might claim a file.
     """
 
     offer: Callable[[str, str], None]
     lost: Callable[[str, str], None]
+    late: Callable[[str, str], None]
     wanted: Callable[[str], bool]
 
 
@@ -86,7 +88,7 @@ class Watcher:
         self._roots = {watch.name: _Root(watch, hints) for watch in watches}
         self._overflow = _Overflow()
         self.overflows = 0
-        self._look_again: float | None = None
+        self._look_again: list[float] = []
         self._retry_at: dict[str, float] = {}
 
     def start(self, now: float) -> None:
@@ -109,11 +111,11 @@ class Watcher:
             self._overflow.lost.clear()
             self.overflows += 1
             self._lost_all("events were lost: the kernel's queue ran over")
-            self._look_again = now + _SECOND_LOOK
-        if self._look_again is not None and now >= self._look_again:
+            self._look_again = [now + each for each in _LOOK_AGAIN]
+        if self._look_again and now >= self._look_again[0]:
             # files made while watchdog set its watches anew are in neither the events nor, perhaps, the first sweep
-            self._look_again = None
-            self._lost_all("events were lost: second look")
+            del self._look_again[0]
+            self._lost_all("events were lost: is anything left?")
         broken = self._overflow.broken.is_set()
         self._overflow.broken.clear()
         for name, root in self._roots.items():
@@ -122,8 +124,8 @@ class Watcher:
                 self._set_blind(root, now, "the watch ended: the folder vanished or was exchanged, or its reader died")
                 self._retry_at[name] = now
             elif name not in self.blind and root.unread() > _LATE_BYTES:
-                # watchdog may need many seconds to come to the mark that tells of lost events; a sweep does not wait
-                self.hints.lost(name, "events come faster than they are read")
+                # watchdog may need many seconds to come to the mark that tells of lost events; a look does not wait
+                self.hints.late(name, "events come faster than they are read")
             if name in self.blind and now >= self._retry_at[name]:
                 self._start(root, now)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import tomllib
 from pathlib import Path
@@ -10,8 +11,9 @@ import psycopg2
 import pytest
 
 from tests.support.clock import START, FakeClock
+from tests.support.missing import lacking
 from tests.support.postgres import PrivateServer, Server
-from tests.support.processes import until, write_config
+from tests.support.processes import CHECKOUT, until, write_config
 from tests.support.realdata import RealFile
 
 
@@ -42,6 +44,22 @@ def test_until_returns_the_first_true_answer_and_gives_up_in_time() -> None:
     assert until(lambda: next(answers), every=0.001) == 7
     with pytest.raises(AssertionError, match=r"not true within 0\.01 s"):
         until(lambda: False, timeout=0.01, every=0.001)
+
+
+def test_what_a_machine_lacks_skips_a_test_and_fails_it_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no disk"):
+        lacking("no disk can be mounted here")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no disk"):
+        lacking("no disk can be mounted here")
+
+
+@pytest.mark.parametrize("folder", ["daemon", "journeys", "contracts", "support"])
+def test_nothing_that_needs_root_or_a_tool_is_skipped_in_another_way(folder: str) -> None:
+    for path in (CHECKOUT / "tests" / folder).rglob("*.py"):
+        skips = re.search(r"pytest\.(skip|importorskip|mark\.skip\w*)\(", path.read_text())
+        assert skips is None or path.name == "missing.py", f"{path}: use tests.support.missing.lacking"
 
 
 def test_settings_survive_the_way_into_a_file(tmp_path: Path) -> None:
@@ -77,7 +95,7 @@ def test_a_database_of_a_test_is_its_own(pg_server: Server) -> None:
 
 def test_the_private_server_survives_a_crash(pg_server: Server) -> None:
     if not isinstance(pg_server, PrivateServer):
-        pytest.skip("the server is not ours to crash")
+        lacking("the server is not ours to crash")
     name = pg_server.create()
     pg_server.stop("immediate")
     pg_server.start()

@@ -325,7 +325,7 @@ class TakingIn(RuleBasedStateMachine):
 
     def turn(self) -> bool:
         """Take one turn as the service does; return whether anything was done."""
-        swept = self.sweeper.turn(self.clock.monotonic(), self.intake.full)
+        swept = self.sweeper.turn(self.clock.monotonic(), self.intake.load)
         recorded = self.intake.turn(self.clock.monotonic())
         return swept is not None or bool(recorded) or self.intake.ready
 

@@ -138,10 +138,19 @@ def test_only_what_nothing_but_a_sweep_of_the_past_has_seen_is_back_fill() -> No
     assert [each.backfill for each in settler.take(10)] == [False, False]
 
 
+def test_new_files_are_taken_before_those_that_lay_there_before_and_these_before_the_old() -> None:
+    settler = Settler(5, 600)
+    old, lay_there, new = arrival("old"), arrival("lay there"), arrival("new")
+    settler.offer(old, at(0), signed(-100_000), backfill=True)
+    settler.offer(lay_there, at(0), signed(-60), backfill=True)
+    settler.offer(new, at(0), signed(-60))
+    assert [each.arrival for each in settler.take(10)] == [new, lay_there, old]
+
+
 def test_sweeps_are_told_to_pause_before_events_are_turned_away() -> None:
     settler = Settler(5, 600, bound=10)
     for number in range(50):
-        assert settler.full == (number >= 10)
+        assert (settler.load >= 1.0) is (number >= 10)
         assert settler.offer(arrival(str(number)), at(0))
     assert not settler.offer(arrival("one more"), at(0))
     assert settler.offer(arrival("3"), at(0)), "what is known needs no room"

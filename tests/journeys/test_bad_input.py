@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import fits
 from tests.support.components import COMPONENTS
+from tests.support.missing import lacking
 from tests.support.processes import Daemon, command, until
 from tests.support.records import ingestions, states
 from tests.support.site import Site
@@ -31,7 +32,7 @@ def as_anybody() -> tuple[str, ...]:
     if os.geteuid() != 0:
         return ()
     if shutil.which("setpriv") is None:
-        pytest.skip("the superuser may read every file, and setpriv is not here, which gives that up")
+        lacking("the superuser may read every file, and setpriv is not here, which gives that up")
     return ("setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--")
 
 

@@ -16,6 +16,7 @@ from astra.database.connection import close_database, open_database
 from tests.support import fits
 from tests.support.components import COMPONENTS
 from tests.support.disks import fill, small_disk
+from tests.support.missing import lacking
 from tests.support.postgres import PrivateServer
 from tests.support.processes import until
 from tests.support.records import ingestions, outcomes, states, traces
@@ -37,7 +38,7 @@ def on_sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[
 def on_postgresql(pg_server: PrivateServer, pg_template: str, tmp_path: Path) -> Iterator[tuple[Site, Path]]:
     """A database of the server whose tables lie on a small disk, and the server's journal elsewhere."""
     if not isinstance(pg_server, PrivateServer):
-        pytest.skip("somebody else's server keeps its databases where it likes")
+        lacking("somebody else's server keeps its databases where it likes")
 
     def administer(statement: str) -> None:
         with closing(psycopg2.connect(pg_server.base)) as connection:

@@ -59,8 +59,9 @@ class FakeClock(Clock):
 
 
 class LeapingClock(Clock):
-    """The system's clock, put forward (and its wall back) by leaps: between them time passes as it does.
+    """The system's clock, put forward (and its wall back) by leaps: between them time passes as it does on the wall.
 
+    The monotonic counter moves by leaps alone: what is due by it is due in every run of one example.
     The change times of files cannot be set, so `stamp` tells what a file's time would be had the leaps been waited
     for: a file written after a leap is as young by this clock as it is by the system's.
     """
@@ -73,7 +74,7 @@ class LeapingClock(Clock):
         return datetime.fromtimestamp(self.stamp(time.time_ns()) / 1e9, UTC)
 
     def monotonic(self) -> float:
-        return time.monotonic() + self._counter
+        return self._counter
 
     def leap(self, seconds: float, wall: float | None = None) -> None:
         """Let `seconds` pass at once; `wall` is by how much the wall clock moves, where it moves otherwise."""

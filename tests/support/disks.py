@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
+from tests.support.missing import lacking
 from tests.support.processes import until
 
 # what each way to reach a file comes to on the platforms we know; unknown names are left out
@@ -22,12 +21,12 @@ LOOKING = ("stat", "lstat", "newfstatat", "statx")
 
 @contextmanager
 def small_disk(folder: Path, megabytes: float) -> Iterator[Path]:
-    """Mount a disk of its own at `folder`, which is made where it is missing; skip the test where nobody may."""
+    """Mount a disk of its own at `folder`, made where it is missing; where nobody may, that is `lacking`."""
     folder.mkdir(parents=True, exist_ok=True)
     options = ["-t", "tmpfs", "-o", f"size={int(megabytes * 1024)}k,mode=777"]
     done = subprocess.run(["mount", *options, "small", folder], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+        lacking(f"no disk can be mounted here: {done.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -69,7 +68,7 @@ def failing(pid: int, path: Path, calls: tuple[str, ...], number: int) -> Iterat
     """
     strace = shutil.which("strace")
     if strace is None:
-        pytest.skip("strace is not here, which lets real system calls fail: apt-get install strace")
+        lacking("strace is not here, which lets real system calls fail: apt-get install strace")
     names = ",".join(f"?{each}" for each in calls)
     rule = ["-e", f"trace={names}", "-e", f"inject={names}:error={errno.errorcode[number]}"]
     tracer = subprocess.Popen(
@@ -82,7 +81,7 @@ def failing(pid: int, path: Path, calls: tuple[str, ...], number: int) -> Iterat
         until(lambda: tracer.poll() is not None or _is_traced(pid, tracer.pid))
         if tracer.poll() is not None:
             assert tracer.stderr is not None
-            pytest.skip(f"no process may be traced here: {tracer.stderr.read().strip()}")
+            lacking(f"no process may be traced here: {tracer.stderr.read().strip()}")
         yield
     finally:
         tracer.send_signal(signal.SIGINT)

@@ -47,21 +47,30 @@ class Front:
         self._service._watcher.stop()
         self._service._scheduler.stop()
 
+    def hint(self, root: str, path: str) -> None:
+        """Tell of a file as an event does."""
+        self._service._hint(root, path)
+
+    def look(self, root: str) -> None:
+        """Have changed folders looked at, as the watcher does where events come late."""
+        self._service._sweeper.look(root, "events come faster than they are read")
+
     def run(self) -> NoReturn:
         """Go on until somebody kills this process."""
         while True:
-            self._turn()
+            self.turn()
 
     def run_until_done(self) -> None:
         """Go on until nothing is on its way, and a walk of every folder finds nothing that the ledger lacks."""
         deadline = self._clock.monotonic() + _LONGEST_PASS
-        while self._turn() or not self._is_done():
+        while self.turn() or not self._is_done():
             if self._clock.monotonic() > deadline:
                 raise AssertionError(
                     f"not done within {_LONGEST_PASS:g} s; it waits for {self._service._intake.waiting} files"
                 )
 
-    def _turn(self) -> bool:
+    def turn(self) -> bool:
+        """Take one turn, or wait a little where there is nothing to do; return whether there is more to do at once."""
         with available():
             more = self._service._front_turn(self._clock.monotonic())
         if not more:
