@@ -215,6 +215,7 @@ def look(root: Path, path: str) -> Signature | None:
 class _Walk:
     def __init__(self, root: Path, wanted: Wanted, report: WalkReport) -> None:
         self.root, self.wanted, self.report = root, wanted, report
+        self.place = os.fspath(root).rstrip("/")
         self.real_root = os.path.realpath(root)
         self.entries = 0
 
@@ -231,7 +232,8 @@ class _Walk:
                 if self.entries >= size:
                     yield found
                     found, self.entries = [], 0
-            waiting += sorted(each for each in below if each not in self.report.elsewhere)
+            if below:
+                waiting += sorted(each for each in below if each not in self.report.elsewhere)
         if self._identity() != identity:
             raise UnreadableFile(
                 f"the watched folder {self.root} was exchanged while it was walked; it is walked again"
@@ -252,7 +254,7 @@ class _Walk:
     def _folder(self, folder: str, below: list[str]) -> Iterator[Found | None]:
         """Yield one value for every entry of a folder, None for what is not offered, and gather its folders."""
         self.report.folders += 1
-        place = os.path.join(self.root, folder)
+        place = f"{self.place}/{folder}"
         try:
             stat = os.stat(place)  # before it is listed: what comes into it meanwhile changes it once more
             before = self.report.before.get(folder)
