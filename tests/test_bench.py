@@ -48,6 +48,7 @@ def test_only_the_parts_asked_for_run_and_the_report_is_kept(
     assert list(tmp_path.iterdir()) == [kept.parent]
 
 
+@pytest.mark.system
 def test_growth_is_measured_on_both_databases_when_it_is_asked_for_and_leaves_no_tree(tmp_path: Path) -> None:
     preface, *texts = command.report(replace(TINY, parts=(command.GROWTH,)), tmp_path)
     if "PostgreSQL was not measured" in preface:
