@@ -47,13 +47,14 @@ class Problem(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A folder as a walk found it: its identity and modification time, and the folders in it.
+    """A folder as a walk found it: its identity and change time, and the folders in it.
 
-    The time is None where it was too fresh to tell a folder listed now from one that has changed since.
+    The time is None where it was too fresh to tell a folder listed now from one that has changed since. It is not the
+    modification time: rsync and tar set that back when they have put new files into a folder.
     """
 
     inode: int
-    mtime_ns: int | None
+    ctime_ns: int | None
     below: tuple[str, ...]
 
 
@@ -258,7 +259,7 @@ class _Walk:
         try:
             stat = os.stat(place)  # before it is listed: what comes into it meanwhile changes it once more
             before = self.report.before.get(folder)
-            if before is not None and before[:2] == (stat.st_ino, stat.st_mtime_ns):
+            if before is not None and before[:2] == (stat.st_ino, stat.st_ctime_ns):
                 self.report.unchanged += 1
                 self.report.listed[folder] = before
                 below += before.below
@@ -272,8 +273,8 @@ class _Walk:
                 raise self._outage(error) from error
             self.report.problem(folder, f"cannot read the folder: {error.strerror}")
             return
-        fresh = stat.st_mtime > self.report.began - ledger.RACY_SECONDS
-        self.report.listed[folder] = Listed(stat.st_ino, None if fresh else stat.st_mtime_ns, tuple(below))
+        fresh = stat.st_ctime > self.report.began - ledger.RACY_SECONDS
+        self.report.listed[folder] = Listed(stat.st_ino, None if fresh else stat.st_ctime_ns, tuple(below))
 
     def _entry(self, path: str, entry: os.DirEntry[str], below: list[str]) -> Found | None:
         wanted = self.wanted(entry.name)

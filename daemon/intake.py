@@ -104,7 +104,7 @@ class Intake:
     @property
     def out_of_reach(self) -> int:
         """How many files the disk, or this machine, did not let us read when we last tried; they are tried again."""
-        return sum(trouble and arrival in self.settler for arrival, trouble in tuple(self._told.items()))
+        return self.settler.out_of_reach_count
 
     @property
     def settled(self) -> int:

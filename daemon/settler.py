@@ -67,6 +67,7 @@ class _Entry:
     refusals: int = 0
     refused_at: float = 0.0
     settled: bool = False
+    out_of_reach: bool = False
     rank: int = 0
     queued: float | None = None
     since: float = 0.0
@@ -82,8 +83,8 @@ class Settler:
     patience
         Seconds after its last change that a file which is not whole is waited for.
     bound
-        How many arrivals there should be at most, which is a `load` of 1: sweeps pause then; up to five times as many
-        are taken.
+        How many arrivals there should be at most, which is a `load` of 1: sweeps pause then. Those that are out of
+        reach do not count, for they may stay so for days; up to five times as many are taken, with these.
     """
 
     def __init__(self, quiet: float, patience: float, bound: int = 20_000) -> None:
@@ -92,6 +93,7 @@ class Settler:
         self._heap: list[tuple[float, int, Arrival]] = []
         self._queues: tuple[deque[tuple[Arrival, _Entry]], ...] = (deque(), deque(), deque())  # by rank
         self._settled_count = 0
+        self.out_of_reach_count = 0
         self._order = count()
 
     def __len__(self) -> int:
@@ -102,8 +104,8 @@ class Settler:
 
     @property
     def load(self) -> float:
-        """How many arrivals are here, by how many there should be at most."""
-        return len(self._entries) / self.bound
+        """How many arrivals are here and within reach, by how many there should be at most."""
+        return (len(self._entries) - self.out_of_reach_count) / self.bound
 
     @property
     def oldest(self) -> float | None:
@@ -223,6 +225,9 @@ class Settler:
     def out_of_reach(self, settled: Settled, now: Instant) -> None:
         """Take back a file that the disk, or this machine, would not let be read: however long that lasts."""
         self._refused(settled, now, _LONGEST_DELAY)
+        entry = self._entries[settled.arrival]
+        self.out_of_reach_count += not entry.out_of_reach
+        entry.out_of_reach = True
 
     def _refused(self, settled: Settled, now: Instant, most: float) -> None:
         since = settled.refused_at if settled.refusals else now.monotonic
@@ -258,6 +263,7 @@ class Settler:
 
     def _forget(self, arrival: Arrival, entry: _Entry) -> None:
         self._settled_count -= entry.settled
+        self.out_of_reach_count -= entry.out_of_reach
         del self._entries[arrival]
 
     def _push(self, arrival: Arrival, entry: _Entry) -> None:

@@ -1,13 +1,12 @@
-"""Decide when to walk which watched folder, walk it a slice at a time, and hand over what the ledger lacks.
+"""Walk the watched folders, a slice at a time, and hand over what the ledger lacks.
 
 Every root is swept at the start, again and again after that, and soon after anybody asks (`request`), because events
-may be lost and sweeps are the truth. In between come looks at changed folders alone: they cost a hundredth, find all
-but files rewritten in their places, and go before a whole sweep that is under way.
+may be lost and sweeps are the truth. In between come looks at changed folders alone: they cost a hundredth, and find
+all but files rewritten in their places.
 
-What is promised when events are lost, or come late: a look begins within a fifth of a second, however large the tree
-and whatever sweep is under way, so a new file is found by the end of that look. Each look takes five times its cost
-from a credit of half a minute; with the credit used up, the next one waits. So a night of lost events costs at most a
-fifth of its time in looks, and another fifth in whole sweeps, which find what was rewritten in its place.
+What is promised when events are lost, or come late: a look begins with the next turn but a few, however large the tree,
+and goes before the slices of all whole sweeps under way, one root's beside another's; so a new file is found by the end
+of that look. How often both come, and what they may cost, `pacing` says.
 
 A root that cannot be read is an outage: said once, tried again, never taken for an empty one.
 """
@@ -17,7 +16,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from astra.errors import UnreadableFile
 from astra.signature import Signature
 from astra.tree import Found, Listed, WalkReport
 from daemon.logs import event
+from daemon.pacing import Credit, RootState
 from daemon.settler import Arrival
 
 log = logging.getLogger(__name__)
@@ -34,17 +35,9 @@ log = logging.getLogger(__name__)
 Find = Callable[[Watch, WalkReport], Iterator[list[Found]]]
 """Start to walk a root and yield, slice by slice, what is to be offered: `astra.tree.differing` with its arguments."""
 
-_POLL_EVERY = 30.0
-_CHANGED_EVERY = 30.0  # between two looks at changed folders
-_CHANGED_POLL_EVERY = 5.0  # the same where events do not tell
 _LATE_SECONDS = 10.0  # after so long an event has told of a file, if any does
+_SWEEPS_PAUSE, _LOOKS_PAUSE = 1.0, 4.0  # the load of those who take the offers at which these stand still
 INTERVAL, CHANGED = "interval", "changed folders"
-_FORCED_GAP = 0.5
-_LOOK_GAP = 0.2
-_SPARING = 5.0  # a look that is asked for may cost a fifth of the time
-_CREDIT = 30.0  # of which so much is lent, to be used at once
-_FIRST_RETRY = 1.0
-_LOOKS_PAUSE = 4.0  # the load at which even looks pause; whole sweeps do at 1
 
 
 class Offer(NamedTuple):
@@ -78,70 +71,30 @@ class SweepReport:
 
 
 @dataclass
-class RootState:
-    """One root's sweeps so far, for the status page.
+class _Sweep:
+    """A whole sweep, or a look, that is under way.
 
-    `asked` is why a look is wanted soon, `reason` why a whole sweep is. The looks that were asked for have used
-    the time up to `paid_until`.
+    What changed after `since` and was still by the time it began, an event should have told of; nothing where it was
+    `asked` for. A whole sweep that `grows` is the first since its root was away: looks build on what it has listed.
     """
 
-    watch: Watch
-    polled: bool = False
-    sweeps: int = 0
-    offered: int = 0
-    seconds: float = 0.0
-    changed_seconds: float = 0.0
-    changed_due: float = math.inf
-    last: WalkReport = field(default_factory=WalkReport)
-    outage: str | None = None
-    tried: bool = False
-    swept_at: float = math.inf
-    listed: Mapping[str, Listed] = field(default_factory=dict, repr=False)
-    due: float = 0.0
-    reason: str | None = "start"
-    ended: float = 0.0
-    failures: int = 0
-    asked: str | None = None
-    looked: float = -math.inf
-    paid_until: float = -math.inf
-
-    @property
-    def gap(self) -> float:
-        """Seconds that must lie between a whole sweep and a forced one: four fifths of the time nobody sweeps."""
-        return max(_FORCED_GAP, 4 * self.seconds)
-
-    @property
-    def every(self) -> float:
-        """Seconds between two sweeps that nobody asked for."""
-        usual = self.watch.sweep_every
-        return min(usual, max(_POLL_EVERY, self.gap)) if self.polled else usual
-
-    @property
-    def changed_every(self) -> float:
-        """Seconds between two looks at changed folders that nobody asked for."""
-        return max(_CHANGED_POLL_EVERY if self.polled else _CHANGED_EVERY, 4 * self.changed_seconds)
-
-    @property
-    def look_due(self) -> float:
-        """The monotonic time of the next look; infinite while no whole sweep has listed what it could build on."""
-        if "" not in self.listed:
-            return math.inf
-        if self.asked is None:
-            return self.changed_due
-        return min(self.changed_due, max(self.looked + _LOOK_GAP, self.paid_until - _CREDIT))
-
-
-@dataclass
-class _Sweep:
     state: RootState
     reason: str
     whole: bool
+    asked: bool
     report: WalkReport
     slices: Iterator[list[Found]]
+    since: float
+    grows: bool = False
+    served: int = -1
     offered: int = 0
     old: int = 0
     unannounced: int = 0
     seconds: float = 0.0
+
+    @property
+    def root(self) -> str:
+        return self.state.watch.name
 
 
 class Sweeper:
@@ -172,12 +125,14 @@ class Sweeper:
         end_backfill: Callable[[str], None],
     ) -> None:
         self.find, self.hand_over, self.clock, self.end_backfill = find, hand_over, clock, end_backfill
-        self.roots = {watch.name: RootState(watch) for watch in watches}
+        self.roots = {watch.name: RootState(watch, len(watches)) for watch in watches}
         self.backfill_until = dict(backfill_until)
         self._requests: SimpleQueue[tuple[str, str]] = SimpleQueue()
-        self._looks: SimpleQueue[tuple[str, str]] = SimpleQueue()
-        self._sweep: _Sweep | None = None
-        self._look: _Sweep | None = None
+        self._wanted: SimpleQueue[tuple[str, str]] = SimpleQueue()
+        self._sweeps: dict[str, _Sweep] = {}  # whole sweeps under way, by root
+        self._looks: dict[str, _Sweep] = {}
+        self._credit = Credit()
+        self._slices = count()
 
     def request(self, root: str, reason: str) -> None:
         """Have a root looked at, and all of it swept, as soon as may be; may be called from any thread."""
@@ -186,7 +141,7 @@ class Sweeper:
 
     def look(self, root: str, reason: str) -> None:
         """Have a root's changed folders looked at as soon as may be; may be called from any thread."""
-        self._looks.put((root, reason))
+        self._wanted.put((root, reason))
 
     def poll(self, root: str, polled: bool) -> None:
         """Sweep a root often, because events do not tell of it, or seldom again."""
@@ -201,17 +156,17 @@ class Sweeper:
     def idle(self) -> bool:
         """Whether no sweep is under way or asked for."""
         asked = any((state.reason or state.asked) and not state.outage for state in self.roots.values())
-        return not (self._sweep or self._look or asked) and self._requests.empty() and self._looks.empty()
+        return not (self._sweeps or self._looks or asked) and self._requests.empty() and self._wanted.empty()
 
     def turn(self, now: float, load: float = 0.0) -> SweepReport | None:
-        """Walk one slice: of a look that is under way or due at the monotonic time `now`, else of a whole sweep.
+        """Walk one slice of what is under way, or due at the monotonic time `now`.
 
         Parameters
         ----------
         now
             Monotonic seconds.
         load
-            How much those who take the offers have in hand: at 1 whole sweeps pause.
+            How much those who take the offers have in hand: at 1 whole sweeps pause, at 4 looks do too.
 
         Returns
         -------
@@ -219,38 +174,36 @@ class Sweeper:
             What was done, or None if nothing was.
         """
         self._take_requests(now)
-        if load < _LOOKS_PAUSE:
-            self._look = self._look or self._begin_look(now)
-        if load < 1.0 and self._look is None:
-            self._sweep = self._sweep or self._begin(now)
-        sweep = self._look or (self._sweep if load < 1.0 else None)
-        if sweep is None or load >= _LOOKS_PAUSE:
+        looks = self._begin_looks(now) if load < _LOOKS_PAUSE else []
+        sweeps = self._begin_sweeps(now) if load < _SWEEPS_PAUSE else []
+        if not (looks or sweeps):
             return None
-        walked = False
+        sweep = min(looks or sweeps, key=lambda each: each.served)
+        sweep.served = next(self._slices)
         try:
-            found = self._slice(sweep)
-            walked = True
+            return self._slice(sweep, now)
+        except BaseException:
+            self._abandon(sweep.state, now)
+            raise
+
+    def _slice(self, sweep: _Sweep, now: float) -> SweepReport:
+        """Walk the next slice and hand over what it found, or come to the end of the walk."""
+        began = self.clock.monotonic()
+        try:
+            found = next(sweep.slices, None)
+            if found:
+                sweep.unannounced += self.hand_over(self._offers(sweep, found))
+                sweep.offered += len(found)
         except UnreadableFile as error:
             return self._outage(sweep, now, str(error))
         finally:
-            if not walked and (sweep is self._look or sweep is self._sweep):
-                self._abandon(sweep.state, now)
+            sweep.seconds += self.clock.monotonic() - began
         if found is None:
             return self._finish(sweep, now)
-        return SweepReport(sweep.state.watch.name, sweep.reason, sweep.whole, found, finished=False)
-
-    def _slice(self, sweep: _Sweep) -> int | None:
-        """Hand over the next slice and return how many files it offered, or None at the end of the walk."""
-        began = self.clock.monotonic()
-        found = next(sweep.slices, None)
-        if found:
-            sweep.unannounced += self.hand_over(self._offers(sweep, found))
-            sweep.offered += len(found)
-        sweep.seconds += self.clock.monotonic() - began
-        return None if found is None else len(found)
+        return SweepReport(sweep.root, sweep.reason, sweep.whole, len(found), finished=False)
 
     def _take_requests(self, now: float) -> None:
-        for state, reason in self._taken(self._looks):
+        for state, reason in self._taken(self._wanted):
             state.asked = state.asked or reason
         for state, reason in self._taken(self._requests):
             if state.reason:
@@ -269,59 +222,78 @@ class Sweeper:
             if root in self.roots:
                 yield self.roots[root], reason
 
-    def _begin(self, now: float) -> _Sweep | None:
-        due = [state for state in self.roots.values() if state.due <= now]
-        if not due:
-            return None
-        state = min(due, key=lambda each: each.due)
-        reason, state.reason, state.due = state.reason or INTERVAL, None, math.inf
-        report = WalkReport(began=self.clock.now().timestamp())
-        if not state.listed:
-            state.listed, state.changed_due = report.listed, now + state.changed_every
-        return _Sweep(state, reason, True, report, self.find(state.watch, report))
+    def _begin_sweeps(self, now: float) -> list[_Sweep]:
+        """Begin the whole sweeps that are due, and return those under way."""
+        due = [state for state in self.roots.values() if state.due <= now and state.watch.name not in self._sweeps]
+        for state in sorted(due, key=lambda each: each.due):
+            asked, state.reason, state.due = state.reason, None, math.inf
+            report = WalkReport(began=self.clock.now().timestamp())
+            grows = not state.listed
+            if grows:
+                state.listed, state.changed_due = report.listed, now + state.changed_every
+            walk = self.find(state.watch, report)
+            self._sweeps[state.watch.name] = _Sweep(
+                state, asked or INTERVAL, True, asked is not None, report, walk, state.swept_at, grows
+            )
+        return list(self._sweeps.values())
 
-    def _begin_look(self, now: float) -> _Sweep | None:
-        due = [state for state in self.roots.values() if state.look_due <= now]
-        if self._sweep is None:
-            due = [state for state in due if state.asked or state.due > now]  # a whole sweep now is a look as well
-        if not due:
-            return None
-        state = min(due, key=lambda each: each.look_due)
-        reason, state.asked = f"{CHANGED}: {state.asked}" if state.asked else CHANGED, None
-        elsewhere = _unlisted(state.listed) if self._is_first(state) else frozenset()
-        report = WalkReport(began=self.clock.now().timestamp(), before=state.listed, elsewhere=elsewhere)
-        return _Sweep(state, reason, False, report, self.find(state.watch, report))
+    def _begin_looks(self, now: float) -> list[_Sweep]:
+        """Begin the looks that are due, and return those under way."""
+        for name, state in self.roots.items():
+            if state.look_due(self._credit) > now or name in self._looks:
+                continue
+            asked, state.asked = state.asked, None
+            elsewhere = _unlisted(state.listed) if self._grows(name) else frozenset()
+            report = WalkReport(began=self.clock.now().timestamp(), before=state.listed, elsewhere=elsewhere)
+            reason = f"{CHANGED}: {asked}" if asked else CHANGED
+            walk = self.find(state.watch, report)
+            self._looks[name] = _Sweep(state, reason, False, asked is not None, report, walk, state.swept_at)
+        return list(self._looks.values())
 
-    def _is_first(self, state: RootState) -> bool:
-        """Whether a root's first sweep is under way: then looks build on what it has listed so far."""
-        return self._sweep is not None and self._sweep.report.listed is state.listed
+    def _grows(self, root: str) -> bool:
+        return root in self._sweeps and self._sweeps[root].grows
 
     def _offers(self, sweep: _Sweep, found: Sequence[Found]) -> list[Offer]:
-        name, offers = sweep.state.watch.name, []
-        past = self.backfill_until.get(name, -math.inf) * 1e9
-        expected = sweep.reason in (INTERVAL, CHANGED)
-        since, until = sweep.state.swept_at * 1e9, (sweep.report.began - _LATE_SECONDS) * 1e9
+        offers = []
+        past = self.backfill_until.get(sweep.root, -math.inf) * 1e9
+        since, until = sweep.since * 1e9, (sweep.report.began - _LATE_SECONDS) * 1e9
         for path, signature, known in found:
             old = signature.mtime_ns < past and signature.ctime_ns < past
-            late = expected and not known and since < signature.mtime_ns < until
+            late = not sweep.asked and not known and since < signature.mtime_ns < until
             sweep.old += old
-            offers.append(Offer(Arrival(name, path), signature, old, late))
+            offers.append(Offer(Arrival(sweep.root, path), signature, old, late))
         return offers
 
     def _finish(self, sweep: _Sweep, now: float) -> SweepReport:
-        state, report = sweep.state, sweep.report
-        if sweep.whole or not self._is_first(state):
-            state.listed, state.swept_at = report.listed, report.began
-        state.offered += sweep.offered
-        if not sweep.whole:
-            return self._finish_look(sweep, now)
+        sweep.state.offered += sweep.offered
+        if sweep.whole:
+            self._finish_whole(sweep, now)
+        else:
+            self._finish_look(sweep, now)
+        return SweepReport(sweep.root, sweep.reason, sweep.whole, 0, finished=True, unannounced=sweep.unannounced)
+
+    def _finish_look(self, look: _Sweep, now: float) -> None:
+        state = look.state
+        del self._looks[look.root]
+        if self._grows(look.root):  # of what the sweep has not come to yet, the look knows nothing
+            self._sweeps[look.root].report.listed.update(look.report.listed)
+        else:
+            state.listed = look.report.listed
+        state.changed_seconds, state.looked = look.seconds, now
         state.changed_due = now + state.changed_every
-        if not sweep.old and state.watch.name in self.backfill_until:
-            self.end_backfill(state.watch.name)
-            del self.backfill_until[state.watch.name]
-        self._sweep = None
+        if look.asked:
+            self._credit.pay(now, look.seconds)
+        if look.offered:
+            self._tell(look)
+
+    def _finish_whole(self, sweep: _Sweep, now: float) -> None:
+        state, report = sweep.state, sweep.report
+        del self._sweeps[sweep.root]
+        if not sweep.old and sweep.root in self.backfill_until:
+            self.end_backfill(sweep.root)
+            del self.backfill_until[sweep.root]
         if state.outage:
-            event(log, "root_back", root=state.watch.name, path=state.watch.path)
+            event(log, "root_back", root=sweep.root, path=state.watch.path)
         if report.problem_count and report.problems != state.last.problems:
             for problem in report.problems:
                 event(
@@ -337,28 +309,23 @@ class Sweeper:
                 first=first.path,
                 reason=first.reason,
             )
-        state.sweeps, state.seconds = state.sweeps + 1, sweep.seconds
+        state.sweeps, state.seconds, state.swept_at, state.listed = (
+            state.sweeps + 1,
+            sweep.seconds,
+            report.began,
+            report.listed,
+        )
         state.last, state.outage, state.failures, state.tried, state.ended = report, None, 0, True, now
-        state.due = now + (min(state.gap, state.every) if state.reason else state.every)
-        if sweep.offered or sweep.report.missing or sweep.reason != INTERVAL:
-            self._tell(sweep)
-        return SweepReport(state.watch.name, sweep.reason, True, 0, finished=True, unannounced=sweep.unannounced)
-
-    def _finish_look(self, sweep: _Sweep, now: float) -> SweepReport:
-        self._look, state = None, sweep.state
-        state.changed_seconds, state.looked = sweep.seconds, now
         state.changed_due = now + state.changed_every
-        if sweep.reason != CHANGED:
-            state.paid_until = max(state.paid_until, now) + _SPARING * sweep.seconds
-        if sweep.offered:
+        state.swept(now)
+        if sweep.offered or report.missing or sweep.asked:
             self._tell(sweep)
-        return SweepReport(state.watch.name, sweep.reason, False, 0, finished=True, unannounced=sweep.unannounced)
 
     def _tell(self, sweep: _Sweep) -> None:
         event(
             log,
             "swept",
-            root=sweep.state.watch.name,
+            root=sweep.root,
             reason=sweep.reason,
             files=sweep.report.files,
             folders=sweep.report.folders,
@@ -371,19 +338,17 @@ class Sweeper:
         state = sweep.state
         self._abandon(state, now)
         if state.outage is None:
-            event(log, "root_out", logging.ERROR, root=state.watch.name, reason=why)
+            event(log, "root_out", logging.ERROR, root=sweep.root, reason=why)
         state.outage, state.tried = why, True
-        return SweepReport(state.watch.name, sweep.reason, sweep.whole, 0, finished=False, outage=why)
+        return SweepReport(sweep.root, sweep.reason, sweep.whole, 0, finished=False, outage=why)
 
     def _abandon(self, state: RootState, now: float) -> None:
-        """Give up what is under way in a root that met trouble, and sweep it anew after a growing delay."""
-        if self._look and self._look.state is state:
-            self._look = None
-        if self._sweep and self._sweep.state is state:
-            state.reason, self._sweep = self._sweep.reason, None
-        delay = min(_FIRST_RETRY * 2.0 ** min(state.failures, 20), state.watch.sweep_every, 60.0)
-        state.failures, state.due, state.ended = state.failures + 1, now + delay, now
-        state.listed, state.asked = {}, None  # a whole sweep comes first
+        """Give up what is under way in a root that met trouble: it is swept anew."""
+        self._looks.pop(state.watch.name, None)
+        sweep = self._sweeps.pop(state.watch.name, None)
+        if sweep is not None:
+            state.reason = sweep.reason if sweep.asked else state.reason
+        state.failed(now)
 
 
 def _unlisted(listed: Mapping[str, Listed]) -> frozenset[str]:

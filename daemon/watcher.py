@@ -115,7 +115,7 @@ class Watcher:
         if self._look_again and now >= self._look_again[0]:
             # files made while watchdog set its watches anew are in neither the events nor, perhaps, the first sweep
             del self._look_again[0]
-            self._lost_all("events were lost: is anything left?")
+            self._lost_all("events were lost: another look")
         broken = self._overflow.broken.is_set()
         self._overflow.broken.clear()
         for name, root in self._roots.items():

@@ -280,6 +280,7 @@ def test_what_the_disk_does_not_let_us_read_is_never_quarantined_and_holds_up_no
         recorded = [each for after in (6, 200, 5000) for each in rig.turn(after)]
         assert recorded == [(good.name, "ingested")]
         assert (rig.intake.waiting, rig.intake.out_of_reach) == (0, 1), "a drain need not wait for it"
+        assert rig.intake.load == 0, "nor sweeps of other folders, for days perhaps"
     assert rig.turn(after=120) == [(path.name, "ingested")]
     assert rig.intake.out_of_reach == 0
 
@@ -291,6 +292,13 @@ def test_arrivals_that_cannot_be_kept_ask_for_a_sweep(rig: Rig) -> None:
     rig.turn()
     assert rig.intake.counts.overfull > 0
     assert rig.intake.overfull == {"redux"}
+
+
+def test_what_a_sweep_found_and_cannot_be_kept_asks_for_another(rig: Rig) -> None:
+    rig.intake.settler.bound = 1
+    for fiber in range(1, 9):
+        rig.offer(rig.write(visit(fiber), fiber))
+    assert (rig.intake.counts.overfull, rig.intake.overfull) == (3, {"redux"})
 
 
 def test_a_file_that_cannot_be_recorded_sinks_only_itself(

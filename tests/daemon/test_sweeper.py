@@ -322,6 +322,7 @@ def test_a_look_goes_before_a_sweep_that_is_under_way_and_the_sweep_goes_on(tmp_
         (old / f"{number}.fits").touch()
     rig.sweeps(0)
     assert len(rig.found()) == 10
+    rig.sweeps(290, changed=True)
     assert rig.sweeper.turn(300) is not None
     (rig.paths["a"] / "new").mkdir()
     (rig.paths["a"] / "new" / "x.fits").touch()
@@ -354,12 +355,11 @@ def test_a_look_builds_on_what_a_first_sweep_has_listed_and_leaves_the_rest_to_i
     for night in ("one", "two", "four"):
         (rig.paths["a"] / night).mkdir(exist_ok=True)
         (rig.paths["a"] / night / "y.fits").touch()
-    for now in (1, 2):
+    for now, new in (1, ["four/y.fits"]), (2, []):
         rig.sweeper.look("a", "late")
         while (report := rig.sweeper.turn(now)) and not report.finished:
             assert not report.whole
-        assert "four/y.fits" in rig.found()
-        assert "one/y.fits" not in rig.found()
+        assert rig.found() == new, "what a look has listed the next one need not list"
     assert rig.sweeper.roots["a"].sweeps == 0
     assert rig.sweeps(3) == [("a", "start")]
     assert rig.found() == ["one/x.fits", "one/y.fits", "three/x.fits"]
@@ -399,11 +399,34 @@ def test_a_night_of_lost_events_is_no_night_of_sweeps(tmp_path: Path, cost: floa
     assert looks >= min(0.8 * 3600 / 5, 0.8 * cost * 3600 / 0.25), "and they are not spared needlessly"
 
 
+@pytest.mark.parametrize(("cost", "least", "most"), [(0.0, 45, 51), (1.0, 7, 9)])
+def test_a_burst_of_requests_is_looked_at_at_once_but_not_without_a_pause(
+    tmp_path: Path, cost: float, least: int, most: int
+) -> None:
+    rig = Rig(tmp_path, "a")
+    rig.sweeps(0)
+    looked = 0
+
+    def slow(watch: Watch, report: WalkReport) -> Iterator[list[Found]]:
+        nonlocal looked
+        looked += 1
+        rig.clock.ticks += cost
+        yield from find(watch, report)
+
+    rig.sweeper.find = slow
+    for _ in range(5_000):
+        rig.sweeper.look("a", "late")
+        if rig.clock.ticks < 10 and rig.sweeper.turn(rig.clock.ticks) is None:
+            rig.clock.ticks += 0.01
+    assert least <= looked <= most
+
+
 def test_a_look_that_meets_an_outage_ends_the_sweep_that_it_interrupted(tmp_path: Path) -> None:
     rig = Rig(tmp_path, "a")
     for number in range(5):
         (rig.paths["a"] / f"{number}.fits").touch()
     rig.sweeps(0)
+    rig.sweeps(290, changed=True)
     rig.sweeper.turn(300)
     rig.sweeper.look("a", "late")
     rig.paths["a"].rename(tmp_path / "away")
@@ -424,6 +447,95 @@ def test_after_an_outage_a_whole_sweep_comes_first(tmp_path: Path) -> None:
     assert rig.sweeper.roots["a"].outage is not None
     (tmp_path / "away").rename(rig.paths["a"])
     assert rig.sweeps(31, changed=True) == [("a", "interval")]
+
+
+def test_a_look_that_dies_of_the_database_leaves_nothing_for_later_looks_to_build_on(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    (rig.paths["a"] / "night").mkdir()
+    rig.sweeps(0)
+
+    def away(watch: Watch, report: WalkReport) -> Iterator[list[Found]]:
+        for found in find(watch, report):
+            if found:
+                raise DatabaseUnavailable("the database cannot be used now")
+            yield found
+
+    rig.sweeper.find = away
+    (rig.paths["a"] / "night" / "x.fits").touch()
+    with pytest.raises(DatabaseUnavailable):
+        rig.sweeps(30, changed=True)
+    rig.sweeper.find = find
+    assert rig.sweeper.turn(30) is None, "a whole sweep comes first, after a while"
+    assert rig.sweeps(31, changed=True) == [("a", "interval")]
+    assert rig.found() == ["night/x.fits"]
+
+
+def test_a_folder_whose_time_was_set_back_when_files_had_come_into_it_is_looked_at(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    night = rig.paths["a"] / "night"
+    night.mkdir()
+    rig.sweeps(0)
+    stat = night.stat()
+    (night / "x.fits").touch()
+    os.utime(night, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as rsync -a and tar do
+    rig.sweeps(30, changed=True)
+    assert rig.found() == ["night/x.fits"]
+
+
+@pytest.mark.parametrize("polled", [True, False])
+@pytest.mark.parametrize(("number", "cost"), [(1, 5.0), (5, 1.3), (5, 5.0), (10, 1.0)])
+def test_however_many_roots_there_are_each_is_swept_again_and_again(
+    tmp_path: Path, number: int, cost: float, polled: bool
+) -> None:
+    rig = Rig(tmp_path, *(f"r{each}" for each in range(number)), mode="poll" if polled else "auto")
+
+    def slow(watch: Watch, report: WalkReport) -> Iterator[list[Found]]:
+        for _ in range(1 if report.before else 4):
+            rig.clock.ticks += cost
+            yield []
+        spent[bool(report.before)] += cost * (1 if report.before else 4)
+        yield from find(watch, report)
+
+    spent = {False: 0.0, True: 0.0}
+    rig.sweeper.find = slow
+    hours = 2
+    while rig.clock.ticks < hours * 3600:
+        if not polled:
+            for name in rig.paths:
+                rig.sweeper.request(name, "lost")
+        if rig.sweeper.turn(rig.clock.ticks) is None:
+            rig.clock.ticks += 0.05
+    counts = {name: state.sweeps for name, state in rig.sweeper.roots.items()}
+    fair = hours * 3600 / 5 / (4 * cost * number)
+    assert min(counts.values()) >= 0.5 * min(fair, hours * 3600 / 300), counts
+    assert spent[True] <= hours * 3600 * 0.3, "looks rest as well"
+    assert spent[False] <= hours * 3600 * 0.3
+
+
+def test_a_look_nobody_asked_for_goes_on_while_whole_sweeps_that_are_due_pause(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a", mode="poll")
+    rig.sweeps(0)
+    looked = set()
+    for now in range(1, 60):
+        while rig.sweeper.turn(now, load=1.5):
+            pass
+        looked.add(rig.sweeper.roots["a"].looked)
+    assert {35, 40, 55} <= looked
+    assert rig.sweeper.roots["a"].sweeps == 1
+
+
+def test_one_root_is_looked_at_while_another_is_swept_for_the_first_time(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a", "b")
+    for number in range(50):
+        (rig.paths["a"] / f"{number}.fits").touch()
+    until_b = iter(lambda: rig.sweeper.turn(0), None)
+    assert any(report.finished and report.root == "b" for report in until_b)
+    (rig.paths["b"] / "x.fits").touch()
+    rig.found()
+    rig.sweeper.look("b", "late")
+    assert any(report.finished and not report.whole for report in iter(lambda: rig.sweeper.turn(1), None))
+    assert "x.fits" in rig.found()
+    assert rig.sweeper.roots["a"].sweeps == 0
 
 
 # ---------------------------------------------------------------------------------------------------- unannounced files
