@@ -242,8 +242,11 @@ class Service:
             self._watcher.distrust(root, swept.unannounced)
         elif not swept.unannounced:
             self._watcher.trust(root)
-        missing = self._watcher.missing(root, self._sweeper.roots[root].last.folders)
-        self._sweeper.poll(root, root in self._watcher.blind or root in self._watcher.deaf or missing is not None)
+        blind = root in self._watcher.blind
+        missing = None if blind else self._watcher.missing(root, self._sweeper.roots[root].last.folders)
+        self._sweeper.poll(root, blind or root in self._watcher.deaf or missing is not None)
+        if blind:
+            self._watcher.try_again(root)  # what can be swept may well be watched by now
         if missing is not None and swept.whole:
             event(log, "watches_missing", logging.WARNING, root=root, reason=missing)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import termios
 import warnings
@@ -128,6 +129,11 @@ class Watcher:
                 self.hints.late(name, "events come faster than they are read")
             if name in self.blind and now >= self._retry_at[name]:
                 self._start(root, now)
+
+    def try_again(self, root: str) -> None:
+        """Have `ensure` try at once to watch a root that is blind."""
+        if root in self.blind:
+            self._retry_at[root] = -math.inf
 
     def events(self, root: str) -> int:
         """Return how many events have told of a file below a root."""

@@ -42,7 +42,7 @@ import pytest
 from tests.support import fits
 from tests.support.components import COMPONENTS
 from tests.support.disks import small_disk, unmount
-from tests.support.processes import until
+from tests.support.processes import Daemon, until
 from tests.support.records import ingestions, outcomes, states, traces
 from tests.support.site import Site
 
@@ -90,6 +90,19 @@ def test_a_root_that_is_replaced_by_an_empty_folder_and_comes_back_is_no_new_wor
         write(site, 4)
         everything_is_done_once(4)
         assert "Traceback" not in daemon.output()
+        assert daemon.terminate() == 0
+
+
+@ON_SQLITE
+def test_a_root_that_is_made_after_the_start_is_watched_as_soon_as_it_is_swept(site: Site) -> None:
+    config = site.write()
+    site.tree.rmdir()
+    with Daemon(config) as daemon:
+        daemon.says("root_out")
+        write(site, 1)
+        daemon.says("watching_again")
+        everything_is_done_once(1)
+        assert "watches_missing" not in daemon.output(), "it is no matter of the kernel's limits"
         assert daemon.terminate() == 0
 
 
