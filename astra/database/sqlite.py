@@ -36,7 +36,6 @@ class SqliteWithWriteLock(peewee.SqliteDatabase):
             "synchronous": synchronous,
             "foreign_keys": 1,
             "cache_size": -65536,
-            "temp_store": "memory",  # a chunk on its way in is small, and gone if we are
             "wal_autocheckpoint": 8192,  # pages, 32 MB: those that every chunk changes are copied back less often
         }
         super().__init__(path, pragmas=pragmas, lock_type="IMMEDIATE", timeout=BUSY_SECONDS, field_types=SQLITE_TYPES)
