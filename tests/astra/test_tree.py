@@ -222,6 +222,14 @@ def test_only_the_files_that_the_ledger_lacks_or_wants_again_differ(tmp_path: Pa
     assert differing_names(root, NOW + timedelta(seconds=3)) == ["changed.fits", "fresh.fits", "new.fits", "noted.fits"]
 
 
+def test_a_walk_that_leaves_a_folder_to_another_walk_has_not_seen_everything(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "a.fits")
+    write(tmp_path / "another" / "b.fits")
+    report = WalkReport(elsewhere=frozenset({"another"}))
+    found = [each.path for part in walk(tmp_path, is_fits, report) for each in part]
+    assert (found, report.finished, report.complete) == (["mine/a.fits"], True, False)
+
+
 # ------------------------------------------------------------------------------------------------------ missing files
 
 
