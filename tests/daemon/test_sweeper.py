@@ -574,3 +574,21 @@ def test_after_events_were_lost_nothing_is_held_against_them(tmp_path: Path) -> 
         ("changed folders: events were lost", 0),
         ("events were lost", 0),
     ]
+
+
+def test_a_look_beside_a_sweep_does_not_hide_what_was_rewritten_and_no_event_told_of(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "a")
+    rig.clock.wall = 5e8
+    night = rig.paths["a"] / "night"
+    night.mkdir()
+    for number in range(6):
+        (night / f"{number}.fits").touch()
+    rig.sweeps(0)
+    for path in night.iterdir():
+        os.utime(path, (5e8 + 100, 5e8 + 100))  # rewritten in its place: the folder is as it was
+    rig.clock.wall += 200
+    rig.sweeps(290, changed=True)
+    assert rig.sweeper.turn(300) is not None
+    rig.sweeper.look("a", "late")
+    unannounced = [each.unannounced for each in iter(lambda: rig.sweeper.turn(301), None) if each.finished]
+    assert unannounced == [0, 6], "the look finds none of them, the sweep all"
