@@ -18,7 +18,7 @@ from typing import NamedTuple
 from astra.database.connection import execute, execute_many, run
 from astra.database.fields import instant_text
 from astra.database.staging import among, load, reserve_ids, stage
-from astra.products.healpix import NSIDE, ang2pix
+from astra.healpix import NSIDE, ang2pix
 
 CHAIN = ("sdss_id", "catalogid31", "catalogid25", "catalogid21", "gaia_dr3", "gaia_dr2", "apogee", "tmass")
 UNIQUE = frozenset({"sdss_id", "apogee"})  # the kinds that name one source each, by the table's own unique index

@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 import peewee
 from peewee import BigAutoField, BigIntegerField, BooleanField, DoubleField, IntegerField, SmallIntegerField, TextField
 
-from astra.database.connection import database, run
+from astra.database.connection import run
 from astra.database.fields import InstantField, JsonField, StateField
+from astra.database.model import AstraModel as AstraModel
+from astra.database.model import Link as Link
+from astra.database.source_tables import Catalogue as Catalogue
+from astra.database.source_tables import Source as Source
+from astra.database.source_tables import SourceIdentifier as SourceIdentifier
 from astra.states import BundleState, IngestionOutcome, TaskOutcome, TaskState
 
 if TYPE_CHECKING:
@@ -21,21 +26,6 @@ if TYPE_CHECKING:
     from astra.results import Provenance
 
 STAGES = ("pre_execute", "execute", "post_execute")
-
-
-class Link(peewee.ForeignKeyField):
-    """A reference to another table's 64-bit key."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"backref": "+", **options})
-
-
-class AstraModel(peewee.Model):
-    """Base of every table."""
-
-    class Meta:
-        database = database
-        legacy_table_names = False
 
 
 class WatchedRoot(AstraModel):
@@ -71,54 +61,6 @@ class Environment(AstraModel):
     python = TextField()
     platform = TextField()
     packages = JsonField()
-
-
-class Source(AstraModel):
-    """One astronomical object. `provisional` until a catalogue confirms what a header's identifier claimed."""
-
-    id = BigAutoField()
-    sdss_id = BigIntegerField(null=True)
-    catalogid = BigIntegerField(null=True)
-    designation = TextField(null=True)
-    ra = DoubleField(null=True)
-    dec = DoubleField(null=True)
-    healpix = IntegerField(null=True)
-    provisional = BooleanField()
-    merged_into = Link("self", null=True)
-    created = InstantField()
-
-    @property
-    def data_products(self) -> list[DataProduct]:
-        """All data products linked to this source now, oldest first."""
-        link = SourceDataProduct
-        return list(
-            DataProduct.select()
-            .join(link, on=(link.data_product == DataProduct.id))
-            .where((link.source == self.id) & link.superseded_by.is_null())
-            .order_by(DataProduct.id)
-        )
-
-    def results(self) -> list[ResultModel]:
-        """Return all results of this source, of every component, those of one component in order."""
-        from astra import results
-
-        return results.of_source(self)
-
-    @property
-    def identifiers(self) -> dict[str, str]:
-        """The identifiers this source is known by: kind to value, as text."""
-        rows = SourceIdentifier.select().where(SourceIdentifier.source == self.id).order_by(SourceIdentifier.id)
-        return {row.kind: row.value for row in rows}
-
-
-class SourceIdentifier(AstraModel):
-    """One name of a source. Kinds `sdss_id` and `apogee` name one source each; the others may be shared by blends."""
-
-    id = BigAutoField()
-    source = Link(Source)
-    kind = TextField()
-    value = TextField()
-    catalogue_version = TextField(default="")
 
 
 class DataProduct(AstraModel):
@@ -175,7 +117,12 @@ class Ingestion(AstraModel):
 
 
 class SourceDataProduct(AstraModel):
-    """Why a data product belongs to a source. A better link supersedes; the old row stands."""
+    """Why a data product belongs to a source. A better link supersedes; the old row stands.
+
+    `method` is the kind of identifier by which a catalogue knows the object, or ``cone``; ``header`` where only other
+    headers do; ``none`` where there is no source. `candidates` is how many objects came into question, `separation`
+    how far from the header's position the source is, in arcseconds; `conflict` is what speaks against the link.
+    """
 
     id = BigAutoField()
     source = Link(Source, null=True)
@@ -185,6 +132,7 @@ class SourceDataProduct(AstraModel):
     separation = DoubleField(null=True)
     candidates = IntegerField(null=True)
     reason = TextField(null=True)
+    conflict = TextField(null=True)
     superseded_by = Link("self", null=True)
     created = InstantField()
 
@@ -370,6 +318,7 @@ TABLES: tuple[type[AstraModel], ...] = (
     WatchedRoot,
     Replay,
     Environment,
+    Catalogue,
     Source,
     SourceIdentifier,
     DataProduct,

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from astra import healpix
 from astra.errors import BadHeader, IncompleteFile
 from astra.headers import Header, named
-from astra.products import healpix, releases
-from astra.products.base import Description, Recognised, identity
+from astra.identifiers import Identifier, catalogid_kind
+from astra.products import releases
+from astra.products.base import Description, Recognised, Target, identity
+from astra.sky import separation
 
 TELESCOPES: Final = ("apo25m", "lco25m", "apo1m")
 TELESCOPE: Final = "(?:" + "|".join(TELESCOPES) + ")"
@@ -20,13 +23,11 @@ TELESCOPE: Final = "(?:" + "|".join(TELESCOPES) + ")"
 # 2MASS designations, and names made in the same way from the coordinates of a target 2MASS does not have.
 _DESIGNATION = re.compile(r"(2MASS ?J|2M|AP|J)(([01]\d|2[0-3])[0-5]\d[0-5]\d\d\d[+-][0-8]\d[0-5]\d[0-5]\d\d)\Z")
 _NO_OBJECT = frozenset({"-", "2M", "2MNone"})
-_CROSS_MATCH = {0: "catalogid21", 3: "catalogid25", 7: "catalogid31"}
-_SDSS_ID, _CATALOGID = ("SDSSID", "SDSS_ID"), ("CATID", "CAT_ID")
-_GAIA = {"dr2": "gaia_dr2", "edr3": "gaia_dr3", "dr3": "gaia_dr3"}
+_KEYS = {fact: tuple(key.keyword for key in keys) for fact, keys in releases.IDENTITY_KEYS.items()}
 _NAME_TOLERANCE = 10.0  # arcseconds; header and name agreed within 0.14" in all 290 files we know
 
 _TEXTS = {
-    "objtype": ("OBJTYPE",), "survey": ("SURVEY",), "date_obs": ("DATE-OBS",), "v_apred": ("V_APRED",),
+    "objtype": _KEYS["objtype"], "survey": ("SURVEY",), "date_obs": ("DATE-OBS",), "v_apred": ("V_APRED",),
     "carton": ("CARTON1",), "program": ("PROGRAM",), "category": ("CATEGORY",), "header_telescope": ("TELESCOP",),
 }  # fmt: skip
 _INTEGERS = {
@@ -43,11 +44,12 @@ _MAGNITUDES = {
     "jmag": ("JMAG", "J"), "hmag": ("HMAG", "H"), "kmag": ("KMAG", "K"), "gmag": ("GMAG", "GGMAG"),
 }  # fmt: skip
 _MAGNITUDES_END = (-10.0, 50.0)
-_IDS = frozenset({"OBJID", "RA", "DEC", "SDSSID", "SDSS_ID", "CATID", "CAT_ID", "GSRCID", "GRELEASE", "FIELD"})
+_IDS = frozenset({"FIELD", *(keyword for keywords in _KEYS.values() for keyword in keywords)})
 
 # What every product may say of itself, beside its own identity fields.
 FACTS: Final = frozenset(
-    {"object", "release", "sdss_id", "catalogid", "ra", "dec", "apred", "telescope", "field", "mjd"}
+    {"object", "release", "sdss_id", "catalogid", "gaia_dr2", "gaia_dr3", "ra", "dec", "apred", "telescope", "field"}
+    | {"mjd"}
     | {name for group in (_TEXTS, _INTEGERS, _NUMBERS, _MAGNITUDES) for name in group}
 )
 
@@ -171,11 +173,9 @@ def check_object(reading: Reading, name: str) -> None:
 
 
 def describe(reading: Reading, release: str, version: int | None) -> Description:
-    """Return the description, with the identifiers and the cards that all APOGEE products have in common."""
+    """Return the description, with the object and the cards that all APOGEE products have in common."""
+    said = _metadata(reading.header) | _catalogue_ids(reading.header)
     ra, dec = _position(reading)
-    sdss_id, catalogid = _first_id(reading.header, *_SDSS_ID), _first_id(reading.header, *_CATALOGID)
-    identifiers = _identifiers(reading, sdss_id, catalogid)
-    said = _metadata(reading.header) | {"sdss_id": _text(sdss_id), "catalogid": _text(catalogid)}
     reading.metadata.update({key: value for key, value in said.items() if value is not None}, ra=ra, dec=dec)
     for key in ("apred", "plate", "mjd", "healpix"):
         given, expected = reading.recognised.folders.get(key), reading.metadata.get(key)
@@ -183,18 +183,56 @@ def describe(reading: Reading, release: str, version: int | None) -> Description
             continue
         if unpadded(given) not in (str(expected), reading.kwargs.get(key)):
             reading.notes.append(f"its folder says {key} {given}, and it should be {expected}")
+    found = target(release, reading.metadata)
+    _note_oddities(reading, found)
     return Description(
         release=release,
         filetype=reading.filetype,
         kwargs=reading.kwargs,
         identity=identity(release, reading.filetype, reading.kwargs),
         version=version,
-        identifiers=identifiers,
-        ra=ra,
-        dec=dec,
+        target=found,
         metadata=reading.metadata,
         notes=tuple(reading.notes),
     )
+
+
+def target(release: str, metadata: Mapping[str, Any]) -> Target:
+    """Return what a header said of its object, from the facts kept of it: identifiers, the surest first, and place.
+
+    Sky has no identifiers, and nothing is made from a position alone.
+    """
+    ra, dec, epochs = metadata.get("ra"), metadata.get("dec"), releases.epochs_of(release)
+    if _is_sky(metadata):
+        return Target((), None, None, epochs)
+    found = [Identifier("sdss_id", metadata["sdss_id"])] if "sdss_id" in metadata else []
+    if "catalogid" in metadata and (kind := catalogid_kind(int(metadata["catalogid"]))):
+        found.append(Identifier(kind, metadata["catalogid"]))
+    found += [Identifier(kind, metadata[kind]) for kind in ("gaia_dr3", "gaia_dr2") if kind in metadata]
+    name = metadata.get("object") or ""
+    digits, spelt = designation(name), coordinates(name)
+    if digits is not None:
+        found += [Identifier("tmass", digits), Identifier("apogee", name)]
+    away = None if spelt is None or ra is None or dec is None else separation(ra, dec, *spelt)
+    if away is None or away <= _NAME_TOLERANCE:
+        return Target(tuple(found), ra, dec, epochs)
+    return Target(tuple(found), ra, dec, epochs, f"its RA and DEC are {away:.1f} arcseconds from where its name says")
+
+
+def _is_sky(metadata: Mapping[str, Any]) -> bool:
+    return str(metadata.get("objtype") or "").upper() == "SKY"
+
+
+def _note_oddities(reading: Reading, found: Target) -> None:
+    if found.ra is None and reading.metadata["ra"] is None:
+        reading.notes.append("its header gives no position")
+    if found.doubt:
+        reading.notes.append(found.doubt)
+    catalogid = reading.metadata.get("catalogid")
+    if _is_sky(reading.metadata):
+        reading.notes.append("it is of a sky fibre, so it has no source")
+    elif catalogid is not None and catalogid_kind(int(catalogid)) is None:
+        reading.notes.append(f"its catalogid {catalogid} is of no cross-match we know, so it is not used")
 
 
 def check_hdus(description: Description, header: Header, expected: int) -> None:
@@ -205,57 +243,24 @@ def check_hdus(description: Description, header: Header, expected: int) -> None:
 
 
 def _position(reading: Reading) -> tuple[float | None, float | None]:
-    ra, dec = reading.header.number("RA"), reading.header.number("DEC")
+    ra, dec = reading.header.number(_KEYS["ra"][0]), reading.header.number(_KEYS["dec"][0])
     if ra is None or dec is None or not (0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
-        reading.notes.append("its header gives no position")
         return None, None
-    name = coordinates(reading.header.text("OBJID") or "")
-    if name is not None:
-        away = _separation(ra, dec, *name)
-        if away > _NAME_TOLERANCE:
-            reading.notes.append(f"its RA and DEC are {away:.1f} arcseconds from where its name says")
     return ra, dec
 
 
-def _separation(ra: float, dec: float, other_ra: float, other_dec: float) -> float:
-    """Return the angle between two positions in arcseconds, by the haversine formula."""
-    half_ra, half_dec = math.radians(ra - other_ra) / 2, math.radians(dec - other_dec) / 2
-    across = math.cos(math.radians(dec)) * math.cos(math.radians(other_dec)) * math.sin(half_ra) ** 2
-    return math.degrees(2 * math.asin(min(1.0, math.sqrt(math.sin(half_dec) ** 2 + across)))) * 3600
+def _catalogue_ids(header: Header) -> dict[str, str]:
+    """Return the numbers by which catalogues know the object, as text, which no reader of JSON rounds."""
+    found = {fact: _first_id(header, _KEYS[fact]) for fact in ("sdss_id", "catalogid", "gaia")}
+    gaia = found.pop("gaia")
+    release = (header.text(_KEYS["gaia_release"][0]) or "").lower().removeprefix("gaia_") if gaia else ""
+    if kind := releases.GAIA_RELEASES.get(release):
+        found[kind] = gaia
+    return {kind: str(number) for kind, number in found.items() if number is not None}
 
 
-def _identifiers(reading: Reading, sdss_id: int | None, catalogid: int | None) -> tuple[tuple[str, str], ...]:
-    """Return what names the object, the surest first; nothing for sky, and nothing made from a position alone."""
-    header = reading.header
-    if (header.text("OBJTYPE") or "").upper() == "SKY":
-        reading.notes.append("it is of a sky fibre, so it has no source")
-        return ()
-    found: list[tuple[str, str]] = []
-    if sdss_id is not None:
-        found.append(("sdss_id", str(sdss_id)))
-    if catalogid is not None:
-        kind = _CROSS_MATCH.get(catalogid >> 53)
-        if kind is None:
-            reading.notes.append(f"its catalogid {catalogid} is of no cross-match we know, so it is not used")
-        else:
-            found.append((kind, str(catalogid)))
-    gaia, gaia_release = _first_id(header, "GSRCID"), (header.text("GRELEASE") or "").lower().removeprefix("gaia_")
-    if gaia is not None and gaia_release in _GAIA:
-        found.append((_GAIA[gaia_release], str(gaia)))
-    name = header.text("OBJID") or ""
-    digits = designation(name)
-    if digits is not None:
-        found += [("tmass", digits), ("apogee", name)]
-    return tuple(found)
-
-
-def _text(number: int | None) -> str | None:
-    """Return a catalogue id as text, which no reader of JSON rounds."""
-    return None if number is None else str(number)
-
-
-def _first_id(header: Header, *keys: str) -> int | None:
-    for key in keys:
+def _first_id(header: Header, keywords: Iterable[str]) -> int | None:
+    for key in keywords:
         if key in header.cards and (value := header.integer(key)) is not None and value > 0:
             return value
     return None

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from astra.headers import Header
 from astra.products import apogee, releases
-from astra.products.base import Description, Recognised
+from astra.products.base import Description, Recognised, Target
 
 _NAME = re.compile(
     rf"(?P<prefix>ap|as)Star-(?P<apred>[^-/]+)-(?:(?P<telescope>{apogee.TELESCOPE})-)?"
@@ -96,6 +97,10 @@ class ApStar:
         if number is not None and apogee.is_number(number):
             reading.metadata["healpix"] = int(number)
         return apogee.describe(reading, found, version)
+
+    def target(self, release: str, metadata: Mapping[str, Any]) -> Target:
+        """Return what the header said of the object; see `ProductType`."""
+        return apogee.target(release, metadata)
 
     def check_whole(self, description: Description, header: Header) -> None:
         """Raise `IncompleteFile` where HDUs are missing. Ten of DR17's eleven would look like a whole star of DR14."""

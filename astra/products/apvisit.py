@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from astra.headers import Header
 from astra.products import apogee, releases
-from astra.products.base import Description, Recognised
+from astra.products.base import Description, Recognised, Target
 
 _START = r"(?P<prefix>ap|as)Visit-(?P<apred>[^-/]+)-"
 _PLATE = r"(?P<plate>\d+)-(?P<mjd>\d{5})-(?P<fiber>\d{1,3})\.fits"
@@ -91,6 +92,10 @@ class ApVisit:
         known["given_name"] = recognised.fields.get("given")
         reading.metadata = {key: value for key, value in known.items() if value is not None}
         return apogee.describe(reading, found, None)
+
+    def target(self, release: str, metadata: Mapping[str, Any]) -> Target:
+        """Return what the header said of the object; see `ProductType`."""
+        return apogee.target(release, metadata)
 
     def check_whole(self, description: Description, header: Header) -> None:
         """Raise `IncompleteFile` where HDUs are missing."""

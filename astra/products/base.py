@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from astra.headers import Header
+from astra.identifiers import Identifier
+from astra.sky import Epochs
 
 _FIELDS = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
@@ -27,14 +29,28 @@ class Recognised:
     folders: Mapping[str, str] = field(default_factory=dict)
 
 
+class Target(NamedTuple):
+    """What a file says of the object it is of: its identifiers, the surest first, and where it is.
+
+    `ra` and `dec` are in degrees, as they were at some time within `epochs`; None where the header has none.
+    `doubt` says why the file may be of another object than it says.
+    """
+
+    identifiers: tuple[Identifier, ...]
+    ra: float | None
+    dec: float | None
+    epochs: Epochs
+    doubt: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """What name and header together say of one whole file.
 
     `kwargs` are the identity fields (text, normalised); `identity` is the unique text made of release, file type and
     kwargs in canonical order. `version` orders the versions of one product where the name has such a field (the MJD
-    of an SDSS-V star), else None. `identifiers` are (kind, value) pairs for `astra.sources`, best first; `metadata`
-    the parsed cards worth asking for (plain JSON values, null for sentinels); `notes` what was odd but not fatal.
+    of an SDSS-V star), else None. `metadata` are the parsed cards worth asking for (plain JSON values, null for
+    sentinels); `notes` what was odd but not fatal.
     """
 
     release: str
@@ -42,9 +58,7 @@ class Description:
     kwargs: Mapping[str, str]
     identity: str
     version: int | None
-    identifiers: tuple[tuple[str, str], ...]
-    ra: float | None
-    dec: float | None
+    target: Target
     metadata: Mapping[str, Any]
     notes: tuple[str, ...] = ()
 
@@ -72,6 +86,9 @@ class ProductType(Protocol):
 
         `release` is the watch's setting, used where the name cannot tell; one that contradicts the name is an error.
         """
+
+    def target(self, release: str, metadata: Mapping[str, Any]) -> Target:
+        """Return what a file of this type said of its object, from the facts that were kept of it."""
 
     def check_whole(self, description: Description, header: Header) -> None:
         """Raise `IncompleteFile` where the file has fewer HDUs than this type has in this release."""

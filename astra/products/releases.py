@@ -7,19 +7,55 @@ over all observations, and the only word for a release that stands in a file's n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+from astra.sky import Epochs
 
 INTERNAL: Final = "sdsswork"
+
+# 2MASS, after whose positions targets are named, was observed from 1997 to 2001. The positions in SDSS-V headers are
+# those of the cross-match (Gaia, 2015.5 or 2016.0) or, for targets that came from 2MASS, still of that time.
+_TMASS_EPOCHS, _ALL_EPOCHS = Epochs(1997.4, 2001.2), Epochs(1997.4, 2016.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One release: the root of its reductions under the archive's root, and the layout of its folders and names."""
+    """One release: the root of its reductions under the archive's root, and the layout of its folders and names.
+
+    `epochs` are those at which the positions in its headers may have been true.
+    """
 
     root: str
     layout: str
     sdss5: bool = False
 
+    @property
+    def epochs(self) -> Epochs:
+        """The epochs, in Julian years, at which a header's RA and DEC may have been true."""
+        return _ALL_EPOCHS if self.sdss5 else _TMASS_EPOCHS
+
+
+class Key(NamedTuple):
+    """A header keyword, and which headers have it."""
+
+    keyword: str
+    written_in: str
+
+
+# The cards that name the object, or say where it is, by what they tell. The first of a row that is there and has a
+# usable value counts, so a release that renames a card is one more entry.
+IDENTITY_KEYS: Final = {
+    "object": (Key("OBJID", "every apStar and apVisit"),),
+    "objtype": (Key("OBJTYPE", "every apVisit"),),
+    "ra": (Key("RA", "every apStar and apVisit"),),
+    "dec": (Key("DEC", "every apStar and apVisit"),),
+    "sdss_id": (Key("SDSSID", "the pipeline from 2024 on"), Key("SDSS_ID", "the products made of its files")),
+    "catalogid": (Key("CATID", "SDSS-V"), Key("CAT_ID", "the products made of its files")),
+    "gaia": (Key("GSRCID", "the pipeline from 2024 on"),),
+    "gaia_release": (Key("GRELEASE", "SDSS-V apVisit"),),
+}
+# What GRELEASE says, and the kind of identifier that the number then is. EDR3 and DR3 number their sources alike.
+GAIA_RELEASES: Final = {"dr2": "gaia_dr2", "edr3": "gaia_dr3", "dr3": "gaia_dr3"}
 
 _OLD, _NEW = "{}/apogee/spectro/redux", "{}/spectro/apogee/redux"
 
@@ -72,6 +108,11 @@ def known_release(name: str) -> Release:
     if known is None:
         raise ValueError(f"no release {name!r} is known; the known ones are {', '.join(RELEASES)}")
     return known
+
+
+def epochs_of(release: str) -> Epochs:
+    """Return the epochs at which the positions in a release's headers may have been true; the widest for any other."""
+    return RELEASES[release].epochs if release in RELEASES else _ALL_EPOCHS
 
 
 def release_of(apred: str, setting: str | None, names_telescope: bool) -> str:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astra.products import apogee, healpix
+from astra import healpix
+from astra.products import apogee
 
 
 def test_the_pixel_of_a_published_path_is_found_from_the_name() -> None:
