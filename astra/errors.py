@@ -28,6 +28,12 @@ class DatabaseUnavailable(AstraError):
     retry = True
 
 
+class CatalogueUnavailable(AstraError):
+    """The survey's own catalogue cannot be asked now; what arrives meanwhile is linked later."""
+
+    retry = True
+
+
 class FileError(AstraError):
     """A file that cannot be taken in as it stands."""
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from astra import headers, known, ledger, offering, products, queue, roots, sources
+from astra import headers, known, ledger, products, queue, roots, sources
+from astra.catalogue.consulting import LOCAL, Linking, consult
 from astra.clock import SYSTEM, Clock
 from astra.database.connection import alone, run
 from astra.database.fields import canonical_json
@@ -36,7 +37,6 @@ from astra.work import Input, NewTask
 # What one transaction takes: enough to be fast, few enough that nobody waits a quarter of a second for the write lock.
 CHUNK = 500
 LONGEST_IDENTITY = LONGEST_PATH
-INGEST_LOCK = int.from_bytes(hashlib.sha256(b"astra ingest").digest()[:8], "big", signed=True)
 
 # The disk's or the server's trouble, not the file's: what cannot be read for one of these may be readable later.
 _TROUBLE = frozenset(
@@ -182,6 +182,7 @@ def record(
     rules: Sequence[Rule] = (),
     clock: Clock = SYSTEM,
     replay: int | None = None,
+    linking: Linking = LOCAL,
 ) -> list[Recorded]:
     """Record a batch of examined files, in one transaction: data products, sources, links, the ledger and tasks.
 
@@ -194,22 +195,25 @@ def record(
         The rules to enqueue by; none in the first sweep of a root without `backfill`.
     replay
         The replay that these files are taken in again for: what is known already is then recorded once more.
+    linking
+        How their sources are looked for.
 
     Returns
     -------
     list of Recorded
         What became of each file, in the order of the batch.
     """
+    consult(linking, [each.description.target for each in batch if isinstance(each, Examined)], clock)
     order = sorted(range(len(batch)), key=lambda at: _order(batch[at]))
     answers: dict[Question, Answer] = {}
     while True:
-        with alone(INGEST_LOCK):
+        with alone(sources.LOCK):
             standing = _standing(batch, answers, replay)
             verdicts = {at: standing.judge(batch[at]) for at in order}
             questions = [each for each in verdicts.values() if isinstance(each, Question)]
             if not questions:
                 settled = [verdict for at in range(len(batch)) if isinstance(verdict := verdicts[at], Verdict)]
-                return _write(batch, settled, standing, rules, clock.now())
+                return _write(batch, settled, standing, _How(rules, linking, clock.now()))
         # Only the disk can tell, and it may take its time: ask it outside the transaction, then begin again.
         answers |= {each: _answer(each) for each in questions}
 
@@ -246,6 +250,14 @@ def _answer(question: Question) -> Answer:
     return not is_gone(question.place, roots.folder_of(question.root))
 
 
+class _How(NamedTuple):
+    """What a batch is recorded by, and when."""
+
+    rules: Sequence[Rule]
+    linking: Linking
+    now: datetime
+
+
 class _Promoted(NamedTuple):
     """A file version that is its data product's current one now."""
 
@@ -258,9 +270,9 @@ def _write(
     batch: Sequence[Examined | Refused],
     verdicts: Sequence[Verdict],
     standing: Standing,
-    rules: Sequence[Rule],
-    now: datetime,
+    how: _How,
 ) -> list[Recorded]:
+    rules, linking, now = how
     entries = [each.entry for each in verdicts if each.entry is not None]
     for entry in entries:
         entry.lag = ledger.lag(entry.signature, now)
@@ -274,7 +286,7 @@ def _write(
     ledger.change(standing.changes)
     ledger.insert(entries, standing.renewed)
     known.renew([_row(each) for each in renewed])
-    found = sources.link([_claim(each) for each in made], now)
+    found = sources.link([_claim(each) for each in made], now, linking.radius)
     if renewed:
         queue.supersede([each.product.id for each in renewed], now)
     tasks = _enqueue(made, rules, standing.replay, now)
@@ -293,8 +305,8 @@ def _row(each: _Promoted) -> known.Row:
 
 
 def _claim(each: _Promoted) -> sources.Claim:
-    said, product = each.given.description, each.product
-    return sources.Claim(product.id, said.identifiers, said.ra, said.dec, product.link, product.source)
+    said, own = each.given.description, each.product
+    return sources.Claim(own.id, said.target, own.link, own.source, own.method, own.conflict)
 
 
 def _enqueue(made: Sequence[_Promoted], rules: Sequence[Rule], replay: int | None, now: datetime) -> dict[int, int]:
@@ -347,54 +359,3 @@ def _recorded(
         reason=entry.reason,
         lag=entry.lag,
     )
-
-
-# ------------------------------------------------------------------------------------------------ on somebody's request
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What taking in by hand or by replay goes by: the watched folders, the rules, the patience, and the replay."""
-
-    roots: Sequence[Root] = ()
-    rules: Sequence[Rule] = ()
-    patience: float = 600.0
-    replay: int | None = None
-
-
-def take_in(paths: Iterable[str | os.PathLike[str]], terms: Terms, clock: Clock = SYSTEM) -> Iterator[Recorded]:
-    """Take in files, and folders with all they hold, as the daemon would; yield what became of each file.
-
-    A file that is not whole is not recorded before the patience since its last change is over; neither is one that no
-    product type recognises. A file below no watched folder is recorded under its absolute path.
-    """
-    by_name = {OUTSIDE.name: OUTSIDE, **{root.name: root for root in terms.roots}}
-    batch: list[Examined | Refused] = []
-    for offered in offering.offer(paths, {root.name: root.folder for root in terms.roots}):
-        if offered.problem is not None:
-            place = os.path.join(by_name[offered.root].folder, offered.path)
-            yield Recorded(File(offered.root, offered.path, place), None, new=False, reason=offered.problem)
-            continue
-        found = examine(by_name[offered.root], offered.path, clock)
-        if isinstance(found, NotOurs):
-            yield Recorded(found.file, None, new=False, reason=f"{found.file.place} is of no known product type")
-        elif isinstance(found, Refused) and _is_waited_for(found, terms.patience, clock.now()):
-            yield Recorded(
-                found.file,
-                None,
-                new=False,
-                reason=f"{found.reason}; nothing was recorded: give it again when it is whole",
-            )
-        else:
-            batch.append(found)
-        if len(batch) == CHUNK:
-            yield from record(batch, terms.rules, clock, terms.replay)
-            batch = []
-    if batch:
-        yield from record(batch, terms.rules, clock, terms.replay)
-
-
-def _is_waited_for(refused: Refused, patience: float, now: datetime) -> bool:
-    if not refused.wait or refused.trouble or refused.signature is None:
-        return refused.wait
-    return now.timestamp() - max(refused.signature.mtime_ns, refused.signature.ctime_ns) / 1e9 < patience

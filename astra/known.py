@@ -35,24 +35,25 @@ def read(identities: Collection[str]) -> dict[str, Product]:
     """Return those of the data products that exist, by identity, with current file version and link to a source."""
     condition, parameter = among("p.identity", sorted(identities))
     rows = run(
-        "SELECT p.identity, p.id, p.path, l.id, l.source_id, c.id, c.root, c.path, c.outcome, c.version, c.size, "
-        "c.mtime_ns, c.ctime_ns, c.inode, c.header_sha256, c.started FROM data_product p "
+        "SELECT p.identity, p.id, p.path, l.id, l.source_id, l.method, l.conflict, c.id, c.root, c.path, c.outcome, "
+        "c.version, c.size, c.mtime_ns, c.ctime_ns, c.inode, c.header_sha256, c.started FROM data_product p "
         "LEFT JOIN ingestion c ON c.id = p.current_ingestion_id "
         f"LEFT JOIN source_data_product l ON l.data_product_id = p.id AND l.superseded_by_id IS NULL WHERE {condition}",
         (parameter,),
     )
-    return {row[0]: _product(row[1], row[2], row[3:5], row[5:]) for row in rows}
+    return {row[0]: _product(row[1], row[2], row[3:7], row[7:]) for row in rows}
 
 
 def _product(key: int, path: str, linked: Sequence[Any], current: Sequence[Any]) -> Product:
     if current[0] is None:
-        return Product(key, path, None, linked[0], linked[1])
+        return Product(key, path, None, *linked)
     number, root, own, outcome, version, size, mtime_ns, ctime_ns, inode, header_sha256, started = current
     signature, looked = Signature(size, mtime_ns, ctime_ns, inode), read_instant(started)
     assert looked is not None  # the column is not null
     entry = Entry(number, root, own, signature, IngestionOutcome(outcome), looked, header_sha256)
     entry.version, entry.data_product = version, key
-    return Product(key, path, entry, linked[0], linked[1], before=entry)
+    link, source, method, conflict = linked
+    return Product(key, path, entry, link, source, method, conflict, before=entry)
 
 
 def make(rows: Sequence[Row], now: datetime) -> None:

@@ -20,7 +20,7 @@ from astra.database.connection import alone
 from astra.database.fields import canonical_json
 from astra.database.staging import key_source
 from astra.errors import UnreadableFile
-from astra.ingest import INGEST_LOCK, OUTSIDE, examine
+from astra.ingest import OUTSIDE, examine
 from astra.ledger import Entry
 from astra.signature import Signature
 from astra.standing import Examined, Product
@@ -92,7 +92,7 @@ def _note(paths: Iterable[str | os.PathLike[str]], look: Callable[[str, Clock], 
         chunk = given[start : start + CHUNK]
         places = {path: os.path.realpath(path) for path in chunk}
         seen = [look(place, clock) for place in dict.fromkeys(places.values())]
-        with alone(INGEST_LOCK):
+        with alone(sources.LOCK):
             found = _Notes(seen).note(clock.now())
         noted += [found[places[path]]._replace(path=path) for path in chunk]
     return noted
@@ -199,8 +199,7 @@ class _Notes:
 
     def _claim(self, seen: _Seen, product: Product) -> None:
         if seen.examined:
-            said = seen.examined.description
-            self.claims.append(sources.Claim(product.id, said.identifiers, said.ra, said.dec, None, None))
+            self.claims.append(sources.Claim(product.id, seen.examined.description.target))
 
 
 def _is_same_file(product: Product, text: str) -> bool:

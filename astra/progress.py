@@ -1,4 +1,4 @@
-"""A bar for whoever waits at a terminal or notebook for a long bundle: tasks done, rate, time left.
+"""A bar for whoever waits at a terminal or notebook for something long: how much is done, rate, time left.
 
 Nothing is shown elsewhere, nor of work that takes less than a second or two.
 """
@@ -25,20 +25,22 @@ def somebody_waits() -> bool:
 
 
 class Progress:
-    """The progress of one bundle; each loop over its tasks begins anew."""
+    """The progress of one bundle, whose loops over its tasks each begin anew, or of something else with a `unit`."""
 
-    def __init__(self, title: str, total: int, clock: Clock, console: Console | None = None) -> None:
-        self._title, self._total, self._clock, self._console = title, total, clock, console
+    def __init__(
+        self, title: str, total: int, clock: Clock, console: Console | None = None, unit: str = "tasks"
+    ) -> None:
+        self._title, self._total, self._clock, self._console, self._unit = title, total, clock, console, unit
         self._bar: Bar | None = None
         self._next = 0.0
 
     def begin(self) -> None:
-        """A loop over the tasks begins."""
+        """It begins."""
         self.close()
         self._next = self._clock.monotonic() + LATE
 
     def step(self, done: int) -> None:
-        """So many tasks of the loop are done."""
+        """So much of it is done."""
         now = self._clock.monotonic()
         if now < self._next:
             return
@@ -48,7 +50,7 @@ class Progress:
         self._next = now + EVERY
 
     def close(self) -> None:
-        """The loop is over: nothing of the bar stays."""
+        """It is over: nothing of the bar stays."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -61,7 +63,7 @@ class Progress:
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            _rate_column(),
+            _rate_column(self._unit),
             progress.TimeRemainingColumn(),
             console=self._console or Console(stderr=True),
             transient=True,
@@ -72,12 +74,12 @@ class Progress:
         return bar
 
 
-def _rate_column() -> ProgressColumn:
+def _rate_column(unit: str) -> ProgressColumn:
     from rich import progress
     from rich.text import Text
 
     class Rate(progress.ProgressColumn):
         def render(self, task: progress.Task) -> Text:
-            return Text(f"{task.speed:.3g} tasks/s" if task.speed else "")
+            return Text(f"{task.speed:.3g} {unit}/s" if task.speed else "")
 
     return Rate()

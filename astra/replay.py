@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from astra import ingest, provenance, queue
+from astra import provenance, queue, taking_in
 from astra.clock import SYSTEM, Clock
 from astra.database.astradb import Replay
 from astra.database.connection import changed, database
@@ -134,10 +134,10 @@ def _enqueue(chunk: Sequence[Entry], progress: Progress, clock: Clock) -> None:
 
 def _take_in(chunk: Sequence[Entry], request: Request, progress: Progress, settings: Settings) -> None:
     later = [replace(rule, priority=max(rule.priority, PRIORITY)) for rule in request.rules]
-    terms = ingest.Terms(request.roots, later, settings.patience, progress.replay)
+    terms = taking_in.Terms(request.roots, later, settings.patience, progress.replay)
     entries = {each.place: each for each in chunk}
     # It has transactions of its own, so the count follows them: cut short in between, `resume` puts it right.
-    for recorded in ingest.take_in(entries, terms, settings.clock):
+    for recorded in taking_in.take_in(entries, terms, settings.clock):
         entry = entries.get(recorded.file.place)
         if recorded.outcome is None and entry is not None:
             progress.left.append(Left(entry.key, entry.kind, entry.place, recorded.reason or "nothing was recorded"))

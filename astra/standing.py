@@ -68,6 +68,8 @@ class Product:
     current: Entry | None
     link: int | None = None
     source: int | None = None
+    method: str | None = None
+    conflict: str | None = None
     new: bool = False
     before: Entry | None = None
 

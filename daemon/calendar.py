@@ -1,6 +1,7 @@
-"""The calendar: components enqueued at set times of the day. The only user of APScheduler.
+"""The calendar: components enqueued, and duties done, at set times of the day. The only user of APScheduler.
 
-Comes from `[[schedule]]`; goes to the queue, by the main loop of `service`, which every other wait is counted in.
+Comes from `[[schedule]]` and the settings of duties; goes to the queue, by the main loop of `service`, which every other
+wait is counted in.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -20,11 +22,22 @@ log = logging.getLogger(__name__)
 _CLOCK_STEP = 5.0
 
 
-class Calendar:
-    """The entries of the calendar, and those whose time has come."""
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What the service itself does at set times: `do` only asks for it, from the calendar's own thread."""
 
-    def __init__(self, entries: Sequence[Schedule], clock: Clock, wake: Callable[[], None]) -> None:
-        self._entries, self._clock, self._wake = entries, clock, wake
+    name: str
+    cron: str
+    do: Callable[[], None]
+
+
+class Calendar:
+    """The entries of the calendar, and those whose time has come; and the duties."""
+
+    def __init__(
+        self, entries: Sequence[Schedule], duties: Sequence[Duty], clock: Clock, wake: Callable[[], None]
+    ) -> None:
+        self._entries, self._duties, self._clock, self._wake = entries, duties, clock, wake
         self._due: SimpleQueue[Schedule] = SimpleQueue()
         self._reschedule: list[Callable[[], object]] = []
         self._offset = self._wall_offset()
@@ -34,16 +47,19 @@ class Calendar:
         """Note the entries as their time comes, for `enqueue_due` to enqueue."""
         self._offset = self._wall_offset()
         self._reschedule.clear()
-        if not self._entries:
+        if not self._entries and not self._duties:
             yield
             return
         from apscheduler.schedulers.background import BackgroundScheduler
         from apscheduler.triggers.cron import CronTrigger
 
         calendar = BackgroundScheduler(timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True})
-        for each in self._entries:
+        doings: list[tuple[Schedule | Duty, Callable[[], None]]]
+        doings = [(each, partial(self._fall_due, each)) for each in self._entries]
+        doings += [(each, each.do) for each in self._duties]
+        for each, do in doings:
             trigger = CronTrigger.from_crontab(each.cron, timezone="UTC")
-            job = calendar.add_job(self._fall_due, trigger, args=[each], name=each.name)
+            job = calendar.add_job(do, trigger, name=each.name)
             self._reschedule.append(partial(job.reschedule, trigger))
         calendar.start()
         try:

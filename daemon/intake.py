@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 from astra import ingest, tree
+from astra.catalogue.consulting import LOCAL, Linking
 from astra.clock import Clock
 from astra.config import Settings, Watch
 from astra.database.connection import available
@@ -58,7 +59,9 @@ class Intake:
         The clock.
     """
 
-    def __init__(self, settings: Settings, rules: Sequence[Rule], clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, rules: Sequence[Rule], clock: Clock, linking: Linking = LOCAL
+    ) -> None:
         self.settler = Settler(settings.settle.quiet, settings.settle.patience)
         self.counts = Counts()
         self.lags: deque[float] = deque(maxlen=_LAGS_KEPT)
@@ -66,7 +69,7 @@ class Intake:
         self._watches: dict[str, Watch] = {each.name: each for each in settings.watch}
         whole = settings.settle.sha256
         self._roots = {each.name: Root(each.name, each.path, each.release, whole) for each in settings.watch}
-        self._rules, self._clock = rules, clock
+        self._rules, self._clock, self._linking = rules, clock, linking
         self.overfull: set[str] = set()  # roots of which arrivals were dropped: they must be swept
         self._told: dict[Arrival, bool] = {}  # what was said to be waited for, and whether it is out of reach
         self._hints: SimpleQueue[Arrival] = SimpleQueue()
@@ -211,7 +214,7 @@ class Intake:
                 for silent in (False, True):  # silent: what lay there before the root was watched
                     part = [given for settled, given in at_once if self._is_silent(settled) is silent]
                     if part:
-                        recorded += ingest.record(part, () if silent else self._rules, self._clock)
+                        recorded += ingest.record(part, () if silent else self._rules, self._clock, None, self._linking)
         except DatabaseUnavailable as error:
             self._again_at, self._backoff = now + self._backoff, min(_LONGEST_BACKOFF, 2 * self._backoff)
             if self.trouble is None:

@@ -27,10 +27,11 @@ from astra.database.fields import instant_text
 from astra.errors import DatabaseUnavailable
 from astra.rules import Rule
 from daemon import executors, status
-from daemon.calendar import Calendar
+from daemon.calendar import Calendar, Duty
 from daemon.intake import Intake
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
+from daemon.relinker import Relinker
 from daemon.scheduler import Scheduler
 from daemon.startup import (
     compile_rules,
@@ -76,7 +77,10 @@ class Service:
         self._stop, self._front_wake, self._wake = threading.Event(), threading.Event(), threading.Event()
         self._away = threading.Event()  # the database was; set by either thread
         self._signals = 0
-        self._calendar = Calendar(settings.schedule, clock, self._wake.set)
+        self._linking = linking_of(settings.catalog, clock)
+        self._relinker = Relinker(self._linking, clock)
+        relink = Duty("relink", settings.catalog.relink, self._relinker.request)
+        self._calendar = Calendar(settings.schedule, [relink], clock, self._wake.set)
         self._front_turned = clock.monotonic()
         self._confirming = False
         self._status_trouble: str | None = None
@@ -144,7 +148,7 @@ class Service:
         settings, clock = self._settings, self._clock
         for task in {each.task for each in settings.rules} | {each.task for each in settings.schedule}:
             migrate.create_result_tables(component_class(task).result_models)
-        self._intake = Intake(settings, compiled, clock)
+        self._intake = Intake(settings, compiled, clock, self._linking)
         modes = {watch.name: choose_mode(watch) for watch in settings.watch}
         for name, (mode, why) in modes.items():
             event(log, "watch", root=name, mode=mode, reason=why)
@@ -217,7 +221,8 @@ class Service:
         while self._intake.overfull:
             self._sweeper.request(self._intake.overfull.pop(), "more arrivals than could be kept")
         self._sweep_after_outage()
-        return swept is not None or bool(recorded) or self._intake.ready
+        busy = swept is not None or bool(recorded) or self._intake.ready
+        return busy or self._relinker.turn(now)
 
     def _note_away(self, error: DatabaseUnavailable) -> None:
         if not self._away.is_set():

@@ -31,15 +31,15 @@ def command(ctx: click.Context, paths: tuple[Path, ...], no_rules: bool, as_json
     The tasks are run by the service. A file that is still being written is left for later and said so. The exit status
     is 1 if anything was quarantined or could not be taken in.
     """
-    from astra import ingest
+    from astra import taking_in
     from astra.cli.opening import make_result_tables, open_records, roots_of, rules_of
 
     settings = open_records(ctx.obj)
     rules = () if no_rules else rules_of(settings)
     make_result_tables(rules)
-    terms = ingest.Terms(roots_of(settings), rules, settings.settle.patience)
+    terms = taking_in.Terms(roots_of(settings), rules, settings.settle.patience)
     named = {str(path.absolute()) for path in paths}
-    found = [_row(each, named) for each in _watched(ingest.take_in(paths, terms), as_json)]
+    found = [_row(each, named) for each in _watched(taking_in.take_in(paths, terms), as_json)]
     counts = Counter(each["outcome"] for each in found)
     tasks = sum(each["tasks"] for each in found)
     if as_json:

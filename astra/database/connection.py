@@ -167,6 +167,22 @@ def execute_many(sql: str, rows: Sequence[Sequence[Any]]) -> int:
     return len(rows)
 
 
+def references_to(table: str) -> list[tuple[str, str]]:
+    """Return the columns of all tables, (table, column), that are declared to refer to a table's key."""
+    if is_sqlite():
+        return run(
+            'SELECT m.name, f."from" FROM sqlite_master m JOIN pragma_foreign_key_list(m.name) f '
+            "WHERE m.type = 'table' AND f.\"table\" = ? ORDER BY 1, 2",
+            (table,),
+        )
+    return run(
+        "SELECT t.relname, a.attname FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid "
+        "JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] "
+        "WHERE c.contype = 'f' AND c.confrelid = CAST(? AS regclass) ORDER BY 1, 2",
+        (table,),
+    )
+
+
 @contextmanager
 def driver_cursor() -> Iterator[Any]:
     """Give the driver's own cursor, for what peewee has no call for; its errors come as peewee's."""

@@ -13,15 +13,16 @@ from pathlib import Path
 import peewee
 import pytest
 
-from astra import ingest
+from astra import ingest, taking_in
 from astra.base import Plan
 from astra.database.astradb import DataProduct, Ingestion, Source, SourceDataProduct, Task
 from astra.database.connection import execute
-from astra.ingest import OUTSIDE, Examined, NotOurs, Recorded, Refused, Root, Terms
+from astra.ingest import OUTSIDE, Examined, NotOurs, Recorded, Refused, Root
 from astra.products import might_be_product
 from astra.roots import open_root
 from astra.rules import Rule
 from astra.states import IngestionOutcome, TaskState
+from astra.taking_in import Terms
 from astra.tree import WalkReport, differing, walk
 from tests.support import fits
 from tests.support.clock import START, FakeClock
@@ -488,7 +489,9 @@ def test_taking_in_a_folder_gives_every_file_its_outcome(
     put(root, "a/" + fits.visit_name(fiber=10), fits.apvisit(FIBERID=10)[:-1])
     clock.step_wall(os.stat(root.folder).st_ctime - clock.now().timestamp())
     terms = Terms((root,), (RULE,), patience=600)
-    found = {each.file.path: each for each in ingest.take_in([root.folder / "a", root.folder / "gone"], terms, clock)}
+    found = {
+        each.file.path: each for each in taking_in.take_in([root.folder / "a", root.folder / "gone"], terms, clock)
+    }
     assert found[f"a/{VISIT}"].outcome is IngestionOutcome.INGESTED
     assert found[f"a/{VISIT}"].tasks == 1
     assert found["a/" + fits.visit_name(fiber=9)].outcome is IngestionOutcome.QUARANTINED
@@ -498,7 +501,7 @@ def test_taking_in_a_folder_gives_every_file_its_outcome(
     assert found["gone"].outcome is None
     assert "no file" in (found["gone"].reason or "")
     clock.step_wall(1000)
-    later = {each.file.path: each for each in ingest.take_in([root.folder], terms, clock)}
+    later = {each.file.path: each for each in taking_in.take_in([root.folder], terms, clock)}
     assert later["a/" + fits.visit_name(fiber=10)].outcome is IngestionOutcome.QUARANTINED
 
 
@@ -506,7 +509,7 @@ def test_a_file_below_no_watched_folder_is_kept_under_its_absolute_path(
     database: peewee.Database, root: Root, clock: FakeClock
 ) -> None:
     put(root, VISIT, fits.apvisit())
-    found = list(ingest.take_in([root.folder / VISIT], Terms(), clock))
+    found = list(taking_in.take_in([root.folder / VISIT], Terms(), clock))
     assert found[0].outcome is IngestionOutcome.INGESTED
     assert (Ingestion.get().root, Ingestion.get().path) == (OUTSIDE.name, str(root.folder / VISIT))
 
@@ -515,7 +518,7 @@ def test_a_link_to_the_newest_version_is_that_version(database: peewee.Database,
     path = put(root, STAR_V.format(59830), star())
     link = root.folder / path.replace("-59830", "")
     link.symlink_to(Path(path).name)
-    found = list(ingest.take_in([link, root.folder], Terms((root,)), clock))
+    found = list(taking_in.take_in([link, root.folder], Terms((root,)), clock))
     assert [each.file.path for each in found] == [path, path]
     assert counts()["Ingestion"] == 1
 
@@ -525,7 +528,7 @@ def test_all_real_files_are_taken_in_once_with_one_source_per_star(
 ) -> None:
     root = Root("sas", tmp_path / "sas", None)
     ours = {str(path.relative_to(root.folder)) for path in sas_tree if path.name.startswith(("apStar", "apVisit"))}
-    found = list(ingest.take_in([root.folder], Terms((root,), (RULE, STAR_RULE)), clock))
+    found = list(taking_in.take_in([root.folder], Terms((root,), (RULE, STAR_RULE)), clock))
     taken = {each.file.path for each in found if each.outcome is IngestionOutcome.INGESTED}
     assert taken == ours
     assert all(each.outcome is not IngestionOutcome.QUARANTINED for each in found)
@@ -533,7 +536,7 @@ def test_all_real_files_are_taken_in_once_with_one_source_per_star(
     objects = {product.metadata["object"] for product in DataProduct.select()}
     assert counts()["Source"] == len(objects)
     before = counts()
-    assert not any(each.new for each in ingest.take_in([root.folder], Terms((root,), (RULE, STAR_RULE)), clock))
+    assert not any(each.new for each in taking_in.take_in([root.folder], Terms((root,), (RULE, STAR_RULE)), clock))
     assert counts() == before
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import peewee
 import pytest
 
-from astra import ingest, known, noting
+from astra import ingest, known, noting, taking_in
 from astra.database.astradb import DataProduct, Ingestion, SourceDataProduct
 from astra.errors import UnreadableFile
-from astra.ingest import Root, Terms
+from astra.ingest import Root
 from astra.noting import Noted
 from astra.states import IngestionOutcome
+from astra.taking_in import Terms
 from tests.support import fits
 from tests.support.clock import FakeClock
 
@@ -72,7 +73,7 @@ def test_a_noted_file_is_still_ingested_and_then_used_as_it_is(
     path = fits.write(tmp_path / fits.visit_name(), fits.apvisit())
     noted = note(path, clock)
     root = Root("watched", tmp_path, None)
-    taken = next(iter(ingest.take_in([path], Terms((root,)), clock)))
+    taken = next(iter(taking_in.take_in([path], Terms((root,)), clock)))
     assert taken.outcome is IngestionOutcome.INGESTED
     assert taken.data_product == noted.data_product
     assert DataProduct.get().current_ingestion_id == taken.ingestion
@@ -86,7 +87,7 @@ def test_a_private_copy_that_was_noted_first_never_makes_the_real_file_a_duplica
     mine = fits.write(tmp_path / "mine" / fits.visit_name(), fits.apvisit())
     real = fits.write(tmp_path / "watched" / fits.visit_name(), fits.apvisit())
     note(mine, clock)
-    taken = next(iter(ingest.take_in([real], Terms((Root("w", tmp_path / "watched", None),)), clock)))
+    taken = next(iter(taking_in.take_in([real], Terms((Root("w", tmp_path / "watched", None),)), clock)))
     assert taken.outcome is IngestionOutcome.INGESTED
     assert DataProduct.get().path == str(real)
 
@@ -95,7 +96,7 @@ def test_a_copy_with_the_same_content_is_the_product_and_one_with_other_content_
     database: peewee.Database, tmp_path: Path, clock: FakeClock
 ) -> None:
     real = fits.write(tmp_path / "watched" / fits.visit_name(), fits.apvisit())
-    taken = next(iter(ingest.take_in([real], Terms(), clock)))
+    taken = next(iter(taking_in.take_in([real], Terms(), clock)))
     (tmp_path / "mine").mkdir()
     same = Path(shutil.copy2(real, tmp_path / "mine"))
     other = fits.write(tmp_path / "other" / fits.visit_name(), fits.apvisit(SNR=3.0))
@@ -110,7 +111,7 @@ def test_a_rewritten_product_is_noted_without_becoming_current(
     database: peewee.Database, tmp_path: Path, clock: FakeClock
 ) -> None:
     path = fits.write(tmp_path / fits.visit_name(), fits.apvisit())
-    taken = next(iter(ingest.take_in([path], Terms(), clock)))
+    taken = next(iter(taking_in.take_in([path], Terms(), clock)))
     fits.write(path, fits.apvisit(SNR=3.0))
     os.utime(path, (1, 1))
     noted = note(path, clock)

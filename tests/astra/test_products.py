@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from astra import headers, products
+from astra import headers, products, sky
 from astra.errors import BadHeader, ConfigurationError, IncompleteFile
 from astra.products import apogee, apstar, apvisit, releases
 from tests.support import fits
@@ -42,7 +42,7 @@ def test_every_real_spectrum_is_the_same_product_in_its_tree_and_under_its_flat_
         assert flat.identity not in seen, f"{file.path.name} and {seen.get(flat.identity)}"
         seen[flat.identity] = file.path.name
         assert flat.metadata["object"] == file.obj
-        assert ("tmass", file.obj.removeprefix("2M")) in flat.identifiers
+        assert ("tmass", file.obj.removeprefix("2M")) in flat.target.identifiers
         assert laid_out.notes == (), "a file in its own place is nothing odd"
         assert flat.kwargs["telescope"] == "apo25m"
         kind = products.product_types()[flat.filetype]
@@ -59,9 +59,9 @@ def test_the_position_in_a_real_header_is_the_one_its_name_spells(real_data: Pat
         description = describe(file.path)
         spelt = apogee.coordinates(file.obj)
         assert spelt is not None
-        assert description.ra is not None
-        assert description.dec is not None
-        assert apogee._separation(description.ra, description.dec, *spelt) < 0.3
+        assert description.target.ra is not None
+        assert description.target.dec is not None
+        assert sky.separation(description.target.ra, description.target.dec, *spelt) < 0.3
 
 
 def test_aspcapstar_and_spec_files_are_left_alone(real_data: Path) -> None:

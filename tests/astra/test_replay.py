@@ -9,16 +9,17 @@ from typing import Any
 import peewee
 import pytest
 
-from astra import ingest, replay
+from astra import replay, taking_in
 from astra.base import Parameter, Plan, TaskInstance
 from astra.clock import SYSTEM, Clock
 from astra.database.astradb import Ingestion, Replay, Task
 from astra.errors import AstraError
-from astra.ingest import Root, Terms
+from astra.ingest import Root
 from astra.replay import Request, Settings, Verb
 from astra.rules import Rule
 from astra.selection import Selection
 from astra.states import IngestionOutcome, TaskState
+from astra.taking_in import Terms
 from tests.support import fits
 from tests.support.clock import FakeClock
 
@@ -57,7 +58,7 @@ def visits(root: Root, count: int, first: int = 1) -> list[Path]:
 
 
 def take_in(root: Root, *rules: Rule) -> None:
-    outcomes = list(ingest.take_in([root.folder], Terms([root], rules, patience=0.0)))
+    outcomes = list(taking_in.take_in([root.folder], Terms([root], rules, patience=0.0)))
     assert all(each.outcome for each in outcomes), outcomes
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import peewee
 import pytest
 
-from astra import ingest
+from astra import taking_in
 from astra.base import Parameter, TaskInstance
 from astra.database.astradb import DataProduct, Ingestion, Link, ResultModel, Source, Task
 from astra.errors import ComponentError
@@ -38,7 +38,7 @@ class Lengths(TaskInstance):
 @pytest.fixture
 def star(database: peewee.Database, tmp_path: Path) -> Path:
     path = fits.write(tmp_path / fits.star_name(), fits.apstar())
-    list(ingest.take_in([path], ingest.Terms()))
+    list(taking_in.take_in([path], taking_in.Terms()))
     return path
 
 
@@ -64,7 +64,7 @@ def test_a_source_and_a_task_know_their_results_and_a_result_what_made_it(star: 
 def test_a_result_says_that_its_input_was_rewritten_since(star: Path) -> None:
     Lengths(star).execute()
     star.write_bytes(fits.apstar(SNR=3.0))
-    list(ingest.take_in([star], ingest.Terms()))
+    list(taking_in.take_in([star], taking_in.Terms()))
     [row] = Source.get().results()
     made = row.provenance()
     assert made.stale

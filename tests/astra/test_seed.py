@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import peewee
 import pytest
 
-from astra import ingest
+from astra import taking_in
 from astra.base import DictParameter, Parameter, TaskInstance, TupleParameter, bundler
 from astra.database.astradb import (
     Bundle,
@@ -28,9 +28,10 @@ from astra.database.astradb import (
     Task,
     TaskBundle,
 )
-from astra.ingest import Root, Terms
+from astra.ingest import Root
 from astra.provenance import astra_version
 from astra.states import TaskState
+from astra.taking_in import Terms
 from tests.support.bundles import run_by_person, times
 from tests.support.clock import FakeClock
 from tests.support.notebook import Notebook
@@ -223,7 +224,7 @@ def test_from_one_source_all_its_files_are_found_by_their_types(
     database: peewee.Database, real_files: list[RealFile], tmp_path: Path, clock: FakeClock
 ) -> None:
     placed = lay_out(real_files, tmp_path / "sas", lambda file: file.filetype in ("apStar", "apVisit"))
-    recorded = list(ingest.take_in([tmp_path / "sas"], Terms((Root("sas", tmp_path / "sas", None),)), clock))
+    recorded = list(taking_in.take_in([tmp_path / "sas"], Terms((Root("sas", tmp_path / "sas", None),)), clock))
     expected = {path for path, file in placed.items() if file.obj == STAR}
     assert len(recorded) == len(placed) > len(expected) == 4
     [name] = SourceIdentifier.select().where((SourceIdentifier.kind == "apogee") & (SourceIdentifier.value == STAR))

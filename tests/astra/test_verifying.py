@@ -8,11 +8,12 @@ from pathlib import Path
 import peewee
 import pytest
 
-from astra import ingest
+from astra import taking_in
 from astra.clock import SYSTEM
 from astra.database.astradb import Ingestion
 from astra.errors import UnreadableFile
-from astra.ingest import Root, Terms
+from astra.ingest import Root
+from astra.taking_in import Terms
 from astra.verifying import Verified, Wait, verify, verify_bytes
 from tests.support import fits
 from tests.support.clock import FakeClock
@@ -42,7 +43,7 @@ def put(root: Root, fiber: int, content: bytes | None = None) -> Path:
 
 
 def take(root: Root, clock: FakeClock) -> None:
-    list(ingest.take_in([root.folder], Terms((root,), patience=0.0), clock))
+    list(taking_in.take_in([root.folder], Terms((root,), patience=0.0), clock))
 
 
 def told(found: Verified) -> tuple[int, int, int, int, int]:

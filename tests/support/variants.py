@@ -28,11 +28,11 @@ def marked_before_rows() -> None:
     """The ledger says "known" in a transaction of its own, and the data product comes in the next."""
     write, insert = ingest._write, ledger.insert
 
-    def mark_then_write(batch: Any, verdicts: Any, stands: Standing, rules: Any, now: Any) -> Any:
+    def mark_then_write(batch: Any, verdicts: Any, stands: Standing, how: Any) -> Any:
         entries = [each.entry for each in verdicts if each.entry is not None]
         insert([replace(entry, data_product=None) for entry in entries], stands.renewed)
         _commit_here()
-        return write(batch, verdicts, stands, rules, now)
+        return write(batch, verdicts, stands, how)
 
     def complete(entries: Sequence[Entry], _: object) -> None:
         execute_many("UPDATE ingestion SET data_product_id = ? WHERE id = ?", [(e.data_product, e.id) for e in entries])

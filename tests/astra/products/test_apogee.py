@@ -110,7 +110,7 @@ def test_the_1_m_is_known_by_night_and_observation(tmp_path: Path) -> None:
     found = visit(tmp_path, "apVisit-dr17-57690.25-VESTA.fits", **cards)
     assert found.kwargs == {"apred": "dr17", "telescope": "apo1m", "mjd": "57690.25", "reduction": "VESTA"}
     assert found.metadata["mjd"] == 57690
-    assert found.identifiers == (), "a name that is no catalogue's makes no source"
+    assert found.target.identifiers == (), "a name that is no catalogue's makes no source"
     with pytest.raises(BadHeader, match="its name says MJD 57691, its header MJD5 = 57690"):
         visit(tmp_path, "apVisit-dr17-57691-VESTA.fits", **cards)
     cards["OBJID"] = OBJECT
@@ -230,7 +230,7 @@ def test_a_far_position_and_a_wrong_folder_are_noted(tmp_path: Path) -> None:
     (folder,) = visit(tmp_path / "r5/apo25m/5094/55874").notes
     assert folder == "its folder says apred r5, and it should be r6"
     nowhere = visit(tmp_path, RA="nan", DEC=-9999.99)
-    assert (nowhere.ra, nowhere.dec) == (None, None)
+    assert (nowhere.target.ra, nowhere.target.dec) == (None, None)
     assert "its header gives no position" in nowhere.notes
 
 
@@ -238,7 +238,7 @@ def test_a_far_position_and_a_wrong_folder_are_noted(tmp_path: Path) -> None:
 
 
 def test_identifiers_come_best_first_and_exact(tmp_path: Path) -> None:
-    assert star(tmp_path, GRELEASE="dr3", **IDS).identifiers == (
+    assert star(tmp_path, GRELEASE="dr3", **IDS).target.identifiers == (
         ("sdss_id", "54392544"), ("catalogid31", "63050396092955182"), ("gaia_dr3", "5853498713190525696"),
         ("tmass", "00005143+5615568"), ("apogee", OBJECT),
     )  # fmt: skip
@@ -250,7 +250,7 @@ def test_identifiers_come_best_first_and_exact(tmp_path: Path) -> None:
 )
 def test_the_cross_match_of_a_catalogid_shows_in_its_bits(catalogid: int, kind: str, tmp_path: Path) -> None:
     found = visit(tmp_path, CATID=catalogid)
-    assert found.identifiers[0] == (kind, str(catalogid))
+    assert found.target.identifiers[0] == (kind, str(catalogid))
     assert found.metadata["catalogid"] == str(catalogid)
 
 
@@ -264,7 +264,7 @@ def test_the_cross_match_of_a_catalogid_shows_in_its_bits(catalogid: int, kind: 
     ],
 )  # fmt: skip
 def test_a_number_that_identifies_nothing_is_not_used(cards: dict[str, Any], tmp_path: Path) -> None:
-    assert [kind for kind, _ in visit(tmp_path, **cards).identifiers] == ["tmass", "apogee"]
+    assert [kind for kind, _ in visit(tmp_path, **cards).target.identifiers] == ["tmass", "apogee"]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_number_that_identifies_nothing_is_not_used(cards: dict[str, Any], tmp
     ["-", "2M", "2MNone", "00005143+5615568", "0.214312+56.265797", "2M00005143+56155", "2M99005143+5615568", "VESTA"],
 )
 def test_an_object_name_that_is_no_designation_identifies_nothing(name: str, tmp_path: Path) -> None:
-    assert visit(tmp_path, OBJID=name).identifiers == ()
+    assert visit(tmp_path, OBJID=name).target.identifiers == ()
 
 
 @pytest.mark.parametrize("name", ["None", "nan", "  "])
@@ -283,7 +283,7 @@ def test_an_object_without_a_name_is_set_aside(name: str, tmp_path: Path) -> Non
 
 def test_a_sky_fibre_has_no_source(tmp_path: Path) -> None:
     found = visit(tmp_path, OBJTYPE="SKY", **IDS)
-    assert found.identifiers == ()
+    assert found.target.identifiers == ()
     assert "it is of a sky fibre, so it has no source" in found.notes
 
 

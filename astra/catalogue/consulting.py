@@ -1,0 +1,112 @@
+"""Ask the survey's own catalogue for the objects of a batch, and take in the rows that come: then the batch is linked.
+
+Comes from `ingest` and `relinking`; goes to `adopting`. Asking takes its time, so it is done before any transaction.
+While the survey's database is away, products are linked by what is here, and it is kept in mind that they are to be
+looked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Protocol
+
+from astra import sources
+from astra.catalogue.adopting import CHUNK, Edition, adopt
+from astra.catalogue.rows import CatalogueRow
+from astra.clock import Clock
+from astra.database.connection import alone, execute, run
+from astra.database.fields import instant_text
+from astra.errors import CatalogueUnavailable
+from astra.identifiers import Identifier, valid
+from astra.products.base import Target
+from astra.sources.pool import Pool
+
+SURVEY = "catalogdb"  # the version under which it stands that the survey's catalogue is to be asked
+
+
+class Fetched(Protocol):
+    """A row of the survey's catalogue, and the version that it is of."""
+
+    @property
+    def row(self) -> CatalogueRow: ...
+    @property
+    def version(self) -> str: ...
+
+
+class Survey(Protocol):
+    """The survey's own catalogue."""
+
+    @property
+    def origin(self) -> str:
+        """Where it is, without a password."""
+
+    def fetch(self, targets: Sequence[Target]) -> Sequence[Fetched]:
+        """Return every row that these targets may be; raise `CatalogueUnavailable` where it cannot be asked now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linking:
+    """How sources are looked for: how far from a position, in arcseconds, and whether the survey is asked."""
+
+    radius: float = sources.RADIUS
+    survey: Survey | None = None
+
+
+LOCAL = Linking()
+
+
+def consult(linking: Linking, targets: Sequence[Target], clock: Clock) -> CatalogueUnavailable | None:
+    """Take in what the survey's catalogue has of these targets and the records lack; return why it could not be asked.
+
+    Not within a transaction: the answer may take seconds.
+    """
+    survey = linking.survey
+    if survey is None or not (unknown := _unknown(targets)):
+        return None
+    try:
+        fetched = survey.fetch(unknown)
+    except CatalogueUnavailable as error:
+        with alone(sources.LOCK):
+            owe(survey, clock)
+        return error
+    for version, rows in groupby(sorted(fetched, key=attrgetter("version")), key=attrgetter("version")):
+        found = [each.row for each in rows]
+        for start in range(0, len(found), CHUNK):
+            with alone(sources.LOCK):
+                adopt(found[start : start + CHUNK], _edition(version, survey.origin, clock), clock.now())
+    return None
+
+
+def _unknown(targets: Sequence[Target]) -> list[Target]:
+    """Return the targets whose surest identifier no catalogue here has."""
+    surest = {each: Identifier(*found) for each in targets if (found := _surest(each))}
+    pool = Pool()
+    pool.read(set(surest.values()))
+    return [each for each, name in surest.items() if not any(h.version for h in pool.named.get(name, ()))]
+
+
+def _surest(target: Target) -> Identifier | None:
+    return next((each for each in target.identifiers if valid(*each)), None)
+
+
+def owe(survey: Survey, clock: Clock) -> None:
+    """Keep in mind that the unconfirmed are to be looked for in the survey's catalogue; in the caller's transaction."""
+    edition = _edition(SURVEY, survey.origin, clock)
+    execute("UPDATE catalogue SET relinked = NULL WHERE id = ?", (edition.id,))
+
+
+def _edition(version: str, origin: str, clock: Clock) -> Edition:
+    """Return a version of the survey's own catalogue, recorded where it is new; in the caller's transaction."""
+    found = run("SELECT id FROM catalogue WHERE version = ?", (version,))
+    if not found:
+        now = instant_text(clock.now())
+        execute(
+            "INSERT INTO catalogue (version, origin, rows, left_out, created, loaded, relinked) "
+            "VALUES (?, ?, 0, 0, ?, ?, ?)",
+            (version, origin, now, now, now),
+        )
+        found = run("SELECT id FROM catalogue WHERE version = ?", (version,))
+    return Edition(found[0][0], version)

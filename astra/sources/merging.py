@@ -1,0 +1,51 @@
+"""Sources that turn out to be one: products, names and results follow, and the old key goes on to be understood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from astra.database.connection import execute, references_to, run
+from astra.database.staging import stage
+from astra.sources.chain import HEADER
+from astra.sources.links import Linked, Match, insert
+
+# Tables that refer to sources and are looked after here; all others are components' results.
+_OWN = frozenset({"source", "source_identifier", "source_data_product"})
+
+
+def merge(merges: Mapping[int, int], now: datetime) -> None:
+    """Let sources become others, by key; in the caller's transaction, who holds the lock of sources."""
+    if not merges:
+        return
+    stage("merged", {"id": "BIGINT", "into_id": "BIGINT"}, sorted(merges.items()))
+    rows = run(
+        "SELECT l.id, l.data_product_id, m.id, m.into_id, l.separation, l.candidates, l.conflict FROM merged m "
+        "JOIN source_data_product l ON l.source_id = m.id AND l.superseded_by_id IS NULL ORDER BY l.id"
+    )
+    insert([_moved(*row) for row in rows], now)
+    execute(
+        "UPDATE source_identifier SET source_id = m.into_id FROM merged m WHERE source_identifier.source_id = m.id "
+        "AND NOT EXISTS (SELECT 1 FROM source_identifier o LEFT JOIN merged n ON n.id = o.source_id "
+        "WHERE o.kind = source_identifier.kind AND o.value = source_identifier.value "
+        "AND (o.source_id = m.into_id OR (n.into_id = m.into_id AND o.id < source_identifier.id)))"
+    )
+    execute("DELETE FROM source_identifier WHERE source_id IN (SELECT id FROM merged)")
+    for table, column in references_to("source"):
+        if table not in _OWN:
+            execute(f'UPDATE "{table}" SET "{column}" = m.into_id FROM merged m WHERE "{table}"."{column}" = m.id')
+    execute("UPDATE source SET merged_into_id = m.into_id FROM merged m WHERE source.merged_into_id = m.id")
+    execute("UPDATE source SET merged_into_id = m.into_id FROM merged m WHERE source.id = m.id")
+
+
+def _moved(
+    link: int,
+    product: int,
+    merged: int,
+    into: int,
+    separation: float | None,
+    candidates: int | None,
+    conflict: str | None,
+) -> Linked:
+    match = Match(None, HEADER, "", separation, candidates, f"source {merged} was merged into {into}", conflict)
+    return Linked(product, link, into, match)

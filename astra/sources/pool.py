@@ -1,0 +1,159 @@
+"""The sources that a batch may be of, as the records have them: by name, and by place."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from astra.database.connection import run
+from astra.database.staging import among, stage
+from astra.healpix import NSIDE, disc
+from astra.identifiers import Identifier
+from astra.products.base import Target
+from astra.sky import Star, closest
+
+# A strip of the sky this wide, in arcseconds beside the radius, holds where a star slower than half an arcsecond a year
+# was within 30 years. The faster ones, few thousands on the whole sky, are looked for in whole pixels: the fastest
+# moves 10.4 arcseconds a year.
+_SLOW_MARGIN, _FAST_MARGIN = 15.0, 320.0
+FAST = "s.pmra * s.pmra + s.pmdec * s.pmdec > 250000"  # in (mas/yr)^2, as the index source_fast has it
+
+_SOURCE = "s.id, s.provisional, s.sdss_id, s.catalogue_id, s.ra, s.dec, s.epoch, s.pmra, s.pmdec"
+_CATALOGUED = "NOT s.provisional AND s.merged_into_id IS NULL"
+
+
+@dataclass(slots=True, eq=False)
+class KnownSource:
+    """A source as it is, or as it is about to be made. `names` are its identifiers, where they had to be read."""
+
+    id: int
+    provisional: bool
+    sdss_id: int | None = None
+    catalogue: int | None = None
+    star: Star | None = None
+    new: bool = False
+    names: set[Identifier] = field(default_factory=set)
+    added: list[Identifier] = field(default_factory=list)
+    target: Target | None = None
+    into: KnownSource | None = None
+
+    @property
+    def final(self) -> KnownSource:
+        """The source that this one has become in this batch."""
+        last = self
+        while last.into is not None:
+            last = last.into
+        return last
+
+
+class Holder(NamedTuple):
+    """A source that has a name: from which edition of a catalogue (empty: from headers alone), and at which rank."""
+
+    source: KnownSource
+    version: str
+    rank: int | None
+
+
+class Near(NamedTuple):
+    """A source of a catalogue, and how far from a header's position it is or was, in arcseconds."""
+
+    source: KnownSource
+    separation: float | None
+
+
+class Pool:
+    """What the records hold of some names and places."""
+
+    def __init__(self) -> None:
+        self.sources: dict[int, KnownSource] = {}
+        self.named: defaultdict[Identifier, list[Holder]] = defaultdict(list)
+        self._versions: dict[int, str] | None = None
+
+    def read(self, names: Iterable[Identifier]) -> None:
+        """Read which sources have these names: a statement for each kind."""
+        kinds: defaultdict[str, list[str]] = defaultdict(list)
+        for kind, value in names:
+            kinds[kind].append(value)
+        for kind, values in kinds.items():
+            condition, parameter = among("n.value", values)
+            query = (
+                f"SELECT n.value, n.catalogue_version, n.rank, {_SOURCE} FROM source_identifier n "
+                f"JOIN source s ON s.id = n.source_id WHERE n.kind = ? AND {condition}"
+            )
+            rows = run(query, (kind, parameter))
+            for value, version, rank, *source in sorted(rows, key=lambda row: row[3]) if len(rows) > 1 else rows:
+                self.named[Identifier(kind, value)].append(Holder(self._known(source), version, rank))
+
+    def _known(self, row: Sequence[Any]) -> KnownSource:
+        key, provisional, sdss_id, catalogue, ra, dec, *moving = row
+        if key not in self.sources:
+            star = None if ra is None or dec is None else Star(ra, dec, *moving)
+            self.sources[key] = KnownSource(key, bool(provisional), sdss_id, catalogue, star)
+        return self.sources[key]
+
+    def read_names(self, sources: Collection[KnownSource]) -> None:
+        """Read all names of some sources."""
+        if sources:
+            stage("standing", {"id": "BIGINT"}, [(each.id,) for each in sources])
+            query = "SELECT n.source_id, n.kind, n.value FROM standing k JOIN source_identifier n ON n.source_id = k.id"
+            for key, kind, value in run(query):
+                self.sources[key].names.add(Identifier(kind, value))
+
+    def around(self, targets: Sequence[Target], radius: float) -> dict[Target, list[Near]]:
+        """Return the catalogued sources within `radius` arcseconds of each position, the nearest first."""
+        found: dict[Target, list[Near]] = {each: [] for each in targets}
+        if not targets or not self.versions():
+            return found
+        searches: list[tuple[Sequence[Sequence[Any]], str]]
+        searches = [(_strips(targets, radius), "s.dec BETWEEN k.low AND k.high")]
+        if run(f"SELECT 1 FROM source s WHERE {FAST} LIMIT 1"):
+            searches.append((_pixels(targets, radius), FAST))
+        seen: set[tuple[int, int]] = set()
+        for staged, condition in searches:
+            columns = {"at": "INTEGER", "pixel": "INTEGER", "low": "REAL", "high": "REAL"}
+            stage("around", columns, staged)
+            query = f"SELECT k.at, {_SOURCE} FROM around k JOIN source s ON s.healpix = k.pixel AND {condition}"
+            for at, *source in run(f"{query} WHERE {_CATALOGUED}"):
+                known, target = self._known(source), targets[at]
+                away = distance(target, known)
+                if away is not None and away <= radius and (at, known.id) not in seen:
+                    seen.add((at, known.id))
+                    found[target].append(Near(known, away))
+        for near in found.values():
+            near.sort(key=lambda each: (each.separation, each.source.id))
+        return found
+
+    def versions(self) -> dict[int, str]:
+        """Return the versions of the catalogues by key; none, where no catalogue was ever loaded."""
+        if self._versions is None:
+            self._versions = dict(run("SELECT id, version FROM catalogue"))
+        return self._versions
+
+
+def distance(target: Target, source: KnownSource) -> float | None:
+    """Return how near a source came to a header's position within the header's epochs, in arcseconds."""
+    if target.ra is None or target.dec is None or source.star is None:
+        return None
+    return closest(target.ra, target.dec, target.epochs, source.star)
+
+
+def _strips(targets: Sequence[Target], radius: float) -> list[tuple[int, int, float, float]]:
+    wide = (radius + _SLOW_MARGIN) / 3600.0
+    return [
+        (at, pixel, each.dec - wide, each.dec + wide)
+        for at, each in enumerate(targets)
+        if each.ra is not None and each.dec is not None
+        for pixel in disc(NSIDE, each.ra, each.dec, wide)
+    ]
+
+
+def _pixels(targets: Sequence[Target], radius: float) -> list[tuple[int, int, None, None]]:
+    wide = (radius + _FAST_MARGIN) / 3600.0
+    return [
+        (at, pixel, None, None)
+        for at, each in enumerate(targets)
+        if each.ra is not None and each.dec is not None
+        for pixel in disc(NSIDE, each.ra, each.dec, wide)
+    ]
