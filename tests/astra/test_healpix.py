@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
+from astropy import units
+from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,3 +47,38 @@ def test_every_position_has_the_pixel_astropy_healpix_gives(ra: float, z: float,
 def test_no_position_has_no_pixel(ra: float, dec: float) -> None:
     with pytest.raises(ValueError, match="no position"):
         healpix.ang2pix(128, ra, dec)
+
+
+@settings(max_examples=300)
+@given(
+    ra=st.floats(0, 360),
+    z=st.floats(-1, 1),
+    radius=st.sampled_from([0.001, 0.005, 0.09]),
+    turn=st.floats(0, 360),
+    part=st.floats(0, 1),
+)
+def test_a_disc_leaves_out_no_pixel_that_it_touches(
+    ra: float, z: float, radius: float, turn: float, part: float
+) -> None:
+    dec = math.degrees(math.asin(z))
+    centre = SkyCoord(ra, dec, unit="deg")
+    within = centre.directional_offset_by(turn * units.deg, part * radius * units.deg)
+    found = healpix.disc(128, ra, dec, radius)
+    assert healpix.ang2pix(128, within.ra.deg, within.dec.deg) in found
+    assert len(set(found)) == len(found) <= 40
+    assert found[0] == healpix.ang2pix(128, ra, dec)
+
+
+def test_the_corners_of_pixels_have_all_that_meet_there() -> None:
+    generator = random.Random(7)
+    for _ in range(3000):  # at a corner of the belt both of its coordinates are whole
+        along, across = generator.randrange(512) + 0.5, generator.randrange(-64, 64)
+        z, ra = across / (128 * 0.75), (along / 128 - 0.5) * 90 % 360
+        dec = math.degrees(math.asin(max(-2 / 3, min(2 / 3, z))))
+        near = {healpix.ang2pix(128, ra + east, dec + north) for east in (-1e-4, 0, 1e-4) for north in (-1e-4, 0, 1e-4)}
+        assert near <= set(healpix.disc(128, ra, dec, 0.001))
+
+
+def test_a_disc_well_inside_a_pixel_is_that_pixel() -> None:
+    inside = [len(healpix.disc(128, random.Random(at).uniform(0, 360), 20.0, 0.005)) for at in range(1000)]
+    assert inside.count(1) > 850

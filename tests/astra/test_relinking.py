@@ -74,7 +74,11 @@ def test_what_is_confirmed_is_looked_at_when_everything_is_asked_for(products: l
     relinking.relink()
     adopt_rows([row(("sdss_id", "7"), ("tmass", OBJECTS[0][2:]), star=Star(0.2143, 56.265))], "test 2")
     assert relinking.relink().changed == 0
-    assert relinking.relink(conditions=relinking.EVERYTHING).looked == 4
+    assert relinking.relink(conditions=relinking.EVERYTHING).changed == 2
+    assert methods() == ["cone", "header", "header", "cone"]
+    link = current_link(products[0].id)
+    assert link is not None
+    assert f"apogee {OBJECTS[0]} names source" in (link.conflict or ""), "its products were the other source's before"
 
 
 def test_a_conflict_is_looked_at_again_and_may_be_solved(products: list[DataProduct]) -> None:
