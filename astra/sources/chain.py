@@ -68,5 +68,6 @@ CHAIN: Final = (
     Step("apogee", "apogee", only),
     Step("cone", None, nearest),
 )
+STEPS: Final = {step.kind: step for step in CHAIN if step.kind is not None}
 # What a link says where no catalogue has the object: only other headers know it, or nothing names it.
 HEADER, NONE = "header", "none"

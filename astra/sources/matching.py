@@ -16,7 +16,7 @@ from astra.database.staging import load, reserve_ids, stage
 from astra.healpix import NSIDE, ang2pix
 from astra.identifiers import CATALOGIDS, KINDS, NUMBERS, UNIQUE, Identifier, valid
 from astra.products.base import Target
-from astra.sources.chain import CHAIN, HEADER, NONE, Candidate, Step
+from astra.sources.chain import CHAIN, HEADER, NONE, STEPS, Candidate, Step
 from astra.sources.links import Match
 from astra.sources.pool import Holder, KnownSource, Near, Pool, distance
 
@@ -53,27 +53,25 @@ class Matcher:
         """Return the sources whose other names may speak against them: those of headers, and of unknown numbers."""
         found: set[KnownSource] = set()
         for asked in self._asked.values():
-            unknown = any(n.kind in NUMBERS and not self._catalogued(n) for n in asked.names)
-            for name in asked.names:
-                found.update(each.source for each in self._held(name) if unknown or each.source.provisional)
+            held = [(name, self._pool.named[name]) for name in asked.names if name in self._pool.named]
+            known = {name for name, holders in held for each in holders if each.version}
+            unknown = any(name.kind in NUMBERS and name not in known for name in asked.names)
+            for _, holders in held:
+                found.update([each.source for each in holders if unknown or each.source.provisional])
         return found
 
     def _held(self, name: Identifier) -> Sequence[Holder]:
         return self._pool.named.get(name, ())
 
-    def _catalogued(self, name: Identifier) -> list[Holder]:
-        return [each for each in self._held(name) if each.version]
-
     # --------------------------------------------------------------------------------------------- asking catalogues
 
     def _ask_names(self, target: Target, asked: _Asked) -> None:
-        for step in CHAIN:
-            for name in asked.names:
-                if name.kind == step.kind and (holders := self._catalogued(name)):
-                    found = [Candidate(h.source, h.version, h.rank, distance(target, h.source)) for h in holders]
-                    self._ask(step, found, asked, f"{name.kind} {name.value}")
-                    if asked.chosen:
-                        return
+        for name in asked.names:  # in the order of the chain
+            if holders := [each for each in self._held(name) if each.version]:
+                found = [Candidate(h.source, h.version, h.rank, distance(target, h.source)) for h in holders]
+                self._ask(STEPS[name.kind], found, asked, name)
+                if asked.chosen:
+                    return
 
     def _ask_places(self) -> None:
         step = CHAIN[-1]
@@ -87,7 +85,7 @@ class Matcher:
         self._pool.read_names({near.source for target in numbered for near in around[target]})
         for target, near in around.items():
             if near:
-                self._ask(step, self._candidates(near), self._asked[target], f'its position, within {self._radius:g}"')
+                self._ask(step, self._candidates(near), self._asked[target])
 
     def _candidates(self, near: Iterable[Near]) -> list[Candidate]:
         versions = self._pool.versions()
@@ -95,17 +93,19 @@ class Matcher:
             Candidate(each.source, versions.get(each.source.catalogue or 0, ""), None, each.separation) for each in near
         ]
 
-    def _ask(self, step: Step, found: Sequence[Candidate], asked: _Asked, what: str) -> None:
+    def _ask(self, step: Step, found: Sequence[Candidate], asked: _Asked, name: Identifier | None = None) -> None:
         """Note what one step answers, and what speaks against it."""
         fitting = []
         for each in found:
-            against = contradiction(each.source, asked.names)
+            against = contradiction(each.source, asked.names) if each.source.names else None
             if against is None:
                 fitting.append(each)
-            elif step.kind is not None:  # that another object lies beside it speaks against nothing
-                asked.doubts.append(f"{what} is that of source {each.source.id}, which has {against}")
+            elif name is not None:  # that another object lies beside it speaks against nothing
+                text = f"{name.kind} {name.value} is that of source {each.source.id}, which has {against}"
+                asked.doubts.append(text)
         asked.step, asked.chosen, asked.candidates = step, step.choose(fitting) if fitting else None, len(found)
         if fitting and not asked.chosen:
+            what = f"{name.kind} {name.value}" if name else f'its position, within {self._radius:g}",'
             keys = ", ".join(str(each.source.id) for each in fitting)
             asked.doubts.append(f"{what} is that of the sources {keys}, and none of them is clearly the nearest")
 
@@ -175,7 +175,10 @@ class Matcher:
         """
         doubts = []
         for name in names:
-            held = {each.source.final for each in self._held(name)}
+            holders = self._held(name)
+            if len(holders) == 1 and holders[0].source is source:
+                continue  # as mostly
+            held = {each.source.final for each in holders}
             if source in held:
                 continue
             for other in sorted(held, key=lambda each: each.id):
@@ -221,7 +224,7 @@ class Matcher:
 
 
 def _names_of(target: Target) -> tuple[Identifier, ...]:
-    names = {Identifier(*each) for each in target.identifiers if valid(*each)}
+    names = {each for each in target.identifiers if valid(*each)}
     return tuple(sorted(names, key=lambda name: (_ORDER[name.kind], name.value)))
 
 

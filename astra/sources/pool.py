@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from astra.database.connection import run
@@ -20,6 +21,7 @@ from astra.sky import Star, closest
 _SLOW_MARGIN, _FAST_MARGIN = 15.0, 320.0
 FAST = "s.pmra * s.pmra + s.pmdec * s.pmdec > 250000"  # in (mas/yr)^2, as the index source_fast has it
 
+_by_source = itemgetter(3)
 _SOURCE = "s.id, s.provisional, s.sdss_id, s.catalogue_id, s.ra, s.dec, s.epoch, s.pmra, s.pmdec"
 _CATALOGUED = "NOT s.provisional AND s.merged_into_id IS NULL"
 
@@ -83,15 +85,19 @@ class Pool:
                 f"JOIN source s ON s.id = n.source_id WHERE n.kind = ? AND {condition}"
             )
             rows = run(query, (kind, parameter))
-            for value, version, rank, *source in sorted(rows, key=lambda row: row[3]) if len(rows) > 1 else rows:
-                self.named[Identifier(kind, value)].append(Holder(self._known(source), version, rank))
+            if len(rows) > 1:
+                rows.sort(key=_by_source)
+            for row in rows:
+                holder = Holder(self._known(row[3:]), row[1], row[2])
+                self.named[Identifier(kind, row[0])].append(holder)
 
     def _known(self, row: Sequence[Any]) -> KnownSource:
-        key, provisional, sdss_id, catalogue, ra, dec, *moving = row
-        if key not in self.sources:
+        known = self.sources.get(row[0])
+        if known is None:
+            key, provisional, sdss_id, catalogue, ra, dec, *moving = row
             star = None if ra is None or dec is None else Star(ra, dec, *moving)
-            self.sources[key] = KnownSource(key, bool(provisional), sdss_id, catalogue, star)
-        return self.sources[key]
+            known = self.sources[key] = KnownSource(key, bool(provisional), sdss_id, catalogue, star)
+        return known
 
     def read_names(self, sources: Collection[KnownSource]) -> None:
         """Read all names of some sources."""

@@ -30,7 +30,7 @@ def test_a_star_is_found_where_astropy_moves_it(ra: float, dec: float, pmra: flo
     star = Star(ra, dec, 2015.5, pmra, pmdec)
     moving = SkyCoord(
         ra * units.deg, dec * units.deg, pm_ra_cosdec=pmra * units.mas / units.yr, pm_dec=pmdec * units.mas / units.yr,
-        distance=100 * units.pc, obstime=Time(2015.5, format="jyear"),
+        distance=10 * units.pc, obstime=Time(2015.5, format="jyear"),
     )  # fmt: skip
     there = moving.apply_space_motion(Time(year, format="jyear"))
     assert closest(there.ra.deg, there.dec.deg, EPOCHS, star) < 0.02
