@@ -25,7 +25,7 @@ from astra.sources.matching import contradiction, preferred
 from astra.sources.pool import Holder, KnownSource, Pool
 
 # Rows that one transaction takes: few enough that nobody waits a quarter of a second for the write lock.
-CHUNK = 2_500
+CHUNK = 1_000
 
 
 class Edition(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from astra import sources
-from astra.catalogue.adopting import Edition, adopt
+from astra.catalogue.adopting import CHUNK, Edition, adopt
 from astra.catalogue.rows import CatalogueRow
 from astra.clock import SYSTEM, Clock
 from astra.database.connection import alone, execute, run
@@ -75,11 +75,13 @@ def load(
         rows, left_out = run("SELECT rows, left_out FROM catalogue WHERE id = ?", (edition.id,))[0]
         return Loaded(edition.version, rows, left_out, before=True)
     rows = made = changed = 0
-    for chunk in table.chunks():
-        with alone(sources.LOCK):
-            adopted = adopt(chunk, edition, clock.now())
-        rows, made, changed = rows + len(chunk), made + adopted.made, changed + adopted.changed
-        told(len(chunk))
+    for read in table.chunks():
+        for start in range(0, len(read), CHUNK):
+            chunk = read[start : start + CHUNK]
+            with alone(sources.LOCK):
+                adopted = adopt(chunk, edition, clock.now())
+            rows, made, changed = rows + len(chunk), made + adopted.made, changed + adopted.changed
+            told(len(chunk))
     with alone(sources.LOCK):
         execute(
             "UPDATE catalogue SET rows = ?, left_out = ?, loaded = ? WHERE id = ?",
