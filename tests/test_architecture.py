@@ -119,7 +119,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "signal": ("daemon.service", "daemon.executors", "astra.interrupts"),
     "multiprocessing": ("daemon.executors",),
     "subprocess": ("daemon.executors", "astra.provenance", "astra.cli.demo.service"),
-    "astropy.io": ("astra.headers", "astra.simulate", "astra.contrib"),
+    "astropy.io": ("astra.catalogue", "astra.headers", "astra.simulate", "astra.contrib"),
     "psycopg2": ("astra.database",),
     "sqlite3": ("astra.database",),
     "playhouse": ("astra.database",),
