@@ -1,7 +1,7 @@
 """The calendar: components enqueued, and duties done, at set times of the day. The only user of APScheduler.
 
-Comes from `[[schedule]]` and the settings of duties; goes to the queue, by the main loop of `service`, which every other
-wait is counted in.
+Comes from `[[schedule]]` and from the settings of duties; goes to the queue, by the main loop of `service`, in which
+every other wait is counted.
 """
 
 from __future__ import annotations

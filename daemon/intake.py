@@ -59,9 +59,7 @@ class Intake:
         The clock.
     """
 
-    def __init__(
-        self, settings: Settings, rules: Sequence[Rule], clock: Clock, linking: Linking = LOCAL
-    ) -> None:
+    def __init__(self, settings: Settings, rules: Sequence[Rule], clock: Clock, linking: Linking = LOCAL) -> None:
         self.settler = Settler(settings.settle.quiet, settings.settle.patience)
         self.counts = Counts()
         self.lags: deque[float] = deque(maxlen=_LAGS_KEPT)

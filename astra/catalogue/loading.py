@@ -5,7 +5,7 @@ An edition that was interrupted is gone through again, and what is there already
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,12 +20,12 @@ from astra.errors import AstraError
 
 
 class CatalogueTable(Protocol):
-    """What is read of a file: its rows in chunks, its checksum, and how many rows were left out so far."""
+    """What is read of a file: its rows in chunks, its checksum, and how many rows were left out so far, by reason."""
 
     @property
     def sha256(self) -> str: ...
     @property
-    def left_out(self) -> int: ...
+    def left_out(self) -> Mapping[str, int]: ...
 
     def chunks(self) -> Iterable[list[CatalogueRow]]:
         """Yield the rows."""
@@ -82,12 +82,13 @@ def load(
                 adopted = adopt(chunk, edition, clock.now())
             rows, made, changed = rows + len(chunk), made + adopted.made, changed + adopted.changed
             told(len(chunk))
+    left_out = sum(table.left_out.values())
     with alone(sources.LOCK):
         execute(
             "UPDATE catalogue SET rows = ?, left_out = ?, loaded = ? WHERE id = ?",
-            (rows, table.left_out, instant_text(clock.now()), edition.id),
+            (rows, left_out, instant_text(clock.now()), edition.id),
         )
-    return Loaded(edition.version, rows, table.left_out, made, changed)
+    return Loaded(edition.version, rows, left_out, made, changed)
 
 
 def _edition(path: Path, sha256: str, version: str | None, clock: Clock) -> tuple[Edition, bool]:

@@ -30,7 +30,7 @@ def command() -> None:
 @command.command(epilog="\b\nExample: astra catalog load allStar-dr17-synspec_rev1.fits sdss_id_flat.parquet")
 @click.argument("files", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE...", nargs=-1)
 @click.option("--as", "version", metavar="NAME", help="The edition's name, for one file; by default the file's own.")
-@click.option("--gaia", type=click.Choice(["dr2", "dr3"]), help="Which release a column source_id is of.")
+@click.option("--gaia", type=click.Choice(["dr2", "dr3", "none"]), help="Which release a column source_id is of.")
 @click.option("--epoch", type=float, metavar="YEAR", help="Julian year of the positions, where no column tells it.")
 @click.option("--no-relink", is_flag=True, help="Load only; link nothing again.")
 @as_json
