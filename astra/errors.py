@@ -28,6 +28,12 @@ class DatabaseUnavailable(AstraError):
     retry = True
 
 
+class CatalogueUnavailable(AstraError):
+    """The survey's own catalogue cannot be asked now; what needs it goes without, and is linked later."""
+
+    retry = True
+
+
 class FileError(AstraError):
     """A file that cannot be taken in as it stands."""
 
