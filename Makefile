@@ -68,9 +68,11 @@ lock: $(STAMP_DEV)  ## write requirements.lock anew, with today's versions
 	mv $(LOCK).new $(LOCK)
 	rm -rf $(VENV)/lock
 
-system-deps:  ## what the tests can use beyond Python (root): PostgreSQL of the system, systemd, strace
+# The extension's package is named after the PostgreSQL that it is built for.
+system-deps:  ## what the tests can use beyond Python (root): PostgreSQL of the system with q3c, systemd, strace
 	apt-get update
-	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv postgresql systemd procps strace util-linux
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv postgresql systemd procps strace util-linux \
+		$$(apt-cache search --names-only '^postgresql-[0-9]+-q3c$$' | cut -d' ' -f1 | sort -V | tail -n 1)
 
 clean:  ## remove the virtual environment and all caches
 	rm -rf $(VENV) build dist *.egg-info docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 from astra import settings_file
 from astra import settings_values as values
 from astra.errors import ConfigurationError
+from astra.settings_contradictions import contradictions
 from astra.settings_values import Condition, Place, Refused
 
 
@@ -149,6 +150,25 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """The survey's own catalogue of objects."""
+
+    url: str | None = _setting(
+        values.postgresql_url,
+        "PostgreSQL database whose schema catalogdb is asked which object a file is of: postgresql://USER@HOST/NAME",
+        default=None,
+    )
+    radius: float = _setting(
+        values.number(above=0, most=60),
+        "arcseconds; how far from the header's position the catalogue is searched",
+        default=3.0,
+    )
+    relink: str = _setting(
+        values.cron, "when what is unmatched is looked for again, in UTC", default="20 16 * * mon-sun"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """Where components write files."""
 
@@ -190,6 +210,7 @@ class Settings:
     rules: tuple[Rule, ...]
     scheduler: Scheduler
     executor: Executor
+    catalog: Catalog
     schedule: tuple[Schedule, ...]
     output: Output
     service: Service
@@ -202,6 +223,7 @@ _SINGLE: dict[str, type[Any]] = {
     "settle": Settle,
     "scheduler": Scheduler,
     "executor": Executor,
+    "catalog": Catalog,
     "output": Output,
     "service": Service,
     "log": Log,
@@ -295,7 +317,7 @@ class _Reader:
         if any(part is None for part in parts.values()) or self.problems:
             return None
         settings = Settings(**parts, source=source)
-        self.problems += _contradictions(settings)
+        self.problems += contradictions(settings)
         return settings
 
     def _environment_url(self, raw: dict[str, Any], url: str) -> None:
@@ -351,41 +373,14 @@ class _Reader:
             self.problems.append(f"{label}{name}{shown}: there is no such {what}; {allowed}")
 
 
-def _contradictions(settings: Settings) -> Iterator[str]:
-    """Yield what is wrong between settings that are each right."""
-    settle, scheduler = settings.settle, settings.scheduler
-    if settle.quiet >= settle.patience:
-        yield f"[settle] quiet = {settle.quiet:g}: must be less than patience, which is {settle.patience:g}"
-    if scheduler.tick >= scheduler.lease:
-        yield f"[scheduler] tick = {scheduler.tick:g}: must be less than lease, which is {scheduler.lease:g}"
-    yield from _repeated("[[watch]]", [each.name for each in settings.watch])
-    yield from _repeated("[[rules]]", [each.name for each in settings.rules])
-    yield from _repeated("[[schedule]]", [each.name for each in settings.schedule])
-    real = [Path(os.path.realpath(each.path)) for each in settings.watch]
-    for i, inner in enumerate(real):
-        for j, outer in enumerate(real):
-            if (inner == outer and i < j) or (inner != outer and inner.is_relative_to(outer)):
-                yield f"[[watch]] path = {inner}: lies in {outer}, which is watched too; every file would come twice"
-    for each, folder in zip(settings.watch, real, strict=True):
-        if folder.is_file():
-            yield f"[[watch]] path = {each.path}: is a file; name the folder that it lies in"
-    output = Path(os.path.realpath(settings.output.root))
-    for each, folder in zip(settings.watch, real, strict=True):
-        if output.is_relative_to(folder):
-            yield f"[output] root = {output}: lies in the watched folder {each.path}; outputs must be kept outside it"
-
-
-def _repeated(label: str, names: list[str]) -> Iterator[str]:
-    for name in sorted({each for each in names if names.count(each) > 1}):
-        yield f"{label} name = {values.shown(name)}: used {names.count(name)} times, must be unique"
-
-
 def describe(settings: Settings) -> dict[str, Any]:
-    """Return the settings as JSON can hold them, with any password of the database left out."""
+    """Return the settings as JSON can hold them, with any password of a database left out."""
     described: dict[str, Any] = {"source": str(settings.source) if settings.source else None}
     for name in _SINGLE:
         described[name] = values.jsonable(vars(getattr(settings, name)))
     for name in _REPEATED:
         described[name] = [values.jsonable(vars(each)) for each in getattr(settings, name)]
     described["database"]["url"] = values.without_password(settings.database.url)
+    if settings.catalog.url:
+        described["catalog"]["url"] = values.without_password(settings.catalog.url)
     return described

@@ -72,14 +72,14 @@ def expanded_user(text: str) -> Path:
         raise Refused(f"a path; there is no user {text.partition('/')[0].removeprefix('~')}") from None
 
 
-def number(least: float | None = None, above: float | None = None) -> Check:
-    """Check for a number of seconds: finite, and no more than clocks can count."""
+def number(least: float | None = None, above: float | None = None, most: int = MOST_SECONDS) -> Check:
+    """Check for a number between two bounds; of seconds, no more than clocks can count."""
     bound = f" of at least {least:g}" if least is not None else f" above {above:g}" if above is not None else ""
 
     def check(value: Any, place: Place) -> float:
-        fine = isinstance(value, int | float) and not isinstance(value, bool) and value <= MOST_SECONDS
+        fine = isinstance(value, int | float) and not isinstance(value, bool) and value <= most
         if not fine or (least is not None and not value >= least) or (above is not None and not value > above):
-            raise Refused(f"a number{bound}, at most {MOST_SECONDS}")
+            raise Refused(f"a number{bound}, at most {most}")
         return float(value)
 
     return check
@@ -167,11 +167,21 @@ def database_url(value: Any, place: Place) -> str:
     scheme, separator, rest = value.partition("://")
     if separator and scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
         return value if rest == "/:memory:" else f"sqlite:///{place.resolve(rest[1:])}"
-    if separator and scheme in ("postgresql", "postgres") and rest.strip("/"):
-        if not _is_url(f"postgresql://{rest}"):
-            raise Refused(f"{allowed}, a % in it written as %25")
-        return f"postgresql://{rest}"
-    raise Refused(allowed)
+    return _postgresql(value, allowed)
+
+
+def postgresql_url(value: Any, place: Place) -> str:
+    """Check for the URL of a PostgreSQL database."""
+    return _postgresql(value, "postgresql://USER@HOST/NAME")
+
+
+def _postgresql(value: Any, allowed: str) -> str:
+    scheme, separator, rest = value.partition("://") if isinstance(value, str) else ("", "", "")
+    if not separator or scheme not in ("postgresql", "postgres") or not rest.strip("/"):
+        raise Refused(allowed)
+    if not _is_url(f"postgresql://{rest}"):
+        raise Refused(f"{allowed}, a % in it written as %25")
+    return f"postgresql://{rest}"
 
 
 def _is_url(url: str) -> bool:

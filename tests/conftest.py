@@ -66,6 +66,19 @@ def pg_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def q3c_server() -> Iterator[Server]:
+    """A PostgreSQL server whose databases can have the q3c extension, as the survey's own does."""
+    from tests.support.postgres import NoPostgres, PrivateServer
+
+    try:
+        server = PrivateServer.of_system_with("q3c")
+    except NoPostgres as error:
+        lacking(str(error))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
 def pg_template(pg_server: Server) -> Iterator[str]:
     """The name of a migrated database, to be copied: a copy takes a tenth of the time of a migration."""
     from tests.support.postgres import make_template

@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.database",
             "astra.errors",
             "astra.filesystem",
+            "astra.settings_contradictions",
             "astra.settings_file",
             "astra.settings_values",
             "astra.signature",
@@ -123,6 +124,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "psycopg2": ("astra.database",),
     "sqlite3": ("astra.database",),
     "playhouse": ("astra.database",),
+    "sdssdb": (),  # connects to what a profile in the home folder names, when it is imported
     "http.server": ("daemon.web",),
     "waitress": ("daemon.web",),
     "prometheus_client": ("daemon.web", "daemon.metrics"),
@@ -283,7 +285,7 @@ def pure_modules_stay_pure(known: Sources) -> list[str]:
 
 def every_dependency_has_one_home(known: Sources) -> list[str]:
     return [
-        f"{name}:{imported.line} imports {imported.module}, whose home is {', '.join(homes)}"
+        f"{name}:{imported.line} imports {imported.module}, whose home is {', '.join(homes) or 'elsewhere'}"
         for name, text in known.items()
         for imported in imports(text)
         for dependency, homes in HOMES.items()
@@ -427,6 +429,7 @@ BROKEN: tuple[tuple[Rule, str, str], ...] = (
     (every_dependency_has_one_home, "astra.ingest", "def f():\n    import astropy.io.fits as fits"),
     (every_dependency_has_one_home, "astra.queue", "from subprocess import run"),
     (every_dependency_has_one_home, "astra.queue", "from psycopg2.extras import execute_values"),
+    (every_dependency_has_one_home, "astra.catalogue.survey", "from sdssdb.peewee.sdss5db import catalogdb"),
     (one_clock, "astra.queue", "import time\ntime.sleep(1)"),
     (one_clock, "astra.queue", "import time as t\ncounter = t.perf_counter"),
     (one_clock, "astra.queue", "from time import monotonic as tick\ntick()"),

@@ -110,6 +110,15 @@ class PrivateServer(Server):
             raise NoPostgres("the system has no PostgreSQL: apt-get install postgresql")
         return cls(Path(on_path or max(found, key=lambda path: float(path.split("/")[4]))).parent)
 
+    @classmethod
+    def of_system_with(cls, extension: str) -> Self:
+        """Start those of the system's binaries, the newest, for which an extension is installed."""
+        found = glob.glob(f"/usr/share/postgresql/*/extension/{extension}.control")
+        versions = sorted((path.split("/")[4] for path in found), key=float)
+        if not versions:
+            raise NoPostgres(f"no PostgreSQL of the system has {extension}: apt-get install postgresql-NN-{extension}")
+        return cls(Path(f"/usr/lib/postgresql/{versions[-1]}/bin"))
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         self._run("pg_ctl", "-D", str(self._data), "-w", "-t", "60", "-l", str(self._data / "log"), "start")

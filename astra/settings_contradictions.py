@@ -1,0 +1,42 @@
+"""What can be wrong between settings that are each right: times out of order, names twice, folders in one another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from astra import settings_values as values
+
+if TYPE_CHECKING:
+    from astra.config import Settings
+
+
+def contradictions(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong between settings that are each right."""
+    settle, scheduler = settings.settle, settings.scheduler
+    if settle.quiet >= settle.patience:
+        yield f"[settle] quiet = {settle.quiet:g}: must be less than patience, which is {settle.patience:g}"
+    if scheduler.tick >= scheduler.lease:
+        yield f"[scheduler] tick = {scheduler.tick:g}: must be less than lease, which is {scheduler.lease:g}"
+    yield from _repeated("[[watch]]", [each.name for each in settings.watch])
+    yield from _repeated("[[rules]]", [each.name for each in settings.rules])
+    yield from _repeated("[[schedule]]", [each.name for each in settings.schedule])
+    real = [Path(os.path.realpath(each.path)) for each in settings.watch]
+    for i, inner in enumerate(real):
+        for j, outer in enumerate(real):
+            if (inner == outer and i < j) or (inner != outer and inner.is_relative_to(outer)):
+                yield f"[[watch]] path = {inner}: lies in {outer}, which is watched too; every file would come twice"
+    for each, folder in zip(settings.watch, real, strict=True):
+        if folder.is_file():
+            yield f"[[watch]] path = {each.path}: is a file; name the folder that it lies in"
+    output = Path(os.path.realpath(settings.output.root))
+    for each, folder in zip(settings.watch, real, strict=True):
+        if output.is_relative_to(folder):
+            yield f"[output] root = {output}: lies in the watched folder {each.path}; outputs must be kept outside it"
+
+
+def _repeated(label: str, names: list[str]) -> Iterator[str]:
+    for name in sorted({each for each in names if names.count(each) > 1}):
+        yield f"{label} name = {values.shown(name)}: used {names.count(name)} times, must be unique"
