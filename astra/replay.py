@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from astra import provenance, queue, taking_in
+from astra.catalogue.consulting import LOCAL, Linking
 from astra.clock import SYSTEM, Clock
 from astra.database.astradb import Replay
 from astra.database.connection import changed, database
@@ -28,9 +29,10 @@ CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long a file that is not whole is waited for, and the clock."""
+    """How long a file that is not whole is waited for, how sources are looked for, and the clock."""
 
     patience: float = 600.0
+    linking: Linking = LOCAL
     clock: Clock = SYSTEM
 
 
@@ -134,7 +136,7 @@ def _enqueue(chunk: Sequence[Entry], progress: Progress, clock: Clock) -> None:
 
 def _take_in(chunk: Sequence[Entry], request: Request, progress: Progress, settings: Settings) -> None:
     later = [replace(rule, priority=max(rule.priority, PRIORITY)) for rule in request.rules]
-    terms = taking_in.Terms(request.roots, later, settings.patience, progress.replay)
+    terms = taking_in.Terms(request.roots, later, settings.patience, progress.replay, settings.linking)
     entries = {each.place: each for each in chunk}
     # It has transactions of its own, so the count follows them: cut short in between, `resume` puts it right.
     for recorded in taking_in.take_in(entries, terms, settings.clock):

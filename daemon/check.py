@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from astra.catalogue.consulting import linking_of
 from astra.config import Settings, Watch
 from astra.database import connection, migrate
 from astra.database.connection import available
@@ -34,6 +35,7 @@ def check(settings: Settings) -> list[Finding]:
     found.append(_try("database", lambda: _database(settings)))
     found.append(_try("rules", lambda: _rules(settings)))
     found.append(_try("releases", lambda: _releases(settings)))
+    found += _catalog(settings)
     for watch in settings.watch:
         found += _watch(watch)
     if not settings.watch:
@@ -76,6 +78,19 @@ def _rules(settings: Settings) -> str:
 def _releases(settings: Settings) -> str:
     refuse_unknown_releases(settings)
     return "those that are named are known"
+
+
+def _catalog(settings: Settings) -> Iterator[Finding]:
+    survey = linking_of(settings.catalog).survey
+    if survey is None:
+        return
+    try:
+        yield Finding("catalog", True, survey.describe())
+        yield from (Finding("catalog", False, problem) for problem in survey.problems())
+    except AstraError as error:
+        yield Finding("catalog", False, str(error))
+    finally:
+        survey.close()
 
 
 def _watch(watch: Watch) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from astra import backlog, products, roots, tree
+from astra.catalogue.consulting import linking_of
 from astra.clock import Clock
 from astra.components import component_class
 from astra.config import Settings, Watch

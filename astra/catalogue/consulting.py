@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Protocol
 
 from astra import sources
 from astra.catalogue.adopting import CHUNK, Edition, adopt
-from astra.catalogue.rows import CatalogueRow
-from astra.clock import Clock
+from astra.catalogue.survey import SurveyCatalogue
+from astra.clock import SYSTEM, Clock
+from astra.config import Catalog
 from astra.database.connection import alone, execute, run
 from astra.database.fields import instant_text
 from astra.errors import CatalogueUnavailable
@@ -27,35 +27,22 @@ from astra.sources.pool import Pool
 SURVEY = "catalogdb"  # the version under which it stands that the survey's catalogue is to be asked
 
 
-class Fetched(Protocol):
-    """A row of the survey's catalogue, and the version that it is of."""
-
-    @property
-    def row(self) -> CatalogueRow: ...
-    @property
-    def version(self) -> str: ...
-
-
-class Survey(Protocol):
-    """The survey's own catalogue."""
-
-    @property
-    def origin(self) -> str:
-        """Where it is, without a password."""
-
-    def fetch(self, targets: Sequence[Target]) -> Sequence[Fetched]:
-        """Return every row that these targets may be; raise `CatalogueUnavailable` where it cannot be asked now."""
-
-
 @dataclass(frozen=True, slots=True)
 class Linking:
     """How sources are looked for: how far from a position, in arcseconds, and whether the survey is asked."""
 
     radius: float = sources.RADIUS
-    survey: Survey | None = None
+    survey: SurveyCatalogue | None = None
 
 
 LOCAL = Linking()
+
+
+def linking_of(settings: Catalog, clock: Clock = SYSTEM) -> Linking:
+    """Return how the settings have sources looked for. Nothing is asked of the survey's server yet."""
+    if settings.url is None:
+        return Linking(settings.radius)
+    return Linking(settings.radius, SurveyCatalogue(settings.url, settings.radius, clock))
 
 
 def consult(linking: Linking, targets: Sequence[Target], clock: Clock) -> CatalogueUnavailable | None:
@@ -70,7 +57,7 @@ def consult(linking: Linking, targets: Sequence[Target], clock: Clock) -> Catalo
         fetched = survey.fetch(unknown)
     except CatalogueUnavailable as error:
         with alone(sources.LOCK):
-            owe(survey, clock)
+            _owe(survey, clock)
         return error
     for version, rows in groupby(sorted(fetched, key=attrgetter("version")), key=attrgetter("version")):
         found = [each.row for each in rows]
@@ -92,7 +79,7 @@ def _surest(target: Target) -> Identifier | None:
     return next((each for each in target.identifiers if valid(*each)), None)
 
 
-def owe(survey: Survey, clock: Clock) -> None:
+def _owe(survey: SurveyCatalogue, clock: Clock) -> None:
     """Keep in mind that the unconfirmed are to be looked for in the survey's catalogue; in the caller's transaction."""
     edition = _edition(SURVEY, survey.origin, clock)
     execute("UPDATE catalogue SET relinked = NULL WHERE id = ?", (edition.id,))

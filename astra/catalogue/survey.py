@@ -20,6 +20,7 @@ from astra.database.survey import Run, SurveyDatabase
 from astra.errors import CatalogueUnavailable
 from astra.identifiers import CATALOGIDS, KINDS, NUMBERS, catalogid_kind, valid
 from astra.products.base import Target
+from astra.settings_values import without_password
 from astra.sky import Star, closest
 
 RADIUS: Final = 3.0  # arcseconds
@@ -53,9 +54,15 @@ class SurveyCatalogue:
         How far from a target's position its object may be, in arcseconds, once both are at one epoch.
     clock
         Counts the pauses after failures.
+
+    Attributes
+    ----------
+    origin
+        The URL, without a password.
     """
 
     def __init__(self, url: str, radius: float = RADIUS, clock: Clock = SYSTEM) -> None:
+        self.origin = without_password(url)
         self._database = SurveyDatabase(url, clock)
         self._radius = radius
         self._known: Schema | None = None

@@ -22,6 +22,7 @@ COMMANDS = (
     "products",
     "tasks",
     "quarantine",
+    "catalog",
     "verify",
     "show",
     "execute",

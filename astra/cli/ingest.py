@@ -32,12 +32,12 @@ def command(ctx: click.Context, paths: tuple[Path, ...], no_rules: bool, as_json
     is 1 if anything was quarantined or could not be taken in.
     """
     from astra import taking_in
-    from astra.cli.opening import make_result_tables, open_records, roots_of, rules_of
+    from astra.cli.opening import linking_of, make_result_tables, open_records, roots_of, rules_of
 
     settings = open_records(ctx.obj)
     rules = () if no_rules else rules_of(settings)
     make_result_tables(rules)
-    terms = taking_in.Terms(roots_of(settings), rules, settings.settle.patience)
+    terms = taking_in.Terms(roots_of(settings), rules, settings.settle.patience, linking=linking_of(settings))
     named = {str(path.absolute()) for path in paths}
     found = [_row(each, named) for each in _watched(taking_in.take_in(paths, terms), as_json)]
     counts = Counter(each["outcome"] for each in found)

@@ -11,6 +11,7 @@ from astra.errors import SchemaError
 from astra.settings_values import Place, default_database_url
 
 if TYPE_CHECKING:
+    from astra.catalogue.consulting import Linking
     from astra.ingest import Root
     from astra.rules import Rule
 
@@ -68,3 +69,10 @@ def roots_of(settings: config.Settings) -> tuple[Root, ...]:
     from astra.ingest import Root
 
     return tuple(Root(watch.name, watch.path, watch.release, settings.settle.sha256) for watch in settings.watch)
+
+
+def linking_of(settings: config.Settings) -> Linking:
+    """Return how sources are looked for."""
+    from astra.catalogue import consulting
+
+    return consulting.linking_of(settings.catalog)

@@ -48,7 +48,7 @@ def command(
     asked = {name: value for name, value in given.items() if value not in (None, ())}
     _check_usage(verb, resume, asked)
     from astra import replay
-    from astra.cli.opening import make_result_tables, open_records, roots_of, rules_of
+    from astra.cli.opening import linking_of, make_result_tables, open_records, roots_of, rules_of
 
     settings = open_records(config)
     roots, rules = roots_of(settings), rules_of(settings)
@@ -62,8 +62,8 @@ def command(
         return
     make_result_tables(rules)
     number = replay.begin(plan) if key is None else key
-    patience = replay.Settings(settings.settle.patience)
-    _carry_out(replay.carry_out(plan, number, patience), plan, number, as_json)
+    how = replay.Settings(settings.settle.patience, linking_of(settings))
+    _carry_out(replay.carry_out(plan, number, how), plan, number, as_json)
 
 
 def _check_usage(verb: str | None, resume: int | None, asked: dict[str, Any]) -> None:
