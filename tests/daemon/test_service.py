@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,20 +98,27 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
-        listener.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", str(path))
         monkeypatch.setenv("WATCHDOG_USEC", "200000")
         monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+        found: list[str] = []
+
+        def listen() -> None:  # all the time: the kernel keeps ten messages and drops the next
+            while (said := listener.recv(65536).decode()) != "the end":
+                found.extend(said.splitlines())
+
+        listening = threading.Thread(target=listen)
+        listening.start()
 
         def heard() -> list[str]:
-            found = []
-            while True:
-                try:
-                    found += listener.recv(65536).decode().splitlines()
-                except BlockingIOError:
-                    return found
+            if listening.is_alive():
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                    sender.sendto(b"the end", str(path))
+                listening.join()
+            return found
 
         yield heard
+        heard()
 
 
 @ON_ONE
