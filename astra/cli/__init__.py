@@ -24,6 +24,8 @@ COMMANDS = (
     "quarantine",
     "verify",
     "show",
+    "source",
+    "conflicts",
     "execute",
     "repeat",
     "replay",
