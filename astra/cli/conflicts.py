@@ -56,7 +56,8 @@ def _say(found: list[dict[str, Any]]) -> None:
         linked = "no source" if each["source"] is None else f"source {each['source']}"
         linked += f" ({each['designation']})" if each["designation"] else ""
         how = [f"by {each['method']}", each["catalogue_version"]]
-        how += [f"{each['candidates']} candidates"] if each["candidates"] is not None else []
+        if (count := each["candidates"]) is not None:
+            how.append(f"{count} candidate{'' if count == 1 else 's'}")
         how += [f'{each["separation"]:.2f}"'] if each["separation"] is not None else []
         told = ", ".join(part for part in how if part)
         click.echo(f"product {each['product']} -> {linked}  {told}, {text(each['since'])}")

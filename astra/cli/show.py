@@ -37,7 +37,7 @@ def command(config: Path | None, /, kind: str, words: tuple[str, ...], as_json: 
     """
     from astra.cli.opening import open_records
 
-    name = " ".join(words)
+    name = " ".join(word.strip() for word in words)
     if kind == "source":
         SourceName().convert(name, None, click.get_current_context())
         open_records(config)

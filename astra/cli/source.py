@@ -38,10 +38,11 @@ def near(ctx: click.Context, /, words: tuple[str, ...], limit: int, as_json: boo
     from astra.cli.opening import open_records
     from astra.errors import NotUnderstood
 
-    written = " ".join(words[:-1])
+    *angles, distance = (word.strip() for word in words)
+    written = " ".join(angles)
     try:
-        within = positions.read_radius(words[-1])
         place = positions.read_position(written)
+        within = positions.read_radius(distance) if place else 0.0
     except NotUnderstood as error:
         raise click.UsageError(str(error)) from None
     if place is None:

@@ -88,7 +88,8 @@ def say(found: Mapping[str, Any]) -> None:
     _list("identifiers", _names(found["identifiers"]))
     lists = {"visits": found["visits"], "stars": found["stars"]}
     lists |= {"other data products": found["products"]} if found["products"] else {}
-    if any([_list(title, rows) for title, rows in lists.items()]):
+    cut = [_list(title, rows) for title, rows in lists.items()]
+    if any(cut):
         click.echo(f"\nwhole paths: astra products --source id={found['id']}")
     told = sum(len(found[name]) for name in ("visits", "stars", "products"))
     if told < found["data_products"]:
