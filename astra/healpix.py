@@ -119,7 +119,5 @@ def _ring(nside: int, ring: int) -> tuple[float, int, int, float]:
 def _half_width(z: float, dec: float, reach: float) -> float:
     """Return how far in right ascension a disc about `dec` extends on the circle at `z`, in degrees."""
     sine, cosine = math.sin(math.radians(dec)), math.cos(math.radians(dec))
-    across = cosine * math.sqrt(1.0 - z * z)
-    if across <= 0.0:
-        return 180.0
+    across = cosine * math.sqrt(1.0 - z * z)  # above 0: no centre is at a pole, and of 90 degrees the cosine is not 0
     return math.degrees(math.acos(min(1.0, max(-1.0, (math.cos(math.radians(reach)) - sine * z) / across))))

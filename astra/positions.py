@@ -90,8 +90,6 @@ def position(ra: float, dec: float) -> Position:
 
 def _halves(text: str) -> tuple[str, str] | None:
     """Return the texts of right ascension and declination, or None where they cannot be told apart."""
-    if text.count(",") > 1:
-        return None
     if "," in text:
         ra, _, dec = text.partition(",")
         return ra.strip(), dec.strip()

@@ -154,6 +154,7 @@ def test_a_number_that_is_an_id_and_an_identifier_may_be_either(database: peewee
     own = stars.source()
     stars.SourceIdentifier.create(source=own, kind="sdss_id", value=str(own.id))
     assert Source.get_by(own.id) == own
+    assert asking.keys(str(own.id)) == [own.id]
 
 
 def test_a_selection_means_all_sources_of_a_name(database: peewee.Database) -> None:
@@ -204,11 +205,13 @@ def test_visits_come_by_date_and_stars_by_release(database: peewee.Database) -> 
     dated = [stars.product(star, "apVisit", "dr17", mjd=59000, jd=2459000.5 + n / 10) for n in (3, 1, 2)]
     again = stars.product(star, "apVisit", "dr19", mjd=59000, jd=2459000.5 + 0.1)
     unknown = stars.product(star, "apVisit", "dr10")
-    combined = [stars.product(star, "apStar", release) for release in ("dr19", "mine", "dr9", "dr10", "dr17")]
+    combined = [
+        stars.product(star, "apStar", release) for release in ("dr19", "sdsswork", "mine", "ipl-3", "dr10", "a new one")
+    ]
     other = stars.product(star, "spec", "dr17")
     stars.product(None, "apVisit", mjd=1)
     assert star.visits == [dated[1], again, dated[2], dated[0], late, unknown]
-    assert [each.release for each in star.stars] == ["dr10", "dr17", "dr19", "dr9", "mine"]
+    assert [each.release for each in star.stars] == ["dr10", "ipl-3", "dr19", "sdsswork", "a new one", "mine"]
     assert set(star.data_products) == {late, *dated, again, unknown, *combined, other}
 
 
@@ -275,6 +278,13 @@ def place_of(middle: tuple[float, float], away: float, towards: float) -> tuple[
     return math.degrees(ra + east) % 360.0, math.degrees(north)
 
 
+def bearing(here: tuple[float, float], there: tuple[float, float]) -> float:
+    """Return in which direction a position is from another (radians from north)."""
+    turn, own, other = math.radians(there[0] - here[0]), math.radians(here[1]), math.radians(there[1])
+    east = math.cos(other) * math.sin(turn)
+    return math.atan2(east, math.cos(own) * math.sin(other) - math.sin(own) * math.cos(other) * math.cos(turn))
+
+
 def scatter(seed: int, each: int) -> list[Source]:
     """Insert sources around every corner, at all distances, of which some move, and some are fast."""
     dice, rows = random.Random(seed), []
@@ -294,7 +304,7 @@ def scatter(seed: int, each: int) -> list[Source]:
 def test_near_finds_what_a_look_at_every_source_finds(database: peewee.Database) -> None:
     every = scatter(1, 80)
 
-    @settings(deadline=None, max_examples=80)
+    @settings(deadline=None, max_examples=200)
     @given(
         corner=st.sampled_from(CORNERS),
         away=st.floats(-5, 0.2).map(lambda power: 10**power),
@@ -310,6 +320,22 @@ def test_near_finds_what_a_look_at_every_source_finds(database: peewee.Database)
         assert [(each.separation, each.source.id) for each in found] == expected
 
     check()
+
+
+@pytest.mark.parametrize(
+    ("place", "towards"),
+    [((217.15656, 42.72578), 3.22189), ((183.58343, -42.72376), 6.22735), ((58.39601, -40.90202), 3.36648)],
+)
+def test_a_star_is_found_in_a_pixel_that_its_motion_alone_reaches(
+    database: peewee.Database, place: tuple[float, float], towards: float
+) -> None:
+    """Barnard's star moves 7 arcminutes in 41 years: from a pixel that a slow star could not have left."""
+    ra, dec = place_of(place, 10.4 * 41 / 3600, towards)
+    assert ang2pix(NSIDE, ra, dec) not in cover(NSIDE, *place, 30 / 3600)
+    back = bearing((ra, dec), place)
+    motion = {"pmra": 10400 * math.sin(back), "pmdec": 10400 * math.cos(back), "epoch": 1975.0}
+    star = stars.source(ra=ra, dec=dec, **motion)
+    assert [each.source for each in Source.near(*place, 1.0)] == [star]
 
 
 @settings(deadline=None, max_examples=500)
