@@ -60,6 +60,10 @@ class ComponentError(AstraError):
     """A component (a `TaskInstance` subclass) cannot be found, built or rebuilt."""
 
 
+class NotUnderstood(AstraError, ValueError):
+    """What a person gave is no name, no kind of identifier, no position or no radius that can be read."""
+
+
 class LeaseLost(AstraError):
     """Somebody else holds this bundle now: whoever gets this error has written nothing and must stop."""
 

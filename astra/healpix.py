@@ -79,3 +79,45 @@ def _near_pole(nside: int, dec: float, own: int, radius: float) -> list[int]:
     count, last = 2 * rings * (rings + 1), 12 * nside * nside - 1
     pixels = range(count) if dec > 0 else range(last, last - count, -1)
     return [pixel for pixel in pixels if pixel != own]
+
+
+def cover(nside: int, ra: float, dec: float, radius: float) -> list[int]:
+    """Return pixels that together hold a disc of any size; `radius` in degrees.
+
+    They are those whose centres are no farther away than the radius and the largest half of a pixel, so some of them
+    may lie outside.
+    """
+    reach = radius + _HALF / nside
+    pixels: list[int] = []
+    for ring in range(1, 4 * nside):
+        z, first, count, shift = _ring(nside, ring)
+        if abs(math.degrees(math.asin(z)) - dec) > reach:
+            continue
+        middle = (ra % 360.0) / 360.0 * count - shift  # the column of the centre, and how many of them to each side
+        aside = _half_width(z, dec, reach) / 360.0 * count
+        if 2.0 * aside + 2.0 >= count:
+            pixels += range(first, first + count)
+        else:
+            columns = range(math.floor(middle - aside), math.ceil(middle + aside) + 1)
+            pixels += [first + column % count for column in columns]
+    return pixels
+
+
+_HALF = 64.0  # degrees, times nside: from a pixel's centre to its farthest corner it is less, 61.3 for large nside
+
+
+def _ring(nside: int, ring: int) -> tuple[float, int, int, float]:
+    """Return of a ring: its z, its first pixel, how many it has, and the first one's centre in pixels from ra 0."""
+    last, cap = 12 * nside * nside, min(ring, 4 * nside - ring)
+    if cap < nside:
+        z, count = 1.0 - cap * cap / (3.0 * nside * nside), 4 * cap
+        return (z, 2 * ring * (ring - 1), count, 0.5) if ring == cap else (-z, last - 2 * cap * (cap + 1), count, 0.5)
+    first = 2 * nside * (nside - 1) + 4 * nside * (ring - nside)
+    return 4.0 / 3.0 - 2.0 * ring / (3.0 * nside), first, 4 * nside, 0.5 * ((ring - nside + 1) % 2)
+
+
+def _half_width(z: float, dec: float, reach: float) -> float:
+    """Return how far in right ascension a disc about `dec` extends on the circle at `z`, in degrees."""
+    sine, cosine = math.sin(math.radians(dec)), math.cos(math.radians(dec))
+    across = cosine * math.sqrt(1.0 - z * z)  # above 0: no centre is at a pole, and of 90 degrees the cosine is not 0
+    return math.degrees(math.acos(min(1.0, max(-1.0, (math.cos(math.radians(reach)) - sine * z) / across))))

@@ -1,6 +1,6 @@
 """From a result to what made it, and back: rows of result tables, their tasks, inputs, file versions, environment.
 
-Comes from `Source.results()`, `Task.results()` and `ResultModel.provenance()`. Reads; writes nothing.
+Comes from `results()` of a `Source`, `Task` or `DataProduct`, and `ResultModel.provenance()`. Reads; writes nothing.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+from astra.asking import family
 from astra.components import component_class
 from astra.database.astradb import (
     Bundle,
@@ -100,26 +101,60 @@ def of_tasks(component: str, keys: Sequence[int]) -> dict[int, list[ResultModel]
     return found
 
 
+class OfComponent(NamedTuple):
+    """The result rows of one component; none, and the reason, where it cannot be imported, for it knows its tables."""
+
+    component: str
+    rows: list[ResultModel]
+    reason: str | None = None
+
+
 def of_source(source: Source) -> list[ResultModel]:
     """Return the result rows of a source, of every component that was run on its data products.
 
     A component that cannot be imported any more is warned of: its tables cannot be known without it.
     """
+    return _all(by_component(source))
+
+
+def by_component(source: Source) -> list[OfComponent]:
+    """Return the results of a source, and of those that were merged into it, by component."""
+    keys = family(int(source.id))
     names = run(
         "SELECT DISTINCT t.name FROM source_data_product l "
         "JOIN task_input_data_product i ON i.data_product_id = l.data_product_id JOIN task t ON t.id = i.task_id "
         "WHERE l.source_id = ? AND l.superseded_by_id IS NULL ORDER BY t.name",
-        (source.id,),
+        keys[:1],
     )
-    found: list[ResultModel] = []
-    for (name,) in names:
-        try:
-            component = component_class(name)
-        except ComponentError as error:
-            warnings.warn(f"the results of {name} are left out: {error}", stacklevel=3)
-            continue
-        found += _rows(component, lambda model: model.source == source.id)
-    return found
+    return [_of_component(name, lambda model: model.source.in_(keys)) for (name,) in names]
+
+
+def of_product(product: DataProduct) -> list[ResultModel]:
+    """Return the result rows of all tasks that a data product was given to, whatever else they were given."""
+    given = TaskInputDataProduct
+    tasks = given.select(given.task).where(given.data_product == product.id)
+    names = run(
+        "SELECT DISTINCT t.name FROM task_input_data_product i JOIN task t ON t.id = i.task_id "
+        "WHERE i.data_product_id = ? ORDER BY t.name",
+        (product.id,),
+    )
+    return _all([_of_component(name, lambda model: model.task.in_(tasks)) for (name,) in names])
+
+
+def _of_component(name: str, condition: Any) -> OfComponent:
+    try:
+        return OfComponent(name, _rows(component_class(name), condition))
+    except ComponentError as error:
+        return OfComponent(name, [], str(error))
+
+
+def _all(found: Iterable[OfComponent]) -> list[ResultModel]:
+    rows: list[ResultModel] = []
+    for each in found:
+        if each.reason is not None:
+            warnings.warn(f"the results of {each.component} are left out: {each.reason}", stacklevel=4)
+        rows += each.rows
+    return rows
 
 
 def _rows(component: type[Any], condition: Any) -> list[ResultModel]:

@@ -6,7 +6,6 @@ condition must hold; one with several values holds where any of them does.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +13,9 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
-from astra.database.connection import json_number, run
+from astra import asking
+from astra.database.connection import json_number
 from astra.database.fields import instant_text
-from astra.errors import AstraError
 from astra.states import IngestionOutcome, TaskState
 
 
@@ -36,7 +35,7 @@ class Selection:
     since, until
         When the file version was taken in.
     source
-        A source's id, or any of its identifiers; see `source_keys`.
+        A source's id, any of its identifiers, or its position; see `astra.asking.keys`.
     outcomes
         What became of the file version.
     components
@@ -123,7 +122,7 @@ def of_products(selection: Selection) -> list[Condition]:
         Condition("g.started < ?", (instant_text(selection.until),)) if selection.until else None,
     ]
     if selection.source is not None:
-        keys = source_keys(selection.source)
+        keys = asking.keys(selection.source)
         marks = ", ".join("?" * len(keys))
         link = "SELECT l.data_product_id FROM source_data_product l WHERE l.superseded_by_id IS NULL AND l.source_id"
         found.append(Condition(f"p.id IN ({link} IN ({marks}))", tuple(keys)))
@@ -149,52 +148,3 @@ def joined(conditions: Sequence[Condition]) -> Condition:
     """Return one condition that holds where all of them do."""
     sql = " AND ".join(each.sql for each in conditions)
     return Condition(sql or "1 = 1", tuple(value for each in conditions for value in each.values))
-
-
-def source_keys(name: str) -> list[int]:
-    """Return the keys of the sources that `name` means: a source's own id, any identifier, or ``KIND=VALUE``.
-
-    Raises
-    ------
-    AstraError
-        If it means none, or is both the id of one source and the identifier of another.
-    """
-    kind, given, value = name.partition("=")
-    if given and kind != "id":
-        if kind not in KINDS:
-            near = difflib.get_close_matches(kind, KINDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KINDS)}"
-            raise AstraError(f"{kind} is no kind of identifier; {hint}")
-        found = {row[0] for row in run(_NAMED + " AND n.kind = ?", (value, kind))}
-    else:
-        number = value if given else name
-        own = {int(number)} if number.isdecimal() and int(number) < 1 << 63 else set[int]()
-        own = {row[0] for key in own for row in run("SELECT id FROM source WHERE id = ?", (key,))}
-        found = set[int]() if given else {row[0] for row in run(_NAMED, (name,))}
-        if own and found - own:
-            raise AstraError(
-                f"{name} is the id of a source and an identifier of another: write id={name}, or KIND={name} with one "
-                f"of {', '.join(_kinds(name))}"
-            )
-        found |= own
-    if not found:
-        raise AstraError(f"no source is known by {name!r}: give its id, a name such as 2M..., or KIND=VALUE")
-    return sorted(_merged(found))
-
-
-KINDS = ("sdss_id", "catalogid21", "catalogid25", "catalogid31", "gaia_dr2", "gaia_dr3", "tmass", "apogee")
-_NAMED = "SELECT n.source_id FROM source_identifier n WHERE n.value = ?"
-
-
-def _kinds(value: str) -> list[str]:
-    return sorted({row[0] for row in run("SELECT kind FROM source_identifier WHERE value = ?", (value,))})
-
-
-def _merged(keys: set[int]) -> set[int]:
-    """Return the sources that those of `keys` have become."""
-    final = set[int]()
-    for key in keys:
-        while (into := run("SELECT merged_into_id FROM source WHERE id = ?", (key,))[0][0]) is not None:
-            key = into
-        final.add(key)
-    return final

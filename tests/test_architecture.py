@@ -59,7 +59,10 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.healpix",
             "astra.identifiers",
             "astra.inhand",
+            "astra.healpix",
+            "astra.identifiers",
             "astra.parameters",
+            "astra.positions",
             "astra.products",
             "astra.provenance",
             "astra.sky",
@@ -71,6 +74,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "verbs",
         (
+            "astra.asking",
             "astra.backlog",
             "astra.base",
             "astra.bundling",
@@ -138,6 +142,7 @@ PURE: Mapping[str, tuple[str, ...]] = {
     "astra.products": (*DATABASE, "astra.clock", "time"),
     "astra.headers": (*DATABASE, "astra.clock", "time"),
     "astra.cards": (*DATABASE, "astra.clock", "time", "os"),
+    "astra.positions": (*DATABASE, "astra.clock", "time"),
     # the values of `queue` are what rules hand out; its doings are not theirs
     "astra.rules": (
         *DATABASE,
@@ -183,6 +188,9 @@ WAIVED: Mapping[tuple[str, str], str] = {
     ("astra.database.astradb", "astra.base"): "a Task's or Bundle's instance() is asked of the row",
     ("astra.database.astradb", "astra.repeating"): "a Task is asked to be repeated",
     ("astra.database.astradb", "astra.results"): "and so are results, and where they come from",
+    ("astra.database.astradb", "astra.asking"): "and the versions of a data product",
+    ("astra.database.source_tables", "astra.asking"): "a source is asked for by name and place, and for its spectra",
+    ("astra.database.source_tables", "astra.results"): "and for its results",
 }
 
 # `except Exception`: the one boundary of each loop, and the one around a component's own code

@@ -166,7 +166,9 @@ def commands() -> dict[str, click.Command]:
 
 
 def options(each: click.Command) -> set[str]:
-    return {name for option in each.params for name in option.opts if name.startswith("--")}
+    """Return the options of a command; of a group such as `astra source`, those of all that is in it."""
+    own = {name for option in each.params for name in option.opts if name.startswith("--")}
+    return own.union(*map(options, each.commands.values())) if isinstance(each, click.Group) else own
 
 
 def groups() -> dict[str, set[str]]:

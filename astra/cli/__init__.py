@@ -25,6 +25,8 @@ COMMANDS = (
     "catalog",
     "verify",
     "show",
+    "source",
+    "conflicts",
     "execute",
     "repeat",
     "replay",

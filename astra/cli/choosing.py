@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +31,39 @@ class Key(click.ParamType[int]):
         if not value.isdecimal() or int(value) >= 1 << 63:
             self.fail(f"{value!r} is no id: a whole number below 2^63 is", param, ctx)
         return int(value)
+
+
+class SourceName(click.ParamType[str]):
+    """What names a source; see `astra.asking.read`."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is; what cannot be read is wrong usage."""
+        from astra.asking import read
+        from astra.errors import NotUnderstood
+
+        try:
+            read(str(value))
+        except NotUnderstood as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+source = click.option(
+    "--source", type=SourceName(), metavar="NAME", help='A source\'s id, a name such as 2M..., KIND=VALUE, or "RA DEC".'
+)
+
+
+class TakingAngles(click.Command):
+    """A command among whose words are angles: click would take ``-56.2`` for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words, those that begin with a minus and a digit as they are."""
+        return super().parse_args(ctx, [f" {word}" if _NEGATIVE.match(word) else word for word in args])
+
+
+_NEGATIVE = re.compile(r"-\.?\d")
 
 
 def recorded(command: Command) -> Command:
@@ -82,7 +116,7 @@ _OPTIONS = (
     click.option("--mjd", type=MjdRange(), metavar="N[:M]", help="MJD of observation, one or from N to M."),
     click.option("--since", type=Instant(), metavar="DATE", help="Taken in at or after this instant."),
     click.option("--until", type=Instant(), metavar="DATE", help="Taken in before this instant."),
-    click.option("--source", metavar="NAME", help="A source's id, a name such as 2M..., or KIND=VALUE."),
+    source,
     click.option(
         "--outcome",
         "outcomes",

@@ -91,6 +91,31 @@ def _print_rich(columns: Sequence[str], cells: Sequence[Sequence[str]], title: s
     Console().print(table)
 
 
+def width() -> int | None:
+    """Return how many characters a line of the terminal has; None where the output is no terminal."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console
+
+    return Console().width
+
+
+def print_wide(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str) -> None:
+    """Print rows of many columns: as several tables, one below the other, each begun with the first column."""
+    most = width() or 120
+    cells = [[text(value) for value in row] for row in rows]
+    wide = [max(map(len, column)) + 2 for column in zip(columns, *cells, strict=True)]
+    start = 1
+    while start < len(columns):
+        end, used = start + 1, wide[0] + wide[start]
+        while end < len(columns) and used + wide[end] <= most + 2:
+            used += wide[end]
+            end += 1
+        shown = [0, *range(start, end)]
+        print_table([columns[at] for at in shown], [[row[at] for at in shown] for row in cells], title)
+        title, start = "", end
+
+
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Print names and values, one a line."""
     width = max(map(len, fields), default=0)

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from astra.cli.choosing import limit
+from astra.cli.choosing import limit, source
 from astra.cli.printing import as_json, print_list
 
 
 @click.command(epilog="\b\nExample: astra products --filetype apStar --source 2M00034394-0014494")
 @click.option("--filetype", "filetypes", multiple=True, metavar="NAME", help="Product type, such as apVisit.")
 @click.option("--release", "releases", multiple=True, metavar="NAME", help="Data release, such as dr17.")
-@click.option("--source", metavar="NAME", help="A source's id, a name such as 2M..., or KIND=VALUE.")
+@source
 @click.option("--path", "paths", multiple=True, metavar="GLOB", help="Pattern of the base name or path.")
 @limit
 @as_json

@@ -1,29 +1,19 @@
-"""One record and all it is linked to, as plain values: what `astra show` shows."""
+"""One record and all it is linked to, as plain values: what `astra show` shows. A source's page is in `star`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from astra.components import component_class
-from astra.database.astradb import TIME_COLUMNS, Bundle, DataProduct, Environment, Ingestion, Replay, Source, Task
+from astra.database.astradb import TIME_COLUMNS, Bundle, DataProduct, Environment, Ingestion, Replay, Task
 from astra.database.connection import run
 from astra.database.fields import read_instant
 from astra.errors import AstraError
-from astra.selection import source_keys
 
 if TYPE_CHECKING:
     from astra.base import TaskInstance
 
-MEMBERS = 1000  # of a bundle's tasks, or a source's data products, the first so many are told
-_CATALOGUE_IDS = frozenset({"sdss_id", "catalogid"})  # 64-bit numbers of others, told as text
-
-
-def source_key(name: str) -> int:
-    """Return the key of the one source that `name` means."""
-    keys = source_keys(name)
-    if len(keys) > 1:
-        raise AstraError(f"{name!r} names {len(keys)} sources: show one of {', '.join(f'id={key}' for key in keys)}")
-    return keys[0]
+MEMBERS = 1000  # of a bundle's tasks, or a data product's, the first so many are told
 
 
 def task_keys_of(kind: str, key: int) -> list[int]:
@@ -41,25 +31,6 @@ def instance_of(kind: str, key: int) -> TaskInstance:
     """Return the instance that a recorded task or bundle makes."""
     task_keys_of(kind, key)
     return (Task if kind == "task" else Bundle).get_by_id(key).instance()
-
-
-def source(key: int) -> dict[str, Any] | None:
-    """Return a source with its identifiers and data products."""
-    row = Source.get_or_none(Source.id == key)
-    if row is None:
-        return None
-    products = _rows(
-        "id filetype release path method reason",
-        "SELECT p.id, p.filetype, p.release, p.path, l.method, l.reason FROM source_data_product l "
-        "JOIN data_product p ON p.id = l.data_product_id WHERE l.source_id = ? AND l.superseded_by_id IS NULL "
-        f"ORDER BY p.id LIMIT {MEMBERS}",
-        key,
-    )
-    count = "SELECT count(*) FROM source_data_product WHERE source_id = ? AND superseded_by_id IS NULL"
-    names = _rows(
-        "kind value", "SELECT kind, value FROM source_identifier WHERE source_id = ? ORDER BY kind, value", key
-    )
-    return {**_columns(row), "data_products": run(count, (key,))[0][0], "identifiers": names, "products": products}
 
 
 def product(key: int) -> dict[str, Any] | None:
@@ -181,10 +152,7 @@ def ingestion(key: int) -> dict[str, Any] | None:
 
 def _columns(row: Any) -> dict[str, Any]:
     """Return a record's columns by name; references by the name of what they refer to."""
-    values = {}
-    for name, value in row.__data__.items():
-        values[name] = str(value) if name in _CATALOGUE_IDS and value is not None else value
-    return values
+    return dict(row.__data__)
 
 
 def _rows(names: str, sql: str, key: int) -> list[dict[str, Any]]:

@@ -8,48 +8,81 @@ from typing import Any
 
 import click
 
+from astra.cli.choosing import SourceName, TakingAngles
 from astra.cli.printing import as_json, print_fields, print_json, print_table
+from astra.errors import AstraError
 
 KINDS = ("source", "product", "task", "bundle", "ingestion")
 
 EPILOG = """\b
 Examples:
   astra show source 2M00034394-0014494
+  astra show source sdss_id=54345
+  astra show source 00:03:43.94 -00:14:49.4
   astra show task 41 --json
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=TakingAngles, epilog=EPILOG)
 @click.argument("kind", type=click.Choice(KINDS))
-@click.argument("name", metavar="ID")
+@click.argument("words", nargs=-1, required=True, metavar="ID")
 @as_json
 @click.pass_obj
-def command(config: Path | None, /, kind: str, name: str, as_json: bool) -> None:
+def command(config: Path | None, /, kind: str, words: tuple[str, ...], as_json: bool) -> None:
     """Show one record and what it is linked to.
 
-    A source may be named by its id, by any of its identifiers (2M00034394-0014494), or as KIND=VALUE (sdss_id=123);
-    all other records by id.
+    A source may be named by its id, by any of its identifiers or names (2M00034394-0014494), as KIND=VALUE
+    (sdss_id=123), or by its position (RA DEC, within 3 arcseconds); all other records by id. Where several sources fit,
+    they are listed.
     """
-    from astra.cli import records
     from astra.cli.opening import open_records
-    from astra.errors import AstraError
 
+    name = " ".join(word.strip() for word in words)
+    if kind == "source":
+        SourceName().convert(name, None, click.get_current_context())
+        open_records(config)
+        _show_source(name, as_json)
+        return
+    key = _number(kind, name)
     open_records(config)
-    look: dict[str, Callable[[int], dict[str, Any] | None]] = {
-        "source": records.source,
-        "product": records.product,
-        "task": records.task,
-        "bundle": records.bundle,
-        "ingestion": records.ingestion,
-    }
-    key = records.source_key(name) if kind == "source" else _number(kind, name)
-    found = look[kind](key)
+    found = _looks()[kind](key)
     if found is None:
         raise AstraError(f"there is no {kind} {key}")
     if as_json:
         print_json(found)
     else:
         _say(f"{kind} {key}", found)
+
+
+def _looks() -> dict[str, Callable[[int], dict[str, Any] | None]]:
+    from astra.cli import records
+
+    return {
+        "product": records.product,
+        "task": records.task,
+        "bundle": records.bundle,
+        "ingestion": records.ingestion,
+    }
+
+
+def _show_source(name: str, json_asked: bool) -> None:
+    from astra import asking
+    from astra.cli import star
+
+    try:
+        found = star.page(asking.one(name))
+    except asking.SeveralSources as several:
+        candidates = star.listed(several.candidates, several.separations)
+        if json_asked:
+            print_json({"candidates": candidates})
+        else:
+            click.echo(f"{name} may be any of {len(candidates)} sources:\n")
+            star.say_listed(candidates)
+        return
+    if json_asked:
+        print_json(found)
+    else:
+        star.say(found)
 
 
 def _number(kind: str, name: str) -> int:

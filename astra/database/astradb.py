@@ -90,6 +90,19 @@ class DataProduct(AstraModel):
             .first(),
         )
 
+    @property
+    def versions(self) -> list[Ingestion]:
+        """What became of each of its file versions, newest first."""
+        from astra import asking
+
+        return asking.versions(self)
+
+    def results(self) -> list[ResultModel]:
+        """Return the rows recorded by tasks that this data product was given to, whatever else they were given."""
+        from astra import results
+
+        return results.of_product(self)
+
 
 class Ingestion(AstraModel):
     """The recorded outcome of one file version: the ledger."""

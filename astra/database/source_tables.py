@@ -10,6 +10,7 @@ from astra.database.fields import InstantField
 from astra.database.model import AstraModel, Link
 
 if TYPE_CHECKING:
+    from astra.asking import Nearby
     from astra.database.astradb import DataProduct, ResultModel
 
 
@@ -35,7 +36,8 @@ class Source(AstraModel):
     """One astronomical object. `provisional` until a catalogue confirms what a header's identifier claimed.
 
     `ra` and `dec` (degrees) are those of `epoch` (Julian year), `pmra` and `pmdec` milliarcseconds a year, cos(dec)
-    included, all as the newest edition of a catalogue that lists the object has them.
+    included, all as the newest edition of a catalogue that lists the object has them. The columns of a source that was
+    merged are its own; all else it is asked for answers for what it has become.
     """
 
     id = BigAutoField()
@@ -53,18 +55,63 @@ class Source(AstraModel):
     merged_into = Link("self", null=True)
     created = InstantField()
 
+    @classmethod
+    def get_by(cls, what: str | int | None = None, /, **identifiers: str | int) -> Source:
+        """Return the one source that is known by what is given; several keywords must all be true of it.
+
+        Parameters
+        ----------
+        what
+            A source's id, any of its identifiers, a name in any spelling (``2M00034394-0014494``), ``KIND=VALUE``, or
+            a position that it is within 3 arcseconds of (``"00:03:43.94 -00:14:49.4"``, ``"0.9331 -0.2471"``).
+        identifiers
+            ``sdss_id``, ``catalogid`` (of any cross-match), ``gaia_dr3``, ``gaia_dr2``, ``tmass``, ``apogee``, ``id``,
+            and the others of `astra.identifiers.KINDS`.
+
+        Raises
+        ------
+        Source.DoesNotExist
+            If there is no such source; it is an `AstraError` too.
+        astra.asking.SeveralSources
+            If it may be any of several, its `candidates`.
+        astra.errors.NotUnderstood
+            If there is no such kind of identifier, or no such position on the sky.
+        """
+        from astra import asking
+
+        return asking.get_by(what, identifiers)
+
+    @classmethod
+    def near(cls, ra: float, dec: float, radius: float) -> list[Nearby]:
+        """Return the sources near a position with their `separation`, nearest first.
+
+        `ra` and `dec` are in degrees, `radius` and `separation` in arcseconds; the radius is a degree at most. A
+        source with a known motion is as far away as where it was nearest between 1997 and 2016.
+        """
+        from astra import asking
+
+        return asking.near(ra, dec, radius)
+
     @property
     def data_products(self) -> list[DataProduct]:
-        """All data products linked to this source now, oldest first."""
-        from astra.database.astradb import DataProduct, SourceDataProduct
+        """All data products linked to this source now, oldest first; if it was merged, to what it has become."""
+        from astra import asking
 
-        link = SourceDataProduct
-        return list(
-            DataProduct.select()
-            .join(link, on=(link.data_product == DataProduct.id))
-            .where((link.source == self.id) & link.superseded_by.is_null())
-            .order_by(DataProduct.id)
-        )
+        return asking.data_products(self)
+
+    @property
+    def visits(self) -> list[DataProduct]:
+        """Its single visits (apVisit), by date of observation."""
+        from astra import asking
+
+        return asking.of_type(asking.data_products(self), "apVisit", asking.by_date)
+
+    @property
+    def stars(self) -> list[DataProduct]:
+        """Its combined spectra (apStar), by release."""
+        from astra import asking
+
+        return asking.of_type(asking.data_products(self), "apStar", asking.by_release)
 
     def results(self) -> list[ResultModel]:
         """Return all results of this source, of every component, those of one component in order."""
@@ -74,8 +121,11 @@ class Source(AstraModel):
 
     @property
     def identifiers(self) -> dict[str, str]:
-        """The identifiers this source is known by: kind to value, as text."""
-        rows = SourceIdentifier.select().where(SourceIdentifier.source == self.id).order_by(SourceIdentifier.id)
+        """The identifiers this source is known by: kind to value, as text; if it was merged, what it has become is."""
+        from astra import asking
+
+        key = asking.now([self.id]).get(self.id, self.id)
+        rows = SourceIdentifier.select().where(SourceIdentifier.source == key).order_by(SourceIdentifier.id)
         return {row.kind: row.value for row in rows}
 
 

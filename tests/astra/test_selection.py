@@ -1,18 +1,15 @@
-"""What a selection means: patterns of paths, names of sources, and its way through JSON."""
+"""What a selection means: patterns of paths, and its way through JSON. Names of sources: `test_asking`."""
 
 from __future__ import annotations
 
 import fnmatch
 from datetime import UTC, datetime
 
-import peewee
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astra.database.astradb import Source, SourceIdentifier
-from astra.errors import AstraError
-from astra.selection import Selection, source_keys
+from astra.selection import Selection
 from astra.states import IngestionOutcome, TaskState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
@@ -65,35 +62,3 @@ def test_a_pattern_without_a_slash_is_what_the_shell_makes_of_the_base_name(name
 )
 def test_a_selection_is_the_same_after_it_was_recorded(selection: Selection) -> None:
     assert Selection.read(selection.given()) == selection
-
-
-def source(provisional: bool = True, merged_into: int | None = None, **identifiers: str) -> int:
-    made = Source.create(provisional=provisional, merged_into=merged_into, created=NOW)
-    for kind, value in identifiers.items():
-        SourceIdentifier.create(source=made, kind=kind, value=value)
-    return int(made.id)
-
-
-def test_a_source_is_found_by_its_id_and_by_any_identifier(database: peewee.Database) -> None:
-    first = source(apogee="2M00005143+5615568", catalogid25="27021597984222977")
-    other = source(gaia_dr2="4711")
-    assert source_keys(str(first)) == source_keys("2M00005143+5615568") == source_keys("27021597984222977") == [first]
-    assert source_keys("gaia_dr2=4711") == [other]
-    for absent in ("tmass=4711", "2M", "0", "9" * 30, "id=77"):
-        with pytest.raises(AstraError, match="no source is known by"):
-            source_keys(absent)
-
-
-def test_a_number_that_could_be_two_sources_is_asked_back(database: peewee.Database) -> None:
-    first = source()
-    other = source(sdss_id=str(first))
-    with pytest.raises(AstraError, match=f"write id={first}, or KIND={first} with one of sdss_id"):
-        source_keys(str(first))
-    assert source_keys(f"id={first}") == [first]
-    assert source_keys(f"sdss_id={first}") == [other]
-
-
-def test_a_merged_source_leads_to_what_it_has_become(database: peewee.Database) -> None:
-    final = source()
-    middle = source(merged_into=final)
-    assert source_keys(str(source(merged_into=middle, apogee="2MOLD"))) == source_keys("2MOLD") == [final]

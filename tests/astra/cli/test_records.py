@@ -127,18 +127,6 @@ def test_products_and_tasks_are_listed_newest_first_with_filters(ask: Ask, sas: 
     assert ask("tasks", "--state", "failed") == []
 
 
-def test_a_source_is_shown_by_any_name_with_its_ids_whole(say: Ask, ask: Ask, sas: Path) -> None:
-    ask("ingest", sas)
-    shown = ask("show", "source", "2M00005143+5615568")
-    assert shown["data_products"] == 3
-    assert shown["catalogid"] == str(CATALOGID)
-    assert {"kind": "catalogid25", "value": str(CATALOGID)} in shown["identifiers"]
-    assert ask("show", "source", str(CATALOGID)) == ask("show", "source", f"id={shown['id']}") == shown
-    status, _, errors = say("show", "source", "2M99")
-    assert status == 1
-    assert errors == "astra: no source is known by '2M99': give its id, a name such as 2M..., or KIND=VALUE\n"
-
-
 def test_a_product_is_shown_with_versions_source_and_tasks(ask: Ask, sas: Path) -> None:
     ask("ingest", sas)
     path = sas / fits.visit_name(mjd=55871, fiber=1)

@@ -1,0 +1,339 @@
+"""Which source does a person mean, what is near a place, what belongs to a source? Reads; writes nothing.
+
+Comes from `Source.get_by`, `Source.near` and a source's attributes, from the commands, and from `selection`. A source
+that was merged is asked for what it has become.
+"""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+import peewee
+
+from astra import sky
+from astra.database.astradb import DataProduct, Ingestion, Source, SourceDataProduct
+from astra.database.connection import run
+from astra.errors import AstraError, NotUnderstood
+from astra.healpix import NSIDE, cover
+from astra.identifiers import CATALOGIDS, KINDS, NUMBERS, Identifier, valid
+from astra.positions import Position, plain_signs, position, radius, read_position
+from astra.products.releases import RELEASES, epochs_of
+
+CONE: Final = 3.0  # arcseconds: whoever names a source by its position means one as near as this
+ANY_EPOCH: Final = epochs_of("")  # the widest: from 2MASS to Gaia
+
+# Kinds that stand for several of the catalogue's.
+ALIASES: Final[Mapping[str, tuple[str, ...]]] = {"catalogid": CATALOGIDS, "gaia": ("gaia_dr3", "gaia_dr2")}
+_FORMS = 'an id, a name such as 2M00034394-0014494, KIND=VALUE (sdss_id=54345), or "RA DEC"'
+_TOLD = 10  # of several sources, so many are told in a sentence
+
+_DESIGNATION = re.compile(r"(2MASS\s*J|2M|AP|J)?\s*(\d{8}[+-]\d{7})\Z", re.ASCII | re.IGNORECASE)
+_SPELLINGS = ("2M", "AP", "J", "2MASS J")
+_GAIA = re.compile(r"gaia\s*e?(dr[23])\s+(\d+)\Z", re.ASCII | re.IGNORECASE)
+
+# Catalogues have positions from 1975 to 2035, and nothing on the sky is faster than Barnard's star, 10.4" a year.
+_CATALOGUES = sky.Epochs(1975.0, 2035.0)
+_SLOW, _FASTEST = 0.5, 11.0  # arcseconds a year; who is faster than the first is in the index of the fast
+_FAST = peewee.SQL("pmra * pmra + pmdec * pmdec > 250000")  # to the letter as that index has it
+
+
+class SourceNotFound(AstraError, Source.DoesNotExist):  # type: ignore[misc, name-defined]
+    """No source is what was asked for. Whoever expects peewee's `Source.DoesNotExist` gets it."""
+
+
+class Nearby(NamedTuple):
+    """A source, and how near to a position it came, in arcseconds."""
+
+    source: Source
+    separation: float
+
+
+class SeveralSources(AstraError):
+    """What was asked for may be any of `candidates`; if it was a position, they are as far away as `separations`."""
+
+    def __init__(self, asked: str, candidates: Sequence[Source], separations: Sequence[float] = ()) -> None:
+        self.candidates, self.separations = tuple(candidates), tuple(separations)
+        told = ", ".join(f"id={each.id} ({each.designation or 'without a name'})" for each in candidates[:_TOLD])
+        more = f" and {len(candidates) - _TOLD} more" if len(candidates) > _TOLD else ""
+        super().__init__(f"{asked!r} may be any of {len(candidates)} sources: {told}{more}; name one by id=KEY")
+
+
+class Wanted(NamedTuple):
+    """What a text may mean: a source's own key, any of several identifiers, or a position."""
+
+    text: str
+    key: int | None = None
+    names: tuple[Identifier, ...] = ()
+    place: Position | None = None
+
+
+def read(text: str) -> Wanted:
+    """Return what a text may mean; nothing is looked up.
+
+    Raises
+    ------
+    NotUnderstood
+        If it names a kind of identifier that there is not, or a position that cannot be one.
+    """
+    asked = text.strip()
+    kind, given, value = asked.partition("=")
+    if given:
+        return _of_kind(kind.strip().lower(), value.strip())
+    plain = plain_signs(asked)
+    if plain.isascii() and plain.isdecimal():
+        return Wanted(asked, _key(plain), _valid((kind, plain) for kind in KINDS if kind in NUMBERS))
+    if found := _GAIA.match(plain):
+        return Wanted(asked, None, _valid([(f"gaia_{found[1].lower()}", found[2])]))
+    if found := _DESIGNATION.match(plain):
+        names = [("tmass", found[2]), ("apogee", asked)]
+        names += [("apogee", start + found[2]) for start in _SPELLINGS]
+        return Wanted(asked, None, _valid(names))
+    if place := read_position(plain):
+        return Wanted(asked, None, (), place)
+    return Wanted(asked, None, _valid([("apogee", asked)]))
+
+
+def _of_kind(kind: str, value: str) -> Wanted:
+    asked = f"{kind}={value}"
+    if kind == "id":
+        return Wanted(asked, _key(value))
+    kinds = ALIASES.get(kind, (kind,))
+    if kinds[0] not in KINDS:
+        known = ("id", *ALIASES, *KINDS)
+        near = difflib.get_close_matches(kind, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise NotUnderstood(f"{kind} is no kind of identifier; {hint}")
+    found = _DESIGNATION.match(plain_signs(value)) if kind == "tmass" else None
+    return Wanted(asked, None, _valid((kind, found[2] if found else value) for kind in kinds))
+
+
+def _key(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and int(text) < 1 << 63 else None
+
+
+def _valid(names: Iterable[tuple[str, str]]) -> tuple[Identifier, ...]:
+    return tuple(dict.fromkeys(Identifier(*name) for name in names if valid(*name)))
+
+
+# ------------------------------------------------------------------------------------------------------------ by name
+
+
+def keys(text: str) -> list[int]:
+    """Return the keys of all sources that a text means, for a selection.
+
+    Raises
+    ------
+    SourceNotFound
+        If it means none.
+    AstraError
+        If it is the id of one source and an identifier of another.
+    """
+    wanted = read(text)
+    found = _keys(wanted)
+    if not found:
+        raise SourceNotFound(f"no source is known by {wanted.text!r}: give {_FORMS}")
+    return found
+
+
+def one(text: str) -> Source:
+    """Return the one source that a text means.
+
+    Raises
+    ------
+    SourceNotFound, SeveralSources
+        If it means none, or may mean any of several.
+    NotUnderstood
+        If it names a kind of identifier that there is not, or a position that cannot be one.
+    """
+    return _one([read(text)])
+
+
+def get_by(what: str | int | None, identifiers: Mapping[str, str | int]) -> Source:
+    """Return the one source for which everything that is given holds; see `Source.get_by`."""
+    given = [read(_text("the name", what))] if what is not None else []
+    given += [_of_kind(kind, _text(kind, value)) for kind, value in identifiers.items()]
+    if not given:
+        raise TypeError(f"Source.get_by needs {_FORMS}, or a keyword such as sdss_id=54345")
+    return _one(given)
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return str(operator.index(value))
+    except TypeError:
+        raise NotUnderstood(
+            f"{name} cannot be {value!r}: give text or a whole number, whose digits are all kept"
+        ) from None
+
+
+def _one(given: Sequence[Wanted]) -> Source:
+    asked = ", ".join(each.text for each in given)
+    if len(given) == 1 and (place := given[0].place) is not None:
+        return _at(asked, place)
+    common = set.intersection(*(set(_keys(each, decide=False)) for each in given))
+    found = list(Source.select().where(Source.id.in_(sorted(common))).order_by(Source.id)) if common else []
+    if not found:
+        raise SourceNotFound(f"no source is known by {asked!r}: give {_FORMS}")
+    if len(found) > 1:
+        raise SeveralSources(asked, found)
+    return found[0]
+
+
+def _at(asked: str, place: Position) -> Source:
+    found = near(*place, CONE)
+    if not found:
+        raise SourceNotFound(f"no source is within {CONE:.0f} arcseconds of {asked}; `astra source near` looks farther")
+    if len(found) > 1:
+        raise SeveralSources(asked, *zip(*found, strict=True))
+    return found[0].source
+
+
+def _keys(wanted: Wanted, decide: bool = True) -> list[int]:
+    """Return the keys of the sources that a text means, each what it has become."""
+    if wanted.place is not None:
+        return [int(each.source.id) for each in near(*wanted.place, CONE)]
+    named: dict[int, list[str]] = {}
+    for kind, key in _named(wanted.names):
+        named.setdefault(key, []).append(kind)
+    standing = now([*named, *([wanted.key] if wanted.key is not None else [])])
+    own = {standing[wanted.key]} if wanted.key in standing else set[int]()
+    others = {standing[key] for key in named}
+    if decide and own and others - own:
+        kinds = sorted({kind for each in named.values() for kind in each})
+        raise AstraError(
+            f"{wanted.text} is the id of a source and an identifier of another: write id={wanted.text}, or "
+            f"KIND={wanted.text} with one of {', '.join(kinds)}"
+        )
+    return sorted(own | others)
+
+
+def _named(names: Sequence[Identifier]) -> list[tuple[str, int]]:
+    """Return kind and source of every identifier that is one of `names`; of one catalogid, those of the lowest rank."""
+    if not names:
+        return []
+    any_of = " OR ".join("(kind = ? AND value = ?)" for _ in names)
+    parameters = [part for name in names for part in name]
+    rows = run(f"SELECT kind, rank, source_id FROM source_identifier WHERE {any_of}", parameters)
+    best: dict[str, int] = {}
+    for kind, rank, _ in rows:
+        if kind in CATALOGIDS and rank is not None:
+            best[kind] = min(rank, best.get(kind, rank))
+    return [(kind, key) for kind, rank, key in rows if kind not in best or rank == best[kind]]
+
+
+def now(given: Sequence[int]) -> dict[int, int]:
+    """Return what sources have become, by key, in one query: themselves, unless they were merged, however often."""
+    if not given:
+        return {}
+    marks = ", ".join("?" * len(given))
+    rows = run(
+        "WITH RECURSIVE chain (first, id, into_id) AS ("
+        f"SELECT id, id, merged_into_id FROM source WHERE id IN ({marks}) UNION "
+        "SELECT c.first, s.id, s.merged_into_id FROM chain c JOIN source s ON s.id = c.into_id) "
+        "SELECT first, id FROM chain WHERE into_id IS NULL",
+        given,
+    )
+    return {int(first): int(last) for first, last in rows}
+
+
+def family(key: int) -> list[int]:
+    """Return what a source has become, first, then the keys of all sources that were merged into that."""
+    last = now([key]).get(key, key)
+    rows = run(
+        "WITH RECURSIVE merged (id) AS (SELECT id FROM source WHERE merged_into_id = ? UNION "
+        "SELECT s.id FROM merged m JOIN source s ON s.merged_into_id = m.id) SELECT id FROM merged ORDER BY id",
+        (last,),
+    )
+    return [last, *(int(row[0]) for row in rows)]
+
+
+# ------------------------------------------------------------------------------------------------------------ by place
+
+
+def near(ra: float, dec: float, within: float, epochs: sky.Epochs = ANY_EPOCH) -> list[Nearby]:
+    """Return the sources that came within a radius of a position, nearest first, in two queries.
+
+    Parameters
+    ----------
+    ra, dec, within
+        The position in degrees, and the radius in arcseconds, at most a degree.
+    epochs
+        When: a source with a known motion counts, and is as far away, as where it was nearest in this time.
+    """
+    ra, dec = position(ra, dec)
+    within = radius(within)
+    years = max(abs(epochs.last - _CATALOGUES.first), abs(_CATALOGUES.last - epochs.first))
+    found = {row.id: row for row in _in_strips(ra, dec, within + _SLOW * years)}
+    found |= {row.id: row for row in _fast_ones(ra, dec, within + _FASTEST * years)}
+    at = [Nearby(row, sky.closest(ra, dec, epochs, _star(row))) for row in found.values()]
+    return sorted((each for each in at if each.separation <= within), key=lambda at: (at.separation, at.source.id))
+
+
+def _star(row: Source) -> sky.Star:
+    return sky.Star(cast(float, row.ra), cast(float, row.dec), row.epoch, row.pmra, row.pmdec)
+
+
+def _in_strips(ra: float, dec: float, reach: float) -> Iterable[Source]:
+    """Sources of the pixels around, in a strip of declination of each, as the index of positions has them."""
+    degrees = reach / 3600.0
+    strip = Source.dec.between(dec - degrees, dec + degrees)
+    query = Source.select().where(Source.healpix.in_(cover(NSIDE, ra, dec, degrees)) & strip)
+    return _standing(query)
+
+
+def _fast_ones(ra: float, dec: float, reach: float) -> Iterable[Source]:
+    return _standing(Source.select().where(Source.healpix.in_(cover(NSIDE, ra, dec, reach / 3600.0)) & _FAST))
+
+
+def _standing(query: Any) -> Iterable[Source]:
+    rows: Iterable[Source] = query.where(Source.merged_into.is_null() & Source.ra.is_null(False))
+    return rows
+
+
+# ----------------------------------------------------------------------------------------------- what belongs together
+
+
+def data_products(source: Source, limit: int | None = None) -> list[DataProduct]:
+    """Return the data products that are linked to a source now, oldest first, at most so many."""
+    link, key = SourceDataProduct, int(source.id)
+    query = DataProduct.select().join(link, on=(link.data_product == DataProduct.id))
+    linked = (link.source == now([key]).get(key, key)) & link.superseded_by.is_null()
+    return list(query.where(linked).order_by(DataProduct.id).limit(limit))
+
+
+def of_type(products: Iterable[DataProduct], filetype: str, order: Callable[[DataProduct], Any]) -> list[DataProduct]:
+    """Return the data products of one type, in an order."""
+    return sorted((each for each in products if each.filetype == filetype), key=order)
+
+
+def by_date(visit: DataProduct) -> tuple[Any, ...]:
+    """Order visits by date of observation: the night, then the middle of the exposure where the header has it."""
+    facts = visit.metadata
+    return _number(facts.get("mjd")), _number(facts.get("jd")), by_release(visit)
+
+
+def by_release(product: DataProduct) -> tuple[Any, ...]:
+    """Order data products by release, as they came out; those of none that is known come last."""
+    facts = product.metadata
+    place = _RELEASES.index(product.release) if product.release in _RELEASES else len(_RELEASES)
+    return place, product.release, facts.get("telescope") or "", _number(facts.get("mjd")), product.id
+
+
+_RELEASES = tuple(RELEASES)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("inf")
+
+
+def versions(product: DataProduct) -> list[Ingestion]:
+    """Return what became of each file version of a data product, newest first."""
+    return list(Ingestion.select().where(Ingestion.data_product == product.id).order_by(Ingestion.id.desc()))

@@ -1,0 +1,379 @@
+"""Sources by any name, number or position, what is near a place, and what belongs to a source, on both databases."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+
+import peewee
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from astra import asking, sky
+from astra.asking import SeveralSources, SourceNotFound
+from astra.database.astradb import Source
+from astra.database.connection import by_index, is_sqlite, run
+from astra.database.connection import database as opened
+from astra.errors import AstraError, NotUnderstood
+from astra.healpix import NSIDE, ang2pix, cover
+from astra.identifiers import KINDS, NUMBERS
+from tests.support import stars
+from tests.support.stars import NOW
+from tests.support.tasks import statements
+
+DIGITS = "00034394-0014494"
+CATALOGID = (3 << 53) + 12345  # one that a double would lose digits of
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+@given(number=st.integers(1, (1 << 63) - 1), kind=st.sampled_from(sorted(NUMBERS)))
+def test_every_number_comes_back_digit_for_digit(number: int, kind: str) -> None:
+    for text in (f"{kind}={number}", f" {kind.upper()} = {number} "):
+        assert asking.read(text).names == ((kind, str(number)),)
+    bare = asking.read(str(number))
+    assert bare.key == number
+    assert {name.kind for name in bare.names} == NUMBERS
+    assert {name.value for name in bare.names} == {str(number)}
+    assert asking.read(f"id={number}").key == number
+
+
+@given(
+    st.from_regex(r"\d{8}[+-]\d{7}", fullmatch=True, alphabet=st.characters(max_codepoint=127)),
+    st.sampled_from(["2M", "AP", "J", "2MASS J", "2MASSJ", "2MASS  J", "", "2m", "2mass j"]),
+    st.sampled_from(["-", "\N{MINUS SIGN}", "\N{EN DASH}"]),
+)
+def test_every_spelling_of_a_designation_is_the_same_name(digits: str, start: str, minus: str) -> None:
+    read = asking.read(f" {start}{digits.replace('-', minus)} ")
+    assert (read.key, read.place) == (None, None)
+    assert {("tmass", digits), ("apogee", f"2M{digits}"), ("apogee", f"AP{digits}")} <= set(read.names)
+
+
+def test_a_gaia_name_is_of_its_release() -> None:
+    for text, kind in (("Gaia DR3 4711", "gaia_dr3"), ("gaia dr2 4711", "gaia_dr2"), ("Gaia EDR3 4711", "gaia_dr3")):
+        assert asking.read(text).names == ((kind, "4711"),)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_read_or_told_to_be_wrong(text: str) -> None:
+    with contextlib.suppress(NotUnderstood):
+        assert all(name.kind in KINDS for name in asking.read(text).names)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gaia_dr4=1", "gaia_dr4 is no kind of identifier; did you mean gaia_dr3"),
+        ("hip=1", "hip is no kind of identifier; there are id, catalogid, gaia, sdss_id"),
+        ("10.5 -95", "-95 is no declination"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(text: str, words: str) -> None:
+    with pytest.raises(NotUnderstood, match=words):
+        asking.read(text)
+
+
+# -------------------------------------------------------------------------------------------------------------- by name
+
+
+def test_a_source_is_had_by_any_of_its_names(database: peewee.Database) -> None:
+    stars.source(gaia_dr3=1)
+    star = stars.source(
+        sdss_id=54345, catalogid25=CATALOGID, catalogid21=77, gaia_dr3=(1 << 62) + 1, tmass=DIGITS,
+        apogee=f"2M{DIGITS}", ra=0.933, dec=-0.247,
+    )  # fmt: skip
+    for text in (
+        f"2M{DIGITS}", f"AP{DIGITS}", f"J{DIGITS}", f"2MASS J{DIGITS}", DIGITS, "sdss_id=54345", str(CATALOGID), "77",
+        f"catalogid={CATALOGID}", f"gaia={(1 << 62) + 1}", f"Gaia DR3 {(1 << 62) + 1}", f"tmass=2M{DIGITS}",
+        f"id={star.id}", "0.933 -0.247", "00:03:43.92 -00:14:49.2",
+    ):  # fmt: skip
+        assert Source.get_by(text) == star, text
+    assert Source.get_by(sdss_id=54345) == Source.get_by(catalogid=CATALOGID) == Source.get_by(catalogid="77") == star
+    assert Source.get_by(gaia_dr3=(1 << 62) + 1, catalogid=77) == Source.get_by(CATALOGID) == star
+    assert Source.get_by(id=star.id) == star
+
+
+def test_a_name_of_no_2mass_form_is_taken_as_it_stands(database: peewee.Database) -> None:
+    for name in ("VESTA", "HD-12345", "M67 star 5"):
+        star = stars.source(apogee=name)
+        assert Source.get_by(name) == Source.get_by(apogee=name) == star
+
+
+def test_what_is_not_there_is_an_error_that_peewees_users_expect(database: peewee.Database) -> None:
+    stars.source(sdss_id=5, gaia_dr3=6)
+    for asked in ("2M99", "-999", "0", "2MNone", "9" * 30, "sdss_id=-1", "id=77", "id=x", f"2M{DIGITS}"):
+        with pytest.raises(Source.DoesNotExist, match="no source is known by") as raised:
+            Source.get_by(asked)
+        assert isinstance(raised.value, AstraError)
+    with pytest.raises(SourceNotFound, match="no source is within 3 arcseconds of 10 20"):
+        Source.get_by("10 20")
+    with pytest.raises(SourceNotFound, match="sdss_id=5, gaia_dr3=7"):
+        Source.get_by(sdss_id=5, gaia_dr3=7)
+
+
+def test_a_float_is_refused_for_it_has_lost_digits(database: peewee.Database) -> None:
+    for wrong in (float(CATALOGID), True, [1]):
+        with pytest.raises(NotUnderstood, match=r"catalogid cannot be .* whole number"):
+            Source.get_by(catalogid=wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"Source\.get_by needs an id"):
+        Source.get_by()
+
+
+def test_where_several_fit_the_candidates_are_named(database: peewee.Database) -> None:
+    pair = [stars.source(tmass=DIGITS, designation=f"blend {n}", ra=10.0 + n / 3600, dec=0.0) for n in (0, 1)]
+    with pytest.raises(SeveralSources, match=rf"2 sources: id={pair[0].id} \(blend 0\), id={pair[1].id} .*by id=KEY"):
+        Source.get_by(f"2M{DIGITS}")
+    with pytest.raises(SeveralSources) as raised:
+        Source.get_by("10.00025 0")
+    assert list(raised.value.candidates) == pair[::-1]
+    assert raised.value.separations == pytest.approx((0.1, 0.9), abs=1e-6)
+    with pytest.raises(SeveralSources, match="and 2 more; name one"):
+        raise SeveralSources("x", [*pair, *pair, *pair, *pair, *pair, *pair])
+
+
+def test_of_one_catalogid_the_source_of_the_lowest_rank_is_meant(database: peewee.Database) -> None:
+    stars.source(catalogid31=(CATALOGID, 2))
+    best = stars.source(catalogid31=(CATALOGID, 1))
+    stars.source(catalogid31=CATALOGID)
+    assert Source.get_by(catalogid=CATALOGID) == best
+    assert asking.keys(str(CATALOGID)) == [best.id]
+
+
+def test_a_number_that_is_an_id_and_an_identifier_may_be_either(database: peewee.Database) -> None:
+    first = stars.source()
+    other = stars.source(sdss_id=first.id)
+    with pytest.raises(AstraError, match=f"write id={first.id}, or KIND={first.id} with one of sdss_id"):
+        asking.keys(str(first.id))
+    with pytest.raises(SeveralSources):
+        Source.get_by(first.id)
+    assert asking.keys(f"id={first.id}") == [first.id]
+    assert Source.get_by(sdss_id=first.id) == other
+    own = stars.source()
+    stars.SourceIdentifier.create(source=own, kind="sdss_id", value=str(own.id))
+    assert Source.get_by(own.id) == own
+    assert asking.keys(str(own.id)) == [own.id]
+
+
+def test_a_selection_means_all_sources_of_a_name(database: peewee.Database) -> None:
+    pair = [stars.source(tmass=DIGITS).id for _ in range(2)]
+    assert asking.keys(f"2M{DIGITS}") == pair
+    with pytest.raises(SourceNotFound):
+        asking.keys("2MX")
+
+
+# --------------------------------------------------------------------------------------------------------------- merged
+
+
+@pytest.fixture
+def merged(database: peewee.Database) -> tuple[Source, Source]:
+    """A source that became another one in two steps, with what both had: the old one, the new one."""
+    new = stars.source(apogee=f"2M{DIGITS}", ra=1.0, dec=2.0)
+    middle = stars.source(merged_into=new, ra=1.0, dec=2.0)
+    old = stars.source(merged_into=middle, ra=1.0, dec=2.0)
+    stars.product(new, mjd=59000)
+    return old, new
+
+
+def test_an_old_id_leads_to_what_it_has_become(merged: tuple[Source, Source]) -> None:
+    old, new = merged
+    assert Source.get_by(old.id) == Source.get_by(f"id={old.id}") == Source.get_by(f"2M{DIGITS}") == new
+    assert [each.source for each in Source.near(1.0, 2.0, 3)] == [new]
+    assert asking.family(old.id) == asking.family(new.id) == [new.id, new.id + 1, old.id]
+    assert asking.keys(str(old.id)) == [new.id]
+
+
+def test_an_old_source_answers_for_what_it_has_become(merged: tuple[Source, Source]) -> None:
+    old, new = merged
+    [visit] = new.data_products
+    result = stars.result(stars.task(visit), "new", new)
+    before = stars.result(stars.task(visit), "from before", old)
+    assert old.data_products == old.visits == [visit]
+    assert old.stars == []
+    assert old.identifiers == new.identifiers == {"apogee": f"2M{DIGITS}"}
+    assert old.results() == new.results() == [result, before]
+
+
+# ------------------------------------------------------------------------------------------------------ what belongs to
+
+
+def test_visits_come_by_date_and_stars_by_release(database: peewee.Database) -> None:
+    star = stars.source(sdss_id=1)
+    late = stars.product(star, "apVisit", "dr13", mjd=59001)
+    dated = [stars.product(star, "apVisit", "dr17", mjd=59000, jd=2459000.5 + n / 10) for n in (3, 1, 2)]
+    again = stars.product(star, "apVisit", "dr19", mjd=59000, jd=2459000.5 + 0.1)
+    unknown = stars.product(star, "apVisit", "dr10")
+    combined = [
+        stars.product(star, "apStar", release) for release in ("dr19", "sdsswork", "mine", "ipl-3", "dr10", "a new one")
+    ]
+    other = stars.product(star, "spec", "dr17")
+    stars.product(None, "apVisit", mjd=1)
+    assert star.visits == [dated[1], again, dated[2], dated[0], late, unknown]
+    assert [each.release for each in star.stars] == ["dr10", "ipl-3", "dr19", "sdsswork", "a new one", "mine"]
+    assert set(star.data_products) == {late, *dated, again, unknown, *combined, other}
+
+
+def test_a_data_product_has_its_versions_and_its_results(database: peewee.Database) -> None:
+    star = stars.source()
+    first, second = stars.product(star, mjd=1), stars.product(star, mjd=2)
+    versions = [stars.version(first, size) for size in (1, 2, 3)]
+    stars.version(second, 4)
+    assert first.versions == versions[::-1]
+    both, alone = stars.task(first, second), stars.task(second)
+    rows = [stars.result(each, "x", star) for each in (both, alone)]
+    assert first.results() == rows[:1]
+    assert second.results() == rows
+    stars.task(first, name="lost.module.Component")
+    with pytest.warns(UserWarning, match="the results of lost.module.Component are left out: there is no component"):
+        assert first.results() == rows[:1]
+
+
+def test_every_call_takes_a_constant_number_of_queries(database: peewee.Database) -> None:
+    star = stars.source(sdss_id=1, ra=10.0, dec=20.0)
+    calls = (
+        lambda: Source.get_by(sdss_id=1), lambda: Source.get_by("10 20"), lambda: Source.near(10.0, 20.0, 30),
+        lambda: star.visits, lambda: star.identifiers, star.results, lambda: star.visits[0].versions,
+        star.visits[0].results if star.visits else stars.product(star, mjd=0).results,
+    )  # fmt: skip
+
+    def counts() -> list[int]:
+        found = []
+        for call in calls:
+            with statements(opened.obj) as seen:
+                call()
+            found.append(len(seen))
+        return found
+
+    stars.result(stars.task(star.visits[0]), "", star)
+    before = counts()
+    for n in range(1, 30):
+        visit = stars.product(star, mjd=n)
+        stars.version(visit, n)
+        stars.result(stars.task(visit), "", star)
+        stars.source(ra=10.0 + 0.001 + n / 36000, dec=20.0)
+    assert counts() == before
+    assert max(before) <= 6
+
+
+# ---------------------------------------------------------------------------------------------------------------- near
+
+CORNERS = [
+    (0.0, 90.0),
+    (0.0, -90.0),
+    (0.0, 0.0),
+    (45.0, math.degrees(math.asin(2 / 3))),
+    (90.0, -41.8103149),
+    (209.9, 63.6),
+]
+
+
+def place_of(middle: tuple[float, float], away: float, towards: float) -> tuple[float, float]:
+    """Return the position so many degrees away from another, in a direction (radians from north)."""
+    ra, dec, size = math.radians(middle[0]), math.radians(middle[1]), math.radians(away)
+    sine = math.sin(dec) * math.cos(size) + math.cos(dec) * math.sin(size) * math.cos(towards)
+    north = math.asin(max(-1.0, min(1.0, sine)))
+    east = math.atan2(math.sin(towards) * math.sin(size) * math.cos(dec), math.cos(size) - math.sin(dec) * sine)
+    return math.degrees(ra + east) % 360.0, math.degrees(north)
+
+
+def bearing(here: tuple[float, float], there: tuple[float, float]) -> float:
+    """Return in which direction a position is from another (radians from north)."""
+    turn, own, other = math.radians(there[0] - here[0]), math.radians(here[1]), math.radians(there[1])
+    east = math.cos(other) * math.sin(turn)
+    return math.atan2(east, math.cos(own) * math.sin(other) - math.sin(own) * math.cos(other) * math.cos(turn))
+
+
+def scatter(seed: int, each: int) -> list[Source]:
+    """Insert sources around every corner, at all distances, of which some move, and some are fast."""
+    dice, rows = random.Random(seed), []
+    for corner in CORNERS:
+        for _ in range(each):
+            ra, dec = place_of(corner, 10 ** dice.uniform(-4.5, 0.3), dice.uniform(0, math.tau))
+            epoch = dice.choice([None, 1975.0, 2000.0, 2015.5, 2016.0, 2035.0])
+            speed = dice.choice([None, 0.0, 10.0, 499.0, 501.0, 10400.0])
+            towards = dice.uniform(0, math.tau)
+            motion = (None, None) if speed is None else (speed * math.sin(towards), speed * math.cos(towards))
+            rows.append((ra, dec, epoch, *motion, ang2pix(NSIDE, ra, dec), False, NOW))
+    columns = [Source.ra, Source.dec, Source.epoch, Source.pmra, Source.pmdec, Source.healpix, Source.provisional]
+    Source.insert_many(rows, [*columns, Source.created]).execute()
+    return list(Source.select())
+
+
+def test_near_finds_what_a_look_at_every_source_finds(database: peewee.Database) -> None:
+    every = scatter(1, 80)
+
+    @settings(deadline=None, max_examples=200)
+    @given(
+        corner=st.sampled_from(CORNERS),
+        away=st.floats(-5, 0.2).map(lambda power: 10**power),
+        towards=st.floats(0, math.tau),
+        radius=st.one_of(st.floats(0, 60), st.floats(0, 3600)),
+        epochs=st.sampled_from([asking.ANY_EPOCH, sky.Epochs(2016.0, 2016.0), sky.Epochs(1950.0, 2050.0)]),
+    )
+    def check(corner: tuple[float, float], away: float, towards: float, radius: float, epochs: sky.Epochs) -> None:
+        ra, dec = place_of(corner, away, towards)
+        found = asking.near(ra, dec, radius, epochs)
+        separations = {each.id: sky.closest(ra, dec, epochs, asking._star(each)) for each in every}
+        expected = sorted((away, key) for key, away in separations.items() if away <= radius)
+        assert [(each.separation, each.source.id) for each in found] == expected
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("place", "towards"),
+    [((217.15656, 42.72578), 3.22189), ((183.58343, -42.72376), 6.22735), ((58.39601, -40.90202), 3.36648)],
+)
+def test_a_star_is_found_in_a_pixel_that_its_motion_alone_reaches(
+    database: peewee.Database, place: tuple[float, float], towards: float
+) -> None:
+    """Barnard's star moves 7 arcminutes in 41 years: from a pixel that a slow star could not have left."""
+    ra, dec = place_of(place, 10.4 * 41 / 3600, towards)
+    assert ang2pix(NSIDE, ra, dec) not in cover(NSIDE, *place, 30 / 3600)
+    back = bearing((ra, dec), place)
+    motion = {"pmra": 10400 * math.sin(back), "pmdec": 10400 * math.cos(back), "epoch": 1975.0}
+    star = stars.source(ra=ra, dec=dec, **motion)
+    assert [each.source for each in Source.near(*place, 1.0)] == [star]
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    ra=st.floats(0, 360),
+    z=st.floats(-1, 1) | st.sampled_from([-1.0, 1.0, 2 / 3, -2 / 3]),
+    radius=st.floats(0, 1.5) | st.floats(0, 1.5).map(lambda each: each / 1000),
+    share=st.floats(0, 1),
+    towards=st.floats(0, math.tau),
+    nside=st.sampled_from([1, 2, 16, 128]),
+)
+def test_a_cover_holds_every_position_of_its_disc(
+    ra: float, z: float, radius: float, share: float, towards: float, nside: int
+) -> None:
+    middle = ra, math.degrees(math.asin(z))
+    pixels = cover(nside, *middle, radius)
+    assert len(pixels) == len(set(pixels))
+    assert ang2pix(nside, *place_of(middle, radius * share, towards)) in pixels
+    assert len(pixels) <= 100
+
+
+def test_a_look_around_goes_by_the_indices(database: peewee.Database) -> None:
+    scatter(2, 20)
+    with statements(opened.obj) as seen:
+        asking.near(10.0, 0.0, 3)
+    explain = "EXPLAIN QUERY PLAN " if is_sqlite() else "EXPLAIN "
+    with by_index():
+        if not is_sqlite():
+            run("ANALYZE source; SELECT set_config('enable_bitmapscan', 'on', true)")
+        for statement, index in zip(seen, ("source_position", "source_fast"), strict=True):
+            count = statement.count("?") + statement.count("%s")
+            assert count > 4, statement
+            plan = explain + statement.replace("?", "1").replace("%s", "1")
+            told = str(opened.execute_sql(plan).fetchall())
+            assert index in told, told
+
+
+def test_a_place_or_radius_that_is_none_is_told(database: peewee.Database) -> None:
+    for wrong in ((400.0, 0.0, 1.0), (0.0, 91.0, 1.0), (math.nan, 0.0, 1.0), (0.0, 0.0, -1.0), (0.0, 0.0, 3601.0)):
+        with pytest.raises(NotUnderstood):
+            Source.near(*wrong)
