@@ -317,7 +317,9 @@ def test_near_finds_what_a_look_at_every_source_finds(database: peewee.Database)
         found = asking.near(ra, dec, radius, epochs)
         separations = {each.id: sky.closest(ra, dec, epochs, asking._star(each)) for each in every}
         expected = sorted((away, key) for key, away in separations.items() if away <= radius)
-        assert [(each.separation, each.source.id) for each in found] == expected
+        # a right ascension below 0 loses digits when it is brought into the circle
+        assert [each.source.id for each in found] == [key for _, key in expected]
+        assert [each.separation for each in found] == pytest.approx([away for away, _ in expected], abs=1e-6)
 
     check()
 
