@@ -14,7 +14,7 @@ from astra.clock import Clock
 from daemon.logs import event
 
 log = logging.getLogger(__name__)
-_LOOK_EVERY = 60.0  # seconds between two looks at whether a catalogue has come
+_LOOK_EVERY = 10.0  # seconds between two looks at whether a catalogue has come
 _SHARE = 10.0  # while the survey's is away, a look at everything comes after so many times what the last one took
 
 

@@ -160,10 +160,9 @@ def _say(path: Path, loaded: Loaded) -> None:
     if loaded.before:
         click.echo(f"{path} is loaded already, as version {loaded.version} with {loaded.rows:,} rows: nothing changed")
         return
-    left = f"; {loaded.left_out:,} rows left out, for they name no object" if loaded.left_out else ""
     click.echo(
         f"{path} is loaded as version {loaded.version}: {loaded.rows:,} rows, {loaded.made:,} new sources, "
-        f"{loaded.changed:,} that were known{left}"
+        f"{loaded.changed:,} that were known; left out, for they name no object: {loaded.left_out:,}"
     )
 
 
