@@ -42,26 +42,24 @@ class Cone(NamedTuple):
 def cones(targets: Sequence[Target], named: Collection[int], radius: float) -> list[Cone]:
     """Return where to search for targets with a position; those whose numbers are in `named` are known by a name."""
     found: list[Cone] = []
+    room = radius + _MARGIN
     for at, target in enumerate(targets):
         if target.ra is None or target.dec is None or not (math.isfinite(target.ra) and abs(target.dec) <= 90.0):
             continue
+        ra, dec = target.ra % 360.0, target.dec
         years = max(abs(target.epochs.first - EPOCH), abs(target.epochs.last - EPOCH))
-        found += _around(at, target.ra % 360.0, target.dec, radius, years, fast=False)
-        if at not in named:
-            found += _around(at, target.ra % 360.0, target.dec, radius, years, fast=True)
+        for speed in (FAST,) if at in named else (FAST, _FASTEST):
+            search = (room + speed / 1000.0 * years) / 3600.0
+            found += [
+                Cone(at, ra, dec, search, room, years, speed > FAST, low, high, dec - search, dec + search)
+                for low, high in _right_ascensions(ra, dec, search)
+            ]
     return found
 
 
 def columns(searched: Sequence[Cone]) -> list[list[Any]]:
     """Return cones as the parameters of a query: a list for each field."""
     return [list(column) for column in zip(*searched, strict=True)]
-
-
-def _around(at: int, ra: float, dec: float, radius: float, years: float, *, fast: bool) -> Iterator[Cone]:
-    room = radius + _MARGIN
-    search = (room + (_FASTEST if fast else FAST) / 1000.0 * years) / 3600.0
-    for low, high in _right_ascensions(ra, dec, search):
-        yield Cone(at, ra, dec, search, room, years, fast, low, high, dec - search, dec + search)
 
 
 def _right_ascensions(ra: float, dec: float, search: float) -> Iterator[tuple[float, float]]:

@@ -112,20 +112,20 @@ _ALONGSIDE = (
         "sdss_id_flat",
         "",
         """SELECT b.catalogid FROM catalogdb.sdss_id_flat a JOIN catalogdb.sdss_id_flat b ON b.sdss_id = a.sdss_id
-        WHERE a.catalogid = found.catalogid""",
+        WHERE a.catalogid = found.catalogid AND a.sdss_id > 0""",
     ),
     _part(
         "sdss_id_stacked",
         "",
         f"""SELECT unnest(ARRAY[{", ".join(_STACKED)}]) FROM catalogdb.sdss_id_stacked
-        WHERE {" OR ".join(f"{column} = found.catalogid" for column in _STACKED)}""",
+        WHERE sdss_id > 0 AND ({" OR ".join(f"{column} = found.catalogid" for column in _STACKED)})""",
     ),
     *(
         _part(
             table,
             "",
             f"""SELECT b.catalogid FROM catalogdb.{table} a JOIN catalogdb.{table} b ON b.target_id = a.target_id
-            WHERE a.catalogid = found.catalogid AND a.best AND b.best""",
+            WHERE a.catalogid = found.catalogid AND a.target_id > 0 AND a.best AND b.best""",
         )
         for table in _MATCHES.values()
     ),

@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from astra.catalogue.cones import EPOCH, columns, cones
 from astra.catalogue.rows import CatalogueName, CatalogueRow
@@ -22,8 +22,6 @@ from astra.identifiers import CATALOGIDS, KINDS, NUMBERS, catalogid_kind, valid
 from astra.products.base import Target
 from astra.settings_values import without_password
 from astra.sky import Star, closest
-
-RADIUS: Final = 3.0  # arcseconds
 
 _ORDER = {kind: at for at, kind in enumerate(KINDS)}
 
@@ -61,7 +59,7 @@ class SurveyCatalogue:
         The URL, without a password.
     """
 
-    def __init__(self, url: str, radius: float = RADIUS, clock: Clock = SYSTEM) -> None:
+    def __init__(self, url: str, radius: float, clock: Clock = SYSTEM) -> None:
         self.origin = without_password(url)
         self._database = SurveyDatabase(url, clock)
         self._radius = radius
@@ -171,6 +169,7 @@ def _objects(run: Run, schema: Schema, seeds: Collection[int]) -> list[SurveyObj
             members[sdss_id][catalogid] = _Member(catalogid, rank, plan)
         elif catalogid_kind(catalogid):
             alone.add(catalogid)
+    alone.difference_update(*members.values())
     known = _Known(run, schema, list(everything))
     found = [known.object(members[sdss_id].values(), sdss_id) for sdss_id in sorted(members)]
     return found + [known.object([_Member(catalogid, None, None)], None) for catalogid in sorted(alone)]

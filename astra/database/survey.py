@@ -38,21 +38,6 @@ Run = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Runs one query with ``%s`` placeholders and returns its rows."""
 
 
-class _Pool(PooledPostgresqlDatabase):  # type: ignore[misc]
-    """A pool that asks a connection whether it is alive before it hands it out again."""
-
-    def _is_closed(self, conn: Any) -> bool:
-        if super()._is_closed(conn):
-            return True
-        try:
-            with peewee.__exception_wrapper__, conn.cursor() as cursor:  # type: ignore[attr-defined]
-                cursor.execute("SELECT 1")
-        except (peewee.DatabaseError, peewee.InterfaceError):  # the server went away or was restarted meanwhile
-            self._close_raw(conn)
-            return True
-        return False
-
-
 class SurveyDatabase:
     """Read-only connections to one PostgreSQL server, opened when they are needed and shared by all threads.
 
@@ -70,7 +55,8 @@ class SurveyDatabase:
         self._failures = 0
         self._resume = 0.0
         self._reason = ""
-        self._pool = _Pool(
+        # this pool asks a connection whether it is alive before it hands it out again
+        self._pool = PooledPostgresqlDatabase(
             url,
             max_connections=CONNECTIONS,
             timeout=_WAIT_SECONDS,
@@ -104,7 +90,7 @@ class SurveyDatabase:
             cause = error.__cause__ or error.__context__
             if not passes(error) and getattr(cause, "pgcode", None) not in _CHANGED:
                 raise
-            self._pool.close_idle()
+            self._pool.close_idle()  # each would be asked in turn, and a dead host takes half a minute to say nothing
             raise self._failed(error) from error
         self._succeeded()
 

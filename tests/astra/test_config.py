@@ -245,6 +245,27 @@ def test_a_password_is_never_shown(tmp_path: Path) -> None:
     assert "s3cr" not in problems(tmp_path, '[database]\nurl = "mysql://ada:s3cret@host/sky"')
 
 
+def test_the_surveys_catalogue_is_a_postgresql_database_and_its_password_is_never_shown(tmp_path: Path) -> None:
+    assert load(tmp_path, "").catalog.url is None
+    assert config.describe(load(tmp_path, ""))["catalog"]["url"] is None
+    settings = load(tmp_path, '[catalog]\nurl = "postgres://ada:s3cr@t@host/sky"')
+    assert settings.catalog.url == "postgresql://ada:s3cr@t@host/sky"
+    described = json.dumps(config.describe(settings))
+    assert "postgresql://ada:***@host/sky" in described
+    assert "s3cr" not in described
+    for url in ("sqlite:///sky.sqlite", "mysql://ada:s3cret@host/sky", "postgresql://", "postgresql://ada:s3cret%@h/s"):
+        told = problems(tmp_path, f'[catalog]\nurl = "{url}"')
+        assert "must be postgresql://USER@HOST/NAME" in told
+        assert "s3cr" not in told
+    assert "must be postgresql://USER@HOST/NAME" in problems(tmp_path, "[catalog]\nurl = 3")
+
+
+@pytest.mark.parametrize("radius", ["0", "-1", "60.1", "nan", "inf", "true", '"3"'])
+def test_the_catalogue_is_searched_within_a_minute_of_arc_at_most(tmp_path: Path, radius: str) -> None:
+    assert load(tmp_path, "[catalog]\nradius = 60").catalog.radius == 60.0
+    assert "must be a number above 0, at most 60" in problems(tmp_path, f"[catalog]\nradius = {radius}")
+
+
 def test_what_is_described_is_json_and_whole(tmp_path: Path) -> None:
     text = '[[watch]]\npath = "a"\n[[rules]]\nname = "r"\nfiletype = "apStar"\ntask = "a.B"\nwhere = {x = [1]}'
     described = json.loads(json.dumps(config.describe(load(tmp_path, text))))

@@ -22,6 +22,7 @@ from astra.catalogue.survey import SurveyCatalogue
 from astra.database.astradb import DataProduct, Source, SourceDataProduct
 from astra.headers import read
 from astra.identifiers import CATALOGIDS
+from astra.sources import RADIUS
 from astra.taking_in import Terms
 from tests.support import fits
 from tests.support.catalogdb import FIRST, Known, make_catalogdb
@@ -196,8 +197,8 @@ def survey(pg_server: Server, sky: Sky) -> Iterator[Linking]:
     """The survey's own database, with the catalogue in it."""
     name = pg_server.create()
     make_catalogdb(pg_server.url(name), sky.objects)
-    found = SurveyCatalogue(pg_server.url(name))
-    yield Linking(3.0, found)
+    found = SurveyCatalogue(pg_server.url(name), RADIUS)
+    yield Linking(RADIUS, found)
     found.close()
     pg_server.drop(name)
 
@@ -282,7 +283,7 @@ def test_files_find_later_what_the_survey_has(tree: Path, sky: Sky, survey: Link
 def test_files_that_come_while_the_survey_is_away_are_taken_in_and_linked_later(
     tree: Path, sky: Sky, survey: Linking, database: peewee.Database
 ) -> None:
-    away = Linking(3.0, SurveyCatalogue("postgresql://nobody@/none?host=/nonexistent"))
+    away = Linking(RADIUS, SurveyCatalogue("postgresql://nobody@/none?host=/nonexistent", RADIUS))
     take_in(tree, away)
     assert all(each.provisional for each in Source.select())
     assert relinking.is_due()

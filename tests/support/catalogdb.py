@@ -122,7 +122,7 @@ def _insert(cursor: psycopg2.extensions.cursor, each: Known) -> None:
         stacked = [each.catalogids.get(kind) for kind in VERSIONS]
         cursor.execute(
             "INSERT INTO catalogdb.sdss_id_stacked (sdss_id, catalogid21, catalogid25, catalogid31, ra_sdss_id,"
-            " dec_sdss_id) VALUES (%s, %s, %s, %s, %s, %s)",
+            " dec_sdss_id) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             (sdss_id, *stacked, each.ra, each.dec),
         )
         for kind, catalogid in each.catalogids.items():

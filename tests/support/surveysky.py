@@ -20,6 +20,7 @@ INDEXES = {
     "dec": '("dec")',
     "ra and dec": '("ra", "dec")',
 }
+RADIUS = 3.0  # arcseconds
 NOW = Epochs(2024.0, 2025.0)
 ARCSECOND = 1.0 / 3600.0  # in degrees
 
@@ -42,6 +43,7 @@ OLD_PLACE = Known(ra=120.0, dec=-30.0 + ARCSECOND, catalogids={"catalogid21": 4_
 NOT_BEST = Known(
     ra=121.0, dec=-30.0, catalogids={"catalogid25": C25 + 2}, gaia_dr3=111, tmass="08040000-3000000", best=False
 )
+BEST = Known(ra=121.01, dec=-30.0, sdss_ids={45: 1}, catalogids={"catalogid31": C31 + 45}, gaia_dr3=111)
 WITHOUT_SDSS_ID = Known(ra=122.0, dec=-30.0, catalogids={"catalogid31": C31 + 3}, gaia_dr3=333)
 ONLY_OLD = Known(ra=123.0, dec=-30.0, sdss_ids={44: 1}, catalogids={"catalogid21": 44_000})
 # one catalogid, two sdss_ids: the second is preferred
@@ -76,9 +78,13 @@ LARGEST = Known(
     catalogids={"catalogid31": C31 + (1 << 53) - 1},
     gaia_dr3=(1 << 62) + 1,
 )
+# what stands for no id is no name: these have nothing in common
 NOUGHT = (
     Known(ra=160.0, dec=10.0, sdss_ids={0: 1}, catalogids={"catalogid21": 0, "catalogid25": -999}, gaia_dr3=777),
-    Known(ra=160.0, dec=10.0, sdss_ids={-1: 1}, catalogids={"catalogid31": C31 + 70}),
+    Known(ra=160.0, dec=10.0, sdss_ids={-1: 1}, catalogids={"catalogid31": C31 + 70}, gaia_dr3=0),
+    Known(ra=161.0, dec=10.0, sdss_ids={-1: 1}, catalogids={"catalogid31": C31 + 71}, gaia_dr3=0),
+    Known(ra=162.0, dec=10.0, sdss_ids={702: 1}, catalogids={"catalogid21": 0, "catalogid31": C31 + 72}),
+    Known(ra=163.0, dec=10.0, sdss_ids={703: 1}, catalogids={"catalogid21": 0, "catalogid31": C31 + 73}),
 )
 FAST = Known(ra=170.0, dec=4.7, pmra=-802.8, pmdec=10_362.5, sdss_ids={801: 1}, catalogids={"catalogid31": C31 + 81})
 # just slower than those that are looked for among the fast
@@ -94,7 +100,7 @@ EDGES = tuple(
     )
 )  # fmt: skip
 SKY = (
-    OLD_PLACE, ALONE, NOT_BEST, WITHOUT_SDSS_ID, ONLY_OLD, *SHARED, *BLEND, LARGEST, *NOUGHT, FAST, BRISK, STILL,
+    OLD_PLACE, ALONE, NOT_BEST, BEST, WITHOUT_SDSS_ID, ONLY_OLD, *SHARED, *BLEND, LARGEST, *NOUGHT, FAST, BRISK, STILL,
     HALF_KNOWN, *EDGES,
 )  # fmt: skip
 
@@ -118,7 +124,7 @@ def change(url: str, *statements: str) -> None:
 def opened(server: Server, objects: Sequence[Known], index: str) -> Iterator[SurveyCatalogue]:
     """Make a catalogue that lacks nothing, and give it for as long as it lasts."""
     name = make(server, objects, index)
-    catalogue = SurveyCatalogue(server.url(name))
+    catalogue = SurveyCatalogue(server.url(name), RADIUS)
     assert catalogue.problems() == []
     yield catalogue
     catalogue.close()

@@ -10,7 +10,7 @@ from playhouse.pool import PooledPostgresqlDatabase
 
 from astra.catalogue.survey import SurveyCatalogue
 from tests.support.postgres import Server
-from tests.support.surveysky import INDEXES, SKY, make, opened
+from tests.support.surveysky import INDEXES, RADIUS, SKY, make, opened
 
 
 @pytest.fixture(scope="module", params=INDEXES)
@@ -35,7 +35,7 @@ def reopen() -> Iterator[Callable[[str], SurveyCatalogue]]:
     made: list[SurveyCatalogue] = []
 
     def make_one(url: str) -> SurveyCatalogue:
-        made.append(SurveyCatalogue(url))
+        made.append(SurveyCatalogue(url, RADIUS))
         return made[-1]
 
     yield make_one

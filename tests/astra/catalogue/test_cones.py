@@ -47,6 +47,13 @@ def test_a_fast_star_is_looked_for_around_a_target_whose_names_nobody_knows(surv
     assert sdss_ids(survey.fetch([called(sdss_id=44), target._replace(ra=target.ra - 16 * ARCSECOND)])) == ["44", "801"]
 
 
+def test_no_fast_star_is_looked_for_around_a_target_that_is_known_by_name(survey: SurveyCatalogue) -> None:
+    # that takes long in dense fields, and is hardly ever needed
+    place = placed(170.0, 4.7 + 20 * 10.3625 * ARCSECOND, Epochs(2035.5, 2035.5))._replace(ra=170.0 - 16 * ARCSECOND)
+    assert sdss_ids(survey.fetch([place, called(sdss_id=44)])) == ["44", "801"]
+    assert sdss_ids(survey.fetch([place._replace(identifiers=called(sdss_id=44).identifiers)])) == ["44"]
+
+
 def test_neighbours_of_a_target_that_is_known_by_name_come_with_it(survey: SurveyCatalogue) -> None:
     target = called(gaia_dr3=333)._replace(ra=176.0, dec=5.0)
     assert sdss_ids(survey.fetch([target])) == ["803", "none"]
@@ -58,6 +65,7 @@ def test_neighbours_of_a_target_that_is_known_by_name_come_with_it(survey: Surve
         (0.0, 0.0, ["900", "901"]),
         (360.0, 0.0, ["900", "901"]),
         (-0.0001, 0.0, ["900", "901"]),
+        (720.0, 0.0, ["900", "901"]),
         (359.9996, 60.0, ["902"]),
         (0.003, 89.0, ["903"]),
         (0.0, 90.0, ["904", "905"]),

@@ -13,7 +13,7 @@ from astra.errors import CatalogueUnavailable
 from astra.products.base import Target
 from astra.sky import Star
 from tests.support.clock import FakeClock
-from tests.support.surveysky import ARCSECOND, C25, C31, NOW, called, change, names, placed, sdss_ids
+from tests.support.surveysky import ARCSECOND, C25, C31, NOW, RADIUS, called, change, names, placed, sdss_ids
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,11 @@ def test_an_object_is_found_where_an_earlier_cross_match_had_it(survey: SurveyCa
 
 
 def test_a_name_that_is_not_the_best_match_counts_for_nothing(survey: SurveyCatalogue) -> None:
-    assert survey.fetch([called(gaia_dr3=111), called(tmass="08040000-3000000")]) == []
-    (found,) = survey.fetch([called(catalogid25=C25 + 2)])
-    assert names(found) == {f"catalogid25 {C25 + 2}"}
+    assert survey.fetch([called(tmass="08040000-3000000")]) == []
+    best = {"sdss_id 45", f"catalogid31 {C31 + 45}", "gaia_dr3 111"}
+    assert [names(each) for each in survey.fetch([called(gaia_dr3=111)])] == [best]
+    assert [names(each) for each in survey.fetch([called(sdss_id=45)])] == [best]
+    assert [names(each) for each in survey.fetch([called(catalogid25=C25 + 2)])] == [{f"catalogid25 {C25 + 2}"}]
 
 
 def test_an_object_without_an_sdss_id_is_a_row_too(survey: SurveyCatalogue) -> None:
@@ -70,7 +72,10 @@ def test_an_object_without_an_sdss_id_is_a_row_too(survey: SurveyCatalogue) -> N
 
 def test_all_sdss_ids_of_one_catalogid_come_with_their_ranks(survey: SurveyCatalogue) -> None:
     found = survey.fetch([called(catalogid25=C25 + 50)])
-    assert sdss_ids(found) == ["500", "501"]
+    assert [names(each) for each in found] == [
+        {"sdss_id 500", f"catalogid25 {C25 + 50}", f"catalogid31 {C31 + 52}"},
+        {"sdss_id 501", f"catalogid25 {C25 + 50}", f"catalogid31 {C31 + 51}"},
+    ]
     shared = [name for each in found for name in each.row.names if name.value == str(C25 + 50)]
     assert [name.rank for name in shared] == [1, 2]
 
@@ -101,6 +106,10 @@ def test_catalogids_of_nought_and_below_are_neither_looked_for_nor_returned(surv
     assert survey.fetch([nought, called(sdss_id=-1), called(gaia_dr3=777)]) == []
     (found,) = survey.fetch([nought, placed(160.0, 10.0)])
     assert names(found) == {f"catalogid31 {C31 + 70}"}
+    (found,) = survey.fetch([called(sdss_id=702)])
+    assert names(found) == {"sdss_id 702", f"catalogid31 {C31 + 72}"}
+    first, second = survey.fetch([called(catalogid31=C31 + 70), called(catalogid31=C31 + 71)])
+    assert (names(first), names(second)) == ({f"catalogid31 {C31 + 70}"}, {f"catalogid31 {C31 + 71}"})
 
 
 def test_names_that_cannot_name_an_object_are_not_asked_for(survey: SurveyCatalogue) -> None:
@@ -131,6 +140,18 @@ def test_ten_thousand_targets_cost_as_many_statements_as_one(survey: SurveyCatal
     assert len(for_one) == 5
 
 
+def test_of_an_sdss_id_that_is_told_twice_of_a_catalogid_the_lower_rank_counts(
+    own: str, reopen: Callable[[str], SurveyCatalogue]
+) -> None:
+    change(
+        own,
+        "INSERT INTO catalogdb.sdss_id_flat (sdss_id, catalogid, version_id, rank) "
+        "VALUES (44, 44000, 21, 0), (44, 44000, 21, 3), (44, 44000, 21, NULL), (-1, 44000, 21, 1)",
+    )
+    (found,) = reopen(own).fetch([called(sdss_id=44)])
+    assert found.row.names == (CatalogueName("sdss_id", "44"), CatalogueName("catalogid21", "44000", 0))
+
+
 def test_what_the_server_has_is_asked_once_and_again_after_it_was_away(
     own: str, reopen: Callable[[str], SurveyCatalogue], statements: list[str]
 ) -> None:
@@ -145,7 +166,7 @@ def test_what_the_server_has_is_asked_once_and_again_after_it_was_away(
 
 
 def test_a_table_that_is_dropped_meanwhile_is_done_without_after_the_pause(own: str, clock: FakeClock) -> None:
-    catalogue = SurveyCatalogue(own, clock=clock)
+    catalogue = SurveyCatalogue(own, RADIUS, clock)
     assert catalogue.problems() == []
     change(own, "DROP TABLE catalogdb.catalog_to_gaia_dr2_source")
     with pytest.raises(CatalogueUnavailable, match="catalog_to_gaia_dr2_source"):

@@ -180,6 +180,21 @@ def test_a_statement_that_takes_too_long_is_ended_and_counts_as_a_failure(databa
         one(database)
 
 
+def test_after_a_failure_no_old_connection_is_used(database: SurveyDatabase, clock: FakeClock) -> None:
+    processes = []
+
+    def fail() -> None:
+        with database.session() as run:
+            processes.append(run("SELECT pg_backend_pid()", ()))
+            run("SELECT * FROM catalogdb.catalog", ())
+
+    for _ in range(2):
+        with pytest.raises(CatalogueUnavailable):
+            fail()
+        clock.advance(LONGEST_PAUSE)
+    assert processes[0] != processes[1]
+
+
 def test_a_table_that_is_gone_is_the_surveys_doing_and_a_wrong_statement_ours(database: SurveyDatabase) -> None:
     with pytest.raises(peewee.ProgrammingError, match="syntax error"), database.session() as run:
         run("SELECT FROM WHERE", ())
