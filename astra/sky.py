@@ -41,15 +41,15 @@ def closest(ra: float, dec: float, epochs: Epochs, star: Star) -> float:
 
     A star without a known motion, or without an epoch, is where the catalogue has it.
     """
-    if star.pmra is None or star.pmdec is None or star.epoch is None or not (star.pmra or star.pmdec):
+    if star.pmra is None or star.pmdec is None or star.epoch is None:
         return separation(ra, dec, star.ra, star.dec)
+    speed_east, speed_north = star.pmra * _TO_RADIANS, star.pmdec * _TO_RADIANS
     # Straight on in the tangent plane at the star: after a third of a degree this is off by less than a milliarcsecond.
     east, north, up = _from(star, ra, dec)
-    if up <= 0.0:
+    if up <= 0.0 or not (squared := speed_east**2 + speed_north**2):
         return separation(ra, dec, star.ra, star.dec)
     east, north = east / up, north / up
-    speed_east, speed_north = star.pmra * _TO_RADIANS, star.pmdec * _TO_RADIANS
-    years = (east * speed_east + north * speed_north) / (speed_east**2 + speed_north**2)
+    years = (east * speed_east + north * speed_north) / squared
     years = min(max(years, epochs.first - star.epoch), epochs.last - star.epoch)
     return math.hypot(east - speed_east * years, north - speed_north * years) * _TO_ARCSECONDS
 

@@ -96,7 +96,10 @@ class _Chunk:
             self._changes.stars[made] = row.star
 
     def _place(self, row: CatalogueRow, names: Sequence[Identifier]) -> None:
-        source = self._known(names) or self._make()
+        bare = len(names) == 1 and names[0].kind == "tmass"
+        source = self._of_designation(names[0]) if bare else self._known(names) or self._make()
+        if source is None:
+            return  # whose it is a designation does not tell, and there is nothing else in it
         self._absorb(source, names)
         if source.new or source.catalogue != self._edition.id:
             self._changes.stars.setdefault(source, row.star)
@@ -111,9 +114,10 @@ class _Chunk:
                 fitting = [each for each in found if name.kind == "sdss_id" or not contradiction(each, names)]
                 if fitting:
                     return min(fitting, key=lambda each: (each.provisional, each.id))
-        return None if len(names) > 1 else self._known_by_designation(names[0])
+        return None
 
-    def _known_by_designation(self, name: Identifier) -> KnownSource | None:
+    def _of_designation(self, name: Identifier) -> KnownSource | None:
+        """Return the source that a row of a designation alone is; None where that is one of several."""
         found = {each.source.final for each in self._pool.named.get(name, ())}
         if len(found) > 1:  # blends; but one that has no other name is this row, taken in before
             found = {each for each in found if each.names == {name}}

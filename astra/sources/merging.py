@@ -30,7 +30,6 @@ def merge(merges: Mapping[int, int], now: datetime) -> None:
         "WHERE o.kind = source_identifier.kind AND o.value = source_identifier.value "
         "AND (o.source_id = m.into_id OR (n.into_id = m.into_id AND o.id < source_identifier.id)))"
     )
-    execute("DELETE FROM source_identifier WHERE source_id IN (SELECT id FROM merged)")
     for table, column in references_to("source"):
         if table not in _OWN:
             execute(f'UPDATE "{table}" SET "{column}" = m.into_id FROM merged m WHERE "{table}"."{column}" = m.id')

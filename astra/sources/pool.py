@@ -82,7 +82,7 @@ class Pool:
             condition, parameter = among("n.value", values)
             query = (
                 f"SELECT n.value, n.catalogue_version, n.rank, {_SOURCE} FROM source_identifier n "
-                f"JOIN source s ON s.id = n.source_id WHERE n.kind = ? AND {condition}"
+                f"JOIN source s ON s.id = n.source_id WHERE n.kind = ? AND {condition} AND s.merged_into_id IS NULL"
             )
             rows = run(query, (kind, parameter))
             if len(rows) > 1:

@@ -46,7 +46,7 @@ def test_a_star_that_passes_by_is_nearest_when_it_is_beside(dec: float, beside: 
     assert closest(ra, dec, Epochs(2015.5, 2015.5), star) == pytest.approx(late, rel=1e-3)
 
 
-@pytest.mark.parametrize("motion", [(None, None), (5.0, None), (0.0, 0.0)])
+@pytest.mark.parametrize("motion", [(None, None), (5.0, None), (0.0, 0.0), (0.0, 1e-200)])
 def test_a_star_without_a_known_motion_stays(motion: tuple[float | None, float | None]) -> None:
     assert closest(10.0, 20.0, EPOCHS, Star(10.0, 20.001, 2015.5, *motion)) == pytest.approx(3.6)
     assert closest(10.0, 20.0, EPOCHS, Star(10.0, 20.001, None, 5.0, 5.0)) == pytest.approx(3.6)
