@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from astra.clock import SYSTEM
-from bench import by_hand, files, footprint, growth, passes, reading, stores, taking_in, tasks
+from bench import by_hand, catalogue, files, footprint, growth, passes, reading, stores, taking_in, tasks
+from bench.catalogue import Extent
 from bench.measure import Table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PARTS = ("headers", "whole", "idle", "intake", "restart", "class", "tasks", "memory")
-GROWTH = "growth"  # takes an hour and ten gigabytes, so it is made only when it is asked for
+PARTS = ("headers", "whole", "idle", "intake", "restart", "class", "tasks", "memory", "catalogue")
+GROWTH = "growth"  # takes hours and tens of gigabytes, so it is made only when it is asked for
+EXTENT = Extent(sizes=(10_000, 100_000, 1_000_000), products=10_000, plain_rows=2_000, plain_products=300)
 
 
 class Page(NamedTuple):
@@ -51,10 +53,14 @@ class Plan:
     folders: int = 5_000
     growth: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     tree: int = 10_000  # few enough to be read from memory, as in the other tables
+    extent: Extent = EXTENT
+    skies: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
 
     def up_to(self, largest: int) -> Plan:
-        """Return the plan with a growth that ends at `largest` files."""
-        return replace(self, growth=(*(size for size in self.growth if size < largest), largest))
+        """Return the plan with a growth that ends at `largest` files, and no later than at as many catalogue rows."""
+        growth = (*(size for size in self.growth if size < largest), largest)
+        skies = tuple(size for size in self.skies if size <= largest) or (largest,)
+        return replace(self, growth=growth, skies=skies)
 
     @property
     def page(self) -> Page | None:
@@ -62,7 +68,18 @@ class Plan:
         return next((page for page in PAGES if set(page.parts) == set(self.parts)), None)
 
 
-QUICK = Plan(rounds=1, repeats=1, sizes=(30,), plain=15, tasks=60, folders=50, growth=(10, 30), tree=20)
+QUICK = Plan(
+    rounds=1,
+    repeats=1,
+    sizes=(30,),
+    plain=15,
+    tasks=60,
+    folders=50,
+    growth=(10, 30),
+    tree=20,
+    extent=Extent((100, 2_000), 600, 30, 30),
+    skies=(100, 2_000),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
     parser.add_argument("--folder", help="where files and databases are made, and removed; default: the system's")
     parser.add_argument(
-        "--largest", type=int, help=f"where the part {GROWTH} ends; default: a million files, about an hour"
+        "--largest",
+        type=int,
+        help=f"where the part {GROWTH} ends; default: a million files and ten million catalogue rows",
     )
     kept = " or ".join(page.name for page in PAGES)
     parser.add_argument(
@@ -140,8 +159,12 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
                 yield tasks.in_bundles(store, plan.tasks, plan.rounds, trees[-1][1])
         if "memory" in plan.parts:
             yield footprint.footprints(trees[-1][1], folder / "memory", (plan.tasks, 50 * plan.tasks))
+    if "catalogue" in plan.parts:
+        for store in opened:
+            yield from catalogue.loaded_and_linked(store, folder / "catalogue", plan.extent, plan.rounds)
     if GROWTH in plan.parts:
         yield from growth.growth(opened, folder / GROWTH, plan.growth, plan.tree)
+        yield from catalogue.growth(opened, folder / GROWTH, plan.skies, plan.extent.products)
 
 
 def _preface(plan: Plan, opened: Sequence[stores.Store], lacking: str | None) -> str:

@@ -81,7 +81,9 @@ def compare(found: Mapping[str, Sequence[Turn]]) -> list[tuple[str, ...]]:
 
 
 def summary(numbers: Sequence[float]) -> str:
-    """Return the median of some numbers, and the least and the greatest of them."""
+    """Return the median of some numbers, and the least and the greatest of them, where there are several."""
+    if len(numbers) == 1:
+        return _short(numbers[0])
     return f"{_short(median(numbers))} ({_short(min(numbers))} to {_short(max(numbers))})"
 
 

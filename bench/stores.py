@@ -14,10 +14,10 @@ import psycopg2
 from astra.clock import SYSTEM
 from astra.database import migrate
 from astra.database.connection import close_database, open_database, run
-from bench import plain, plain_tasks
+from bench import plain, plain_sources, plain_tasks
 from tests.support.postgres import NoPostgres, PrivateServer, Server, make_template, open_server
 
-MODELS = (*plain.MODELS, *plain_tasks.MODELS)
+MODELS = (*plain.MODELS, *plain_tasks.MODELS, *plain_sources.MODELS)
 # The server of the tests skips what only a power cut would miss. Here everything is as an operator leaves it.
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 

@@ -7,13 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from bench import command, measure, reading
+from astra.catalogue import tables
+from astra.healpix import ang2pix
+from bench import command, measure, reading, sky
+from bench.catalogue import Extent
 from bench.command import Plan
 from bench.files import make_samples, make_tree
 from bench.measure import Table, Turn
 from tests.support.missing import lacking
 
-TINY = Plan(rounds=1, repeats=1, sizes=(4, 9), plain=3, tasks=12, folders=7, growth=(4, 9), tree=4)
+TINY = Plan(
+    rounds=1,
+    repeats=1,
+    sizes=(4, 9),
+    plain=3,
+    tasks=12,
+    folders=7,
+    growth=(4, 9),
+    tree=4,
+    extent=Extent(sizes=(20, 1_100), products=12, plain_rows=3, plain_products=4),
+    skies=(4, 9),
+)
 
 
 def test_every_part_of_the_bench_runs_on_both_databases(tmp_path: Path) -> None:
@@ -34,6 +48,10 @@ def test_every_part_of_the_bench_runs_on_both_databases(tmp_path: Path) -> None:
         "Tasks of the service: SQLite",
         "Tasks of the service: PostgreSQL",
         "Memory: SQLite",
+        "Loading a catalogue: SQLite",
+        "Linking 12 products to 1,100 sources: SQLite",
+        "Loading a catalogue: PostgreSQL",
+        "Linking 12 products to 1,100 sources: PostgreSQL",
     ]
 
 
@@ -58,8 +76,10 @@ def test_growth_is_measured_on_both_databases_when_it_is_asked_for_and_leaves_no
     assert [text.splitlines()[0] for text in texts] == [
         "## Taking in, as the ledger grows",
         "## A restart with nothing to do, as the tree grows",
+        "## A catalogue, as it grows",
     ]
-    assert [[line.split("|")[1].strip() for line in text.splitlines()[4:8]] for text in texts] == [ledgers, ledgers]
+    named = [[line.split("|")[1].strip() for line in text.splitlines()[4:8]] for text in texts]
+    assert named == [ledgers, ledgers, [each.replace("files", "rows") for each in ledgers]]
     assert [line.split("|")[2].strip() for line in texts[0].splitlines()[4:8]] == ["4", "1", "4", "1"]
     assert not list(tmp_path.rglob("*.fits"))
 
@@ -68,6 +88,8 @@ def test_growth_ends_at_the_largest_size_asked_for() -> None:
     assert Plan().up_to(20_000).growth == (1_000, 10_000, 20_000)
     assert Plan().up_to(10_000).growth == (1_000, 10_000)
     assert Plan().up_to(10).growth == (10,)
+    assert Plan().up_to(100_000).skies == (10_000, 100_000)
+    assert Plan().up_to(10).skies == (10,)
 
 
 def test_some_parts_alone_or_a_smoke_run_never_replace_a_page_of_the_documentation(
@@ -88,6 +110,21 @@ def test_trees_of_other_numbers_have_no_file_in_common(tmp_path: Path) -> None:
 def test_a_tree_has_as_many_files_as_were_asked_for_each_in_its_own_folder(tmp_path: Path) -> None:
     files = sorted(make_tree(tmp_path, 10).rglob("*.fits"))
     assert len(files) == len({each.parent for each in files}) == 10
+
+
+def test_every_object_of_the_sky_has_names_of_its_own_and_gaias_number_says_where_it_is(tmp_path: Path) -> None:
+    read = tables.read(sky.write(tmp_path / "sky.fits", 0, 2_500))
+    rows = [row for chunk in read.chunks() for row in chunk]
+    names = [name for row in rows for name in row.names]
+    assert len(rows) == 2_500
+    assert len(set(names)) == len(names) == 6 * 2_500
+    pixels: dict[int, set[int]] = {}
+    for row in rows:
+        gaia = next(int(name.value) for name in row.names if name.kind == "gaia_dr3")
+        assert row.star is not None
+        pixels.setdefault(gaia >> 35 + 2 * (12 - 3), set()).add(ang2pix(8, row.star.ra, row.star.dec))
+    assert all(len(each) == 1 for each in pixels.values())
+    assert len({pixel for each in pixels.values() for pixel in each}) == len(pixels) == 768
 
 
 def test_a_wrong_header_value_stops_the_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
