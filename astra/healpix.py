@@ -50,7 +50,8 @@ def disc(nside: int, ra: float, dec: float, radius: float) -> tuple[int, ...]:
     """
     own = ang2pix(nside, ra, dec)
     z = math.sin(math.radians(dec))
-    if abs(z) <= 2.0 / 3.0 and _inside_belt(nside, z, ra, dec, radius):
+    inside = _inside_belt if abs(z) <= 2.0 / 3.0 else _inside_cap
+    if inside(nside, z, ra, dec, radius):
         return (own,)
     if abs(dec) + 4.0 * radius > _POLE:
         return (own, *_near_pole(nside, dec, own, radius))
@@ -70,6 +71,19 @@ def _inside_belt(nside: int, z: float, ra: float, dec: float, radius: float) -> 
     rising, falling = (along - across) % 1.0, (along + across) % 1.0
     inside = margin < rising < 1.0 - margin and margin < falling < 1.0 - margin
     return inside and abs(z) + math.radians(radius) <= 2.0 / 3.0
+
+
+def _inside_cap(nside: int, z: float, ra: float, dec: float, radius: float) -> bool:
+    """Whether a disc in a polar cap lies within one pixel: its borders are where these are whole, and every quarter."""
+    if abs(dec) + radius >= 90.0 or abs(z) - math.radians(radius) <= 2.0 / 3.0:
+        return False
+    part = (ra % 360.0) / 90.0 % 1.0
+    distance = nside * math.sqrt(6.0) * math.sin(math.radians(90.0 - abs(dec)) / 2.0)
+    turn = radius / 90.0 / math.cos(math.radians(abs(dec) + radius))
+    margin = turn * distance + nside * math.sqrt(1.5) * math.radians(radius)
+    rising, falling = part * distance % 1.0, (1.0 - part) * distance % 1.0
+    inside = margin < rising < 1.0 - margin and margin < falling < 1.0 - margin
+    return inside and turn < part < 1.0 - turn
 
 
 def _near_pole(nside: int, dec: float, own: int, radius: float) -> list[int]:

@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "floor",
         (
             "astra.clock",
+            "astra.collector",
             "astra.config",
             "astra.database",
             "astra.errors",

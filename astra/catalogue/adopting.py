@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from astra.catalogue.rows import CatalogueName, CatalogueRow
+from astra.collector import uncollected
 from astra.database.connection import execute
 from astra.database.fields import instant_text
 from astra.database.staging import load, reserve_ids, stage
@@ -64,9 +65,10 @@ def adopt(rows: Sequence[CatalogueRow], edition: Edition, now: datetime) -> Adop
     now
         The instant that is recorded. The caller holds `astra.sources.LOCK`.
     """
-    chunk = _Chunk(rows, edition)
-    chunk.place(rows)
-    return chunk.write(now)
+    with uncollected():
+        chunk = _Chunk(rows, edition)
+        chunk.place(rows)
+        return chunk.write(now)
 
 
 class _Chunk:

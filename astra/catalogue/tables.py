@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -15,6 +13,7 @@ from astra.catalogue import cells, columns, formats
 from astra.catalogue.columns import Plan, Taken
 from astra.catalogue.formats import Block, Part
 from astra.catalogue.rows import CatalogueName, CatalogueRow
+from astra.collector import uncollected
 from astra.errors import IncompleteFile, UnreadableFile
 from astra.headers import named
 from astra.identifiers import catalogid_kind, valid
@@ -84,7 +83,7 @@ class Table:
         for part, plan in self._reads:
             for block in part.blocks(list(dict.fromkeys(each.column for each in plan.taken)), size):
                 try:
-                    with _uncollected():
+                    with uncollected():
                         found = _objects(plan, block)
                 except ValueError as error:
                     raise formats.refused(self.path, str(error)) from None
@@ -159,18 +158,6 @@ def _signature(path: str) -> Signature:
 def _sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the collector of cycles away: it would look at each of the tuples, which have none, for half of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _usable(part: Part) -> list[str]:

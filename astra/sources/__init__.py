@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
+from astra.collector import uncollected
 from astra.sources import links, merging
 from astra.sources.links import Claim as Claim
 from astra.sources.matching import Matcher
@@ -43,6 +44,11 @@ def link(claims: Sequence[Claim], now: datetime, radius: float = RADIUS) -> dict
     """
     if not claims:
         return {}
+    with uncollected():
+        return _link(claims, now, radius)
+
+
+def _link(claims: Sequence[Claim], now: datetime, radius: float) -> dict[int, int | None]:
     targets = [claim.target for claim in claims]
     matcher = Matcher(targets, radius)
     matches = matcher.results(targets)
