@@ -44,20 +44,16 @@ def closest(ra: float, dec: float, epochs: Epochs, star: Star) -> float:
     if star.pmra is None or star.pmdec is None or star.epoch is None:
         return separation(ra, dec, star.ra, star.dec)
     speed_east, speed_north = star.pmra * _TO_RADIANS, star.pmdec * _TO_RADIANS
-    # Straight on in the tangent plane at the star: after a third of a degree this is off by less than a milliarcsecond.
-    east, north, up = _from(star, ra, dec)
-    if up <= 0.0 or not (squared := speed_east**2 + speed_north**2):
+    squared = speed_east**2 + speed_north**2
+    # Unit vector to the position, in the axes east, north and outward at the star.
+    turn, own, other = math.radians(ra - star.ra), math.radians(star.dec), math.radians(dec)
+    sin_own, cos_own, sin_other, cos_other = math.sin(own), math.cos(own), math.sin(other), math.cos(other)
+    along = cos_other * math.cos(turn)
+    up = sin_own * sin_other + cos_own * along
+    if up <= 0.0 or not squared:
         return separation(ra, dec, star.ra, star.dec)
-    east, north = east / up, north / up
+    # Straight on in the tangent plane at the star: after a third of a degree this is off by less than a milliarcsecond.
+    east, north = cos_other * math.sin(turn) / up, (cos_own * sin_other - sin_own * along) / up
     years = (east * speed_east + north * speed_north) / squared
     years = min(max(years, epochs.first - star.epoch), epochs.last - star.epoch)
     return math.hypot(east - speed_east * years, north - speed_north * years) * _TO_ARCSECONDS
-
-
-def _from(star: Star, ra: float, dec: float) -> tuple[float, float, float]:
-    """Return the unit vector to a position, in the axes east, north and outward at a star."""
-    turn, own, other = math.radians(ra - star.ra), math.radians(star.dec), math.radians(dec)
-    east = math.cos(other) * math.sin(turn)
-    north = math.cos(own) * math.sin(other) - math.sin(own) * math.cos(other) * math.cos(turn)
-    up = math.sin(own) * math.sin(other) + math.cos(own) * math.cos(other) * math.cos(turn)
-    return east, north, up

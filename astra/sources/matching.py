@@ -52,12 +52,18 @@ class Matcher:
     def _doubtful(self) -> set[KnownSource]:
         """Return the sources whose other names may speak against them: those of headers, and of unknown numbers."""
         found: set[KnownSource] = set()
+        named = self._pool.named
         for asked in self._asked.values():
-            held = [(name, self._pool.named[name]) for name in asked.names if name in self._pool.named]
-            known = {name for name, holders in held for each in holders if each.version}
-            unknown = any(name.kind in NUMBERS and name not in known for name in asked.names)
-            for _, holders in held:
-                found.update([each.source for each in holders if unknown or each.source.provisional])
+            held: list[Holder] = []
+            unknown = False
+            for name in asked.names:
+                holders = named.get(name, ())
+                held += holders
+                if name.kind in NUMBERS and not (holders and any(each.version for each in holders)):
+                    unknown = True
+            for each in held:
+                if unknown or each.source.provisional:
+                    found.add(each.source)
         return found
 
     def _held(self, name: Identifier) -> Sequence[Holder]:
