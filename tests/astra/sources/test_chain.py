@@ -130,6 +130,12 @@ def test_a_source_far_from_the_file_s_position_is_a_conflict(product: int) -> No
     assert found.separation == pytest.approx(60.0, abs=1e-6)
 
 
+def test_an_object_of_another_number_in_its_place_is_another_and_no_conflict(product: int) -> None:
+    adopt_rows([row(("sdss_id", "7"), star=beside(0.0))])
+    found = link_one(product, target(("sdss_id", "9"), *A))
+    assert (found.method, found.source.sdss_id, found.source.provisional, found.conflict) == ("header", 9, True, None)
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "-999", str(1 << 63)])
 def test_a_number_that_is_no_key_finds_nothing(product: int, value: str) -> None:
     adopt_rows([row(("sdss_id", "7"), star=Star(200.0, 0.0))])
