@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from astra import sources
-from astra.catalogue.consulting import LOCAL, Linking, consult
+from astra.catalogue.consulting import LOCAL, Linking, consult, owed_since
 from astra.clock import SYSTEM, Clock
 from astra.database.connection import alone, execute, run
 from astra.database.fields import instant_text
@@ -39,6 +39,7 @@ class Progress:
     after: int = 0
     looked: int = 0
     changed: int = 0
+    survey_asked: int = 0
     survey_away: str | None = None
 
     @property
@@ -47,9 +48,15 @@ class Progress:
         return not self.conditions
 
 
-def is_due() -> bool:
+def is_due(linking: Linking = LOCAL) -> bool:
     """Return whether a catalogue has come, or has come back, in which the unconfirmed were not looked for yet."""
-    return bool(run("SELECT 1 FROM catalogue WHERE loaded IS NOT NULL AND relinked IS NULL LIMIT 1"))
+    query = f"SELECT 1 FROM catalogue WHERE loaded IS NOT NULL AND relinked IS NULL {_asked(linking)} LIMIT 1"
+    return bool(run(query))
+
+
+def _asked(linking: Linking) -> str:
+    """Return the condition of the editions that can be looked at: without a survey, those of files."""
+    return "" if linking.survey else "AND sha256 IS NOT NULL"
 
 
 def begin(linking: Linking = LOCAL, conditions: tuple[str, ...] = USUAL, clock: Clock = SYSTEM) -> Progress:
@@ -59,9 +66,13 @@ def begin(linking: Linking = LOCAL, conditions: tuple[str, ...] = USUAL, clock: 
     """
     began = instant_text(clock.now())
     assert began is not None
-    is_one = linking.survey is not None or run("SELECT 1 FROM catalogue LIMIT 1")
+    if linking.survey is None and not run("SELECT 1 FROM catalogue LIMIT 1"):
+        return Progress((), began, 0)
     last = run("SELECT coalesce(max(id), 0) FROM source_data_product")[0][0]
-    return Progress(conditions if is_one else (), began, last)
+    if linking.survey is not None and (since := owed_since()) is not None:
+        first = run("SELECT coalesce(min(id), 0) FROM source_data_product WHERE created >= ?", (since,))[0][0]
+        conditions = (*conditions, f"l.id >= {first}")
+    return Progress(conditions, began, last)
 
 
 def step(so_far: Progress, linking: Linking = LOCAL, clock: Clock = SYSTEM) -> Progress:
@@ -73,9 +84,9 @@ def step(so_far: Progress, linking: Linking = LOCAL, clock: Clock = SYSTEM) -> P
         after = so_far.last if so_far.conditions[0] is _THERE else 0
         left = replace(so_far, conditions=so_far.conditions[1:], after=after)
         if left.ended:
-            _end(left)
+            _end(left, linking)
         return left
-    away = consult(linking, [_target(*row[4:]) for row in rows], clock)
+    consulted = consult(linking, [_target(*row[4:]) for row in rows], clock)
     with alone(sources.LOCK):
         rows = _read(so_far)  # as they are now that nobody else may change them
         claims = [Claim(row[1], _target(*row[4:]), row[0], row[2], row[3], row[7]) for row in rows]
@@ -86,7 +97,8 @@ def step(so_far: Progress, linking: Linking = LOCAL, clock: Clock = SYSTEM) -> P
         after=rows[-1][0] if rows else so_far.after,
         looked=so_far.looked + len(rows),
         changed=so_far.changed + changed,
-        survey_away=str(away) if away else so_far.survey_away,
+        survey_asked=so_far.survey_asked + consulted.asked,
+        survey_away=consulted.away or so_far.survey_away,
     )
 
 
@@ -109,6 +121,7 @@ def _read(so_far: Progress) -> list[Any]:
         "SELECT l.id, p.id, l.source_id, l.method, p.release, p.filetype, p.metadata, l.conflict "
         "FROM source_data_product l JOIN data_product p ON p.id = l.data_product_id "
         f"WHERE l.superseded_by_id IS NULL AND {so_far.conditions[0].format(last=so_far.last)} AND l.id > ? "
+        f"AND p.filetype IN ({', '.join(map(repr, product_types()))}) "
         f"ORDER BY l.id LIMIT {CHUNK}",
         (so_far.after,),
     )
@@ -126,11 +139,10 @@ def _changed(links: Sequence[int]) -> int:
     return int(run(query)[0][0])
 
 
-def _end(progress: Progress) -> None:
+def _end(progress: Progress, linking: Linking) -> None:
     """Note that the unconfirmed were looked for in all catalogues that were there when it began."""
-    away = progress.survey_away is not None
+    asked = _asked(LOCAL if progress.survey_away else linking)
     execute(
-        "UPDATE catalogue SET relinked = ? WHERE relinked IS NULL AND loaded <= ?"
-        + (" AND sha256 IS NOT NULL" if away else ""),
+        f"UPDATE catalogue SET relinked = ? WHERE relinked IS NULL AND loaded <= ? {asked}",
         (progress.began, progress.began),
     )

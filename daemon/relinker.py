@@ -52,7 +52,7 @@ class Relinker:
         if now < self._next_look:
             return False
         self._next_look = now + _LOOK_EVERY
-        return relinking.is_due()
+        return relinking.is_due(self._linking)
 
     def _tell(self, progress: relinking.Progress) -> None:
         if progress.changed:
@@ -60,6 +60,7 @@ class Relinker:
         away = progress.survey_away
         if away is not None and self._away is None:
             event(log, "catalogue_away", logging.WARNING, reason=away)
-        elif away is None and self._away is not None:
+        elif self._away is not None and progress.survey_asked and away is None:
             event(log, "catalogue_back")
-        self._away = away
+        if away is not None or progress.survey_asked:
+            self._away = away

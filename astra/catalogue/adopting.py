@@ -115,7 +115,8 @@ class _Chunk:
                 found = {each.source.final for each in self._pool.named.get(name, ())}
                 fitting = [each for each in found if name.kind == "sdss_id" or not contradiction(each, names)]
                 if fitting:
-                    return min(fitting, key=lambda each: (each.provisional, each.id))
+                    shared = {each: len(each.names.intersection(names)) for each in fitting}
+                    return min(fitting, key=lambda each: (each.provisional, -shared[each], each.id))
         return None
 
     def _of_designation(self, name: Identifier) -> KnownSource | None:
@@ -183,11 +184,13 @@ class _Chunk:
             return
         staged = {"id": "BIGINT", **{f"new_{name.strip(chr(34))}": kind for name, kind in _FIELDS.items()}}
         stage("catalogued", staged, [self._fields(each) for each in known])
+        # a place without a motion, where there is one with, would lose the stars that move
+        worse = "c.new_ra IS NULL OR (c.new_pmra IS NULL AND source.pmra IS NOT NULL)"
         together = ("ra", '"dec"', "epoch", "pmra", "pmdec", "healpix")  # of one edition, or as they were
         sets = ["catalogue_id = c.new_catalogue_id", "sdss_id = coalesce(source.sdss_id, c.new_sdss_id)"]
         sets += [f"{name} = coalesce(c.new_{name}, source.{name})" for name in ("catalogid", "designation")]
         sets += [
-            f"{name} = CASE WHEN c.new_ra IS NULL THEN source.{name} ELSE c.new_{bare} END"
+            f"{name} = CASE WHEN {worse} THEN source.{name} ELSE c.new_{bare} END"
             for name, bare in zip(together, (each.strip('"') for each in together), strict=True)
         ]
         execute(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 from astra import sources
 from astra.catalogue.adopting import CHUNK, Edition, adopt
@@ -18,7 +19,7 @@ from astra.catalogue.survey import SurveyCatalogue
 from astra.clock import SYSTEM, Clock
 from astra.config import Catalog
 from astra.database.connection import alone, execute, run
-from astra.database.fields import instant_text
+from astra.database.fields import instant_text, read_instant
 from astra.errors import CatalogueUnavailable
 from astra.identifiers import Identifier, valid
 from astra.products.base import Target
@@ -45,26 +46,35 @@ def linking_of(settings: Catalog, clock: Clock = SYSTEM) -> Linking:
     return Linking(settings.radius, SurveyCatalogue(settings.url, settings.radius, clock))
 
 
-def consult(linking: Linking, targets: Sequence[Target], clock: Clock) -> CatalogueUnavailable | None:
-    """Take in what the survey's catalogue has of these targets and the records lack; return why it could not be asked.
+class Consulted(NamedTuple):
+    """How many targets the survey was asked for, and why it could not be asked."""
+
+    asked: int = 0
+    away: str | None = None
+
+
+def consult(linking: Linking, targets: Sequence[Target], clock: Clock) -> Consulted:
+    """Take in what the survey's catalogue has of these targets and the records lack.
 
     Not within a transaction: the answer may take seconds.
     """
     survey = linking.survey
     if survey is None or not (unknown := _unknown(targets)):
-        return None
+        return Consulted()
     try:
         fetched = survey.fetch(unknown)
     except CatalogueUnavailable as error:
         with alone(sources.LOCK):
             _owe(survey, clock)
-        return error
+        return Consulted(0, str(error))
     for version, rows in groupby(sorted(fetched, key=attrgetter("version")), key=attrgetter("version")):
         found = [each.row for each in rows]
         for start in range(0, len(found), CHUNK):
             with alone(sources.LOCK):
-                adopt(found[start : start + CHUNK], _edition(version, survey.origin, clock), clock.now())
-    return None
+                edition = _edition(version, survey.origin, clock)
+                adopted = adopt(found[start : start + CHUNK], edition, clock.now())
+                execute("UPDATE catalogue SET rows = rows + ? WHERE id = ?", (sum(adopted), edition.id))
+    return Consulted(len(unknown))
 
 
 def _unknown(targets: Sequence[Target]) -> list[Target]:
@@ -79,10 +89,21 @@ def _surest(target: Target) -> Identifier | None:
     return next((each for each in target.identifiers if valid(*each)), None)
 
 
+def owed_since() -> str | None:
+    """Return the instant since which the survey could not be asked for what came; None where nothing is owed.
+
+    What has been linked since by a catalogue here may have a better link there.
+    """
+    owed = run("SELECT created FROM catalogue WHERE version = ? AND relinked IS NULL", (SURVEY,))
+    return instant_text(read_instant(owed[0][0])) if owed else None
+
+
 def _owe(survey: SurveyCatalogue, clock: Clock) -> None:
-    """Keep in mind that the unconfirmed are to be looked for in the survey's catalogue; in the caller's transaction."""
-    edition = _edition(SURVEY, survey.origin, clock)
-    execute("UPDATE catalogue SET relinked = NULL WHERE id = ?", (edition.id,))
+    """Keep in mind that what comes from now on is to be looked for in the survey's catalogue."""
+    edition, now = _edition(SURVEY, survey.origin, clock), instant_text(clock.now())
+    execute(
+        "UPDATE catalogue SET relinked = NULL, created = ? WHERE id = ? AND relinked IS NOT NULL", (now, edition.id)
+    )
 
 
 def _edition(version: str, origin: str, clock: Clock) -> Edition:

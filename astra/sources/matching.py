@@ -220,13 +220,15 @@ class Matcher:
         if changed:
             names = [(each.id, *name, "") for each in changed for name in each.added]
             load("source_identifier", ("source_id", "kind", "value", "catalogue_version"), names)
-        if old := [each for each in changed if not each.new and each.provisional]:
+        if old := [each for each in changed if not each.new]:
             columns_of = {"id": "BIGINT", "sdss_id": "BIGINT", "catalogid": "BIGINT", "designation": "TEXT"}
             stage("completed", columns_of, [(each.id, *preferred(each.names)) for each in old])
-            execute(
-                "UPDATE source SET sdss_id = c.sdss_id, catalogid = c.catalogid, designation = c.designation "
-                "FROM completed c WHERE c.id = source.id AND source.provisional"
-            )
+            # what a catalogue says of its own goes before what headers do
+            sets = [
+                f"{name} = CASE WHEN source.provisional THEN c.{name} ELSE coalesce(source.{name}, c.{name}) END"
+                for name in ("sdss_id", "catalogid", "designation")
+            ]
+            execute(f"UPDATE source SET {', '.join(sets)} FROM completed c WHERE c.id = source.id")
 
 
 def _names_of(target: Target) -> tuple[Identifier, ...]:

@@ -96,7 +96,8 @@ def test_while_the_survey_is_away_that_is_told_once_and_the_local_catalogue_serv
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    relinker = Relinker(Linking(3.0, SurveyCatalogue("postgresql://nobody@/none?host=/nonexistent", 3.0, clock)), clock)
+    away = Linking(3.0, SurveyCatalogue("postgresql://nobody@/none?host=/nonexistent", 3.0, clock))
+    relinker = Relinker(away, clock)
     load(*NAMES[:1])
     for _ in range(3):
         turn_until_idle(relinker, clock)
@@ -104,4 +105,5 @@ def test_while_the_survey_is_away_that_is_told_once_and_the_local_catalogue_serv
     told = [each.message.split()[0] for each in caplog.records]
     assert told == ["catalogue_away", "relinked"] or told == ["relinked", "catalogue_away"]
     assert confirmed() == 1
-    assert relinking.is_due(), "until the survey has been asked"
+    assert relinking.is_due(away), "until the survey has been asked"
+    assert not relinking.is_due(LOCAL), "who does not ask it has nothing to wait for"

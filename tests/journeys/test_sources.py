@@ -286,9 +286,29 @@ def test_files_that_come_while_the_survey_is_away_are_taken_in_and_linked_later(
     away = Linking(RADIUS, SurveyCatalogue("postgresql://nobody@/none?host=/nonexistent", RADIUS))
     take_in(tree, away)
     assert all(each.provisional for each in Source.select())
-    assert relinking.is_due()
+    assert relinking.is_due(away)
     assert relinking.relink(away).survey_away is not None
-    assert relinking.is_due(), "as long as the survey could not be asked"
+    assert relinking.is_due(survey), "as long as the survey could not be asked"
     assert relinking.relink(survey).survey_away is None
-    assert not relinking.is_due()
+    assert not relinking.is_due(survey)
     check(sky)
+
+
+@pytest.mark.usefixtures("database")
+def test_what_a_local_catalogue_linked_while_the_survey_was_away_is_still_looked_for_in_it(
+    tree: Path, sky: Sky, survey: Linking, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Found in review: they were confirmed by then, so nobody looked again, and the debt was written off unasked."""
+    take_in(tree, away := Linking(RADIUS, SurveyCatalogue("postgresql://nobody@/none?host=/nonexistent", RADIUS)))
+    gaia = tmp_path_factory.mktemp("catalogue") / "gaia.csv"
+    rows = [f"{1_000 + at},{each.ra},{each.dec}\n" for at, each in enumerate(sky.objects)]
+    gaia.write_text("source_id,ra,dec\n" + "".join(rows))
+    loading.load(gaia, tables.read(str(gaia), gaia="dr2", epoch=2015.5))
+    relinking.relink(away)
+    assert any(link[1] == "cone" for links in found().values() for link in links)
+    assert relinking.is_due(survey)
+    relinking.relink(survey)
+    designated = {name for name, link in sky.expected.items() if link[1] == "tmass"}
+    assert {name: {link[:2] for link in links} for name, links in found().items() if name in designated} == {
+        name: {sky.expected[name][:2]} for name in designated
+    }

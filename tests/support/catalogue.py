@@ -79,7 +79,7 @@ def row(*names: tuple[str, str] | tuple[str, str, int | None], star: Star | None
 def edition(version: str = "test 1") -> Edition:
     """Return an edition of a catalogue, recorded."""
     found = Catalogue.get_or_none(Catalogue.version == version)
-    made = found or Catalogue.create(version=version, origin="test", rows=0, left_out=0, created=NOW)
+    made = found or Catalogue.create(version=version, origin="test", sha256=version, rows=0, left_out=0, created=NOW)
     return Edition(made.id, version)
 
 

@@ -65,12 +65,22 @@ def test_rows_of_one_sdss_id_are_one_source_and_the_first_says_where_it_is() -> 
 @pytest.mark.usefixtures("database")
 def test_a_new_edition_moves_the_source_and_keeps_the_names_it_had() -> None:
     adopt_rows([row(("sdss_id", "7"), A[0], star=HERE)])
-    assert adopt_rows([row(("sdss_id", "7"), ("catalogid31", V31), star=Star(10.6, 56.25))], "test 2") == (0, 1)
+    assert adopt_rows(
+        [row(("sdss_id", "7"), ("catalogid31", V31), star=Star(10.6, 56.25, 2016.0, 1.0, 2.0))], "test 2"
+    ) == (0, 1)
     found = Source.get()
-    assert (found.ra, found.pmra, found.catalogue_id) == (10.6, None, edition("test 2").id)
+    assert (found.ra, found.pmra, found.catalogue_id) == (10.6, 1.0, edition("test 2").id)
     assert found.identifiers == {"sdss_id": "7", "tmass": A[0][1], "catalogid31": V31}
     assert adopt_rows([row(("sdss_id", "7"))], "test 3") == (0, 1)
     assert Source.get().ra == 10.6, "an edition without positions leaves the place as it was"
+
+
+@pytest.mark.usefixtures("database")
+def test_a_place_without_a_motion_does_not_replace_one_with() -> None:
+    adopt_rows([row(("sdss_id", "7"), star=HERE)])
+    adopt_rows([row(("sdss_id", "7"), star=Star(10.6, 56.25, 2000.0))], "test 2")
+    found = Source.get()
+    assert (found.ra, found.dec, found.epoch, found.pmra, found.pmdec) == HERE
 
 
 @pytest.mark.usefixtures("database")
@@ -137,7 +147,7 @@ def test_two_sources_that_a_row_shows_to_be_one_are_merged_with_products_names_a
 
 
 @pytest.mark.usefixtures("database")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     rows=st.lists(
         st.builds(
