@@ -19,7 +19,7 @@ from astra.database.connection import execute
 from astra.database.fields import instant_text
 from astra.database.staging import load, reserve_ids, stage
 from astra.healpix import NSIDE, ang2pix
-from astra.identifiers import UNIQUE, Identifier
+from astra.identifiers import KINDS, UNIQUE, Identifier
 from astra.sky import Star
 from astra.sources import merging
 from astra.sources.matching import contradiction, preferred
@@ -110,7 +110,7 @@ class _Chunk:
 
     def _known(self, names: Sequence[Identifier]) -> KnownSource | None:
         """Return the source that a row is; a designation, which blends share, tells it only if it is all there is."""
-        for name in names:
+        for name in sorted(names, key=lambda name: KINDS.index(name.kind)):
             if name.kind != "tmass":
                 found = {each.source.final for each in self._pool.named.get(name, ())}
                 fitting = [each for each in found if name.kind == "sdss_id" or not contradiction(each, names)]
