@@ -17,6 +17,8 @@ CATALOGIDS: Final = ("catalogid31", "catalogid25", "catalogid21")
 UNIQUE: Final = frozenset({"sdss_id", "apogee"})
 NUMBERS: Final = frozenset(KINDS[:6])
 
+LONGEST_NAME: Final = 64  # a FITS card holds 68 characters; an index of PostgreSQL some 2,700 bytes
+
 # A catalogid begins with 11 bits that say which cross-match made it (v0.1, v0.5, v1.0).
 _CROSS_MATCH = {0: "catalogid21", 3: "catalogid25", 7: "catalogid31"}
 _RUN_BITS = 53
@@ -44,7 +46,7 @@ def valid(kind: str, value: str) -> bool:
         return value.isascii() and _TMASS.match(value) is not None
     if kind == "apogee":
         named = value.lower() not in _NAMELESS and any(letter.isalpha() for letter in value)
-        return named and value.isprintable() and value.strip() == value
+        return named and value.isprintable() and value.strip() == value and len(value) <= LONGEST_NAME
     return False
 
 

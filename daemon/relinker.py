@@ -38,7 +38,7 @@ class Relinker:
             if not self._is_due(now):
                 return False
             self._asked.clear()
-            self._began, self._progress = now, relinking.begin(self._linking, clock=self._clock)
+            self._began, self._progress = now, relinking.begin(self._linking)
         progress = relinking.step(self._progress, self._linking, self._clock)
         self._progress = None if progress.ended else progress
         if progress.ended:

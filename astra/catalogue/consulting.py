@@ -73,7 +73,11 @@ def consult(linking: Linking, targets: Sequence[Target], clock: Clock) -> Consul
             with alone(sources.LOCK):
                 edition = _edition(version, survey.origin, clock)
                 adopted = adopt(found[start : start + CHUNK], edition, clock.now())
-                execute("UPDATE catalogue SET rows = rows + ? WHERE id = ?", (sum(adopted), edition.id))
+                execute(
+                    "UPDATE catalogue SET rows = rows + ? WHERE id = ?", (adopted.made + adopted.changed, edition.id)
+                )
+                if adopted.merged:  # products of theirs are to be looked for again
+                    execute("UPDATE catalogue SET relinked = NULL WHERE id = ?", (edition.id,))
     return Consulted(len(unknown))
 
 

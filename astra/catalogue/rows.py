@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from astra.identifiers import Identifier
 from astra.sky import Star
 
 
@@ -16,6 +17,11 @@ class CatalogueName(NamedTuple):
     kind: str
     value: str
     rank: int | None = None
+
+    @property
+    def identifier(self) -> Identifier:
+        """The name alone."""
+        return Identifier(self.kind, self.value)
 
 
 class CatalogueRow(NamedTuple):

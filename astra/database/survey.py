@@ -15,7 +15,7 @@ import peewee
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
 from astra.clock import Clock
-from astra.database.connection import CONNECT_SECONDS, passes
+from astra.database.connection import CONNECT_SECONDS
 from astra.errors import CatalogueUnavailable
 
 FIRST_PAUSE: Final = 5.0
@@ -31,8 +31,6 @@ _OPTIONS = (
     f"-c statement_timeout={STATEMENT_SECONDS * 1000} "
     "-c jit=off -c enable_seqscan=off -c enable_mergejoin=off"
 )
-# What the survey's people may do at any time: take a right away, or replace a table while we hold its name.
-_CHANGED = ("42501", "42P01", "42703")
 
 Run = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Runs one query with ``%s`` placeholders and returns its rows."""
@@ -76,7 +74,8 @@ class SurveyDatabase:
         Raises
         ------
         CatalogueUnavailable
-            At once while a pause lasts; else when the server cannot be reached, is lost on the way, or takes too long.
+            At once while a pause lasts; else when the server cannot be reached, is lost on the way, takes too long, or
+            refuses a query for any other reason.
         """
         self._admit()
         try:
@@ -87,9 +86,7 @@ class SurveyDatabase:
                 f"the survey's catalogue cannot be used now: all {CONNECTIONS} connections are busy; try again"
             ) from None
         except (peewee.DatabaseError, peewee.InterfaceError) as error:
-            cause = error.__cause__ or error.__context__
-            if not passes(error) and getattr(cause, "pgcode", None) not in _CHANGED:
-                raise
+            # whatever it is that their server cannot do: our files are taken in all the same, and linked later
             self._pool.close_idle()  # each would be asked in turn, and a dead host takes half a minute to say nothing
             raise self._failed(error) from error
         self._succeeded()

@@ -43,17 +43,22 @@ def is_news(claim: Claim, match: Match) -> bool:
 
 
 class Linked(NamedTuple):
-    """A new link: the data product's key, the link that it supersedes, and what it says."""
+    """A new link, as it is written, and the one that it supersedes."""
 
     data_product: int
     supersedes: int | None
     source: int | None
-    match: Match
+    method: str
+    version: str
+    separation: float | None
+    candidates: int | None
+    reason: str | None
+    conflict: str | None
 
 
 def write(links: Sequence[tuple[Claim, Match]], now: datetime) -> None:
     """Write new links, and let the old ones say what superseded them, in the caller's transaction."""
-    insert([Linked(c.data_product, c.link, m.source.id if m.source else None, m) for c, m in links], now)
+    insert([Linked(c.data_product, c.link, m.source.id if m.source else None, *m[1:]) for c, m in links], now)
 
 
 def insert(links: Sequence[Linked], now: datetime) -> None:
@@ -62,17 +67,12 @@ def insert(links: Sequence[Linked], now: datetime) -> None:
         return
     ids, created = reserve_ids("source_data_product", len(links)), instant_text(now)
     columns = (
-        "id, source_id, data_product_id, method, catalogue_version, separation, candidates, reason, conflict, "
-        "superseded_by_id, created"
+        "id, data_product_id, superseded_by_id, source_id, method, catalogue_version, separation, candidates, reason, "
+        "conflict, created"
     )
     # One link of a data product is current, and a link can only name a row that exists: so a new one is written as if
     # the old one superseded it, and then the two change places.
-    rows = [
-        (key, each.source, each.data_product, m.method, m.version, m.separation, m.candidates, m.reason, m.conflict,
-         each.supersedes, created)
-        for key, each in zip(ids, links, strict=True)
-        for m in (each.match,)
-    ]  # fmt: skip
+    rows = [(key, *each, created) for key, each in zip(ids, links, strict=True)]
     load("source_data_product", columns.split(", "), rows)
     replaced = [(key, each.supersedes) for key, each in zip(ids, links, strict=True) if each.supersedes is not None]
     if replaced:

@@ -6,13 +6,13 @@ be a guess is not made: it is said in the link's `conflict`, and the product sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from astra.database.connection import execute
 from astra.database.fields import instant_text
-from astra.database.staging import load, reserve_ids, stage
+from astra.database.staging import load, stage
 from astra.healpix import NSIDE, ang2pix
 from astra.identifiers import CATALOGIDS, KINDS, NUMBERS, UNIQUE, Identifier, valid
 from astra.products.base import Target
@@ -26,44 +26,57 @@ _ORDER = {kind: at for at, kind in enumerate(KINDS)}
 
 @dataclass(slots=True)
 class _Asked:
-    """What the chain has answered for one target so far."""
+    """What the chain has answered for one target so far, and the source that it has in the end."""
 
     names: tuple[Identifier, ...]
     step: Step | None = None
     chosen: Candidate | None = None
     candidates: int = 0
     doubts: list[str] = field(default_factory=list)
+    source: KnownSource | None = None
+
+    def surer(self, than: Identifier | None) -> list[Identifier]:
+        """Return the numbers that are surer than one name of the target; all of them, for None."""
+        names = self.names if than is None else self.names[: self.names.index(than)]
+        return [each for each in names if each.kind in NUMBERS]
 
 
 class Matcher:
-    """Matches the targets of one batch; `write` then writes what sources that makes or changes."""
+    """Matches the targets of one batch; `write` then writes what sources that makes or changes.
+
+    A decision depends on the target and the records alone, not on what else is in the batch.
+    """
 
     def __init__(self, targets: Sequence[Target], radius: float) -> None:
         self._pool, self._radius = Pool(), radius
         self._asked = {each: _Asked(_names_of(each)) for each in dict.fromkeys(targets)}
-        self._matched: dict[Target, Match] = {}
-        self._unclaimed: list[int] = []
         self._pool.read({name for each in self._asked.values() for name in each.names})
         self._pool.read_names(self._doubtful())
         for target, asked in self._asked.items():
             self._ask_names(target, asked)
         self._ask_places()
+        for target, asked in self._asked.items():
+            if asked.names:
+                self._choose(target, asked)
 
     def _doubtful(self) -> set[KnownSource]:
-        """Return the sources whose other names may speak against them: those of headers, and of unknown numbers."""
+        """Return the sources whose other names may speak for or against them.
+
+        They are those that come into question for a target with a number that no catalogue has, or one that several
+        have, and those that may become one.
+        """
         found: set[KnownSource] = set()
         named = self._pool.named
         for asked in self._asked.values():
             held: list[Holder] = []
-            unknown = False
+            doubtful = False
             for name in asked.names:
                 holders = named.get(name, ())
                 held += holders
-                if name.kind in NUMBERS and not (holders and any(each.version for each in holders)):
-                    unknown = True
-            for each in held:
-                if unknown or each.source.provisional:
-                    found.add(each.source)
+                if name.kind in NUMBERS or len(holders) > 1:
+                    doubtful = doubtful or sum(1 for each in holders if each.version) != 1
+            if doubtful or any(each.source.provisional for each in held):
+                found.update([each.source for each in held])
         return found
 
     def _held(self, name: Identifier) -> Sequence[Holder]:
@@ -87,8 +100,7 @@ class Matcher:
             if asked.names and not asked.chosen and not target.doubt and target.ra is not None
         ]
         around = self._pool.around(undecided, self._radius)
-        numbered = {t for t in undecided if any(name.kind in NUMBERS for name in self._asked[t].names)}
-        self._pool.read_names({near.source for target in numbered for near in around[target]})
+        self._pool.read_names({near.source for found in around.values() for near in found})
         for target, near in around.items():
             if near:
                 self._ask(step, self._candidates(near), self._asked[target])
@@ -101,9 +113,9 @@ class Matcher:
 
     def _ask(self, step: Step, found: Sequence[Candidate], asked: _Asked, name: Identifier | None = None) -> None:
         """Note what one step answers, and what speaks against it."""
-        fitting = []
+        fitting, surer = [], asked.surer(name)
         for each in found:
-            against = contradiction(each.source, asked.names) if each.source.names else None
+            against = contradiction(each.source, surer) if surer else None
             if against is None:
                 fitting.append(each)
             elif name is not None:  # that another object lies beside it speaks against nothing
@@ -112,106 +124,111 @@ class Matcher:
         asked.step, asked.chosen, asked.candidates = step, step.choose(fitting) if fitting else None, len(found)
         if fitting and not asked.chosen:
             what = f"{name.kind} {name.value}" if name else f'its position, within {self._radius:g}",'
-            keys = ", ".join(str(each.source.id) for each in fitting)
+            keys = ", ".join(map(str, sorted(each.source.id for each in fitting)))
             asked.doubts.append(f"{what} is that of the sources {keys}, and none of them is clearly the nearest")
 
     # ------------------------------------------------------------------------------------------------------ deciding
 
-    def match(self, target: Target) -> Match:
-        """Return the source of a target: the catalogue's, else the one that headers of its names made, else a new."""
-        found = self._matched.get(target)
-        if found is None:
-            found = self._matched[target] = self._match(target, self._asked[target])
-        return found
-
-    def results(self, targets: Iterable[Target]) -> list[Match]:
-        """Return the matches of all targets, with the sources that have come out in the end."""
-        matches = [self.match(each) for each in targets]
-        return [m if m.source is None or m.source.into is None else m._replace(source=m.source.final) for m in matches]
-
-    def _match(self, target: Target, asked: _Asked) -> Match:
-        if not asked.names:
-            shown = ", ".join(f"{kind} {value!r}" for kind, value in target.identifiers)
-            nameless = f"no identifier in the header names an object{': ' + shown if shown else ''}"
-            return Match(None, NONE, reason=nameless, conflict=target.doubt)
-        doubts = [target.doubt] if target.doubt else []
-        reason: str | None = None
-        if asked.chosen and asked.step:
-            source, version, _, away = asked.chosen
-            method, candidates = asked.step.method, asked.candidates
+    def _choose(self, target: Target, asked: _Asked) -> None:
+        """Give a target its source: the catalogue's, else the one that headers of its names made, else a new one."""
+        if asked.chosen:
+            asked.source = asked.chosen.source.final
         else:
-            doubts += asked.doubts
-            source, candidates = self._known_by_headers(asked.names, doubts) or (self._make(target), 0)
-            method, version, away = HEADER, "", distance(target, source)
-            if self._pool.versions():
-                reason = "no catalogue has an object of its names, or at its place"
-        if asked.step is not CHAIN[-1] and away is not None and away > FAR:
-            doubts.append(f"its position is {away:.1f} arcseconds from that of source {source.id}")
-        doubts += self._take(source, asked.names)
-        return Match(source, method, version, away, candidates, reason, "; ".join(dict.fromkeys(doubts)) or None)
+            asked.source, asked.candidates = self._known_by_headers(asked) or (self._make(target), 0)
+        self._take(asked.source, asked.names)
 
-    def _known_by_headers(self, names: Sequence[Identifier], doubts: list[str]) -> tuple[KnownSource, int] | None:
+    def _known_by_headers(self, asked: _Asked) -> tuple[KnownSource, int] | None:
         """Return the source that headers of one of these names made or named, and how many there are."""
-        for name in names:
+        for name in asked.names:
             fitting: dict[int, KnownSource] = {}
-            for source in {each.source.final for each in self._held(name) if not each.version}:
-                if against := contradiction(source, names):
-                    doubts.append(f"{name.kind} {name.value} is a name of source {source.id}, which has {against}")
+            surer = asked.surer(name)
+            for source in _finals(each for each in self._held(name) if not each.version):
+                if against := contradiction(source, surer):
+                    text = f"{name.kind} {name.value} is a name of source {source.id}, which has {against}"
+                    asked.doubts.append(text)
                 else:
                     fitting[source.id] = source
-            if len(fitting) > 1:
-                doubts.append(
-                    f"{name.kind} {name.value} is a name of the sources {', '.join(map(str, sorted(fitting)))}"
-                )
             if fitting:
                 return fitting[min(fitting)], len(fitting)
         return None
 
     def _make(self, target: Target) -> KnownSource:
-        if not self._unclaimed:
-            self._unclaimed = reserve_ids("source", len(self._asked))[::-1]
-        made = KnownSource(self._unclaimed.pop(), provisional=True, new=True, target=target)
-        self._pool.sources[made.id] = made
-        return made
+        return self._pool.make(len(self._asked), provisional=True, target=target)
 
-    def _take(self, source: KnownSource, names: Sequence[Identifier]) -> list[str]:
-        """Give a source what headers say of it: names nobody has, and other sources known by headers alone.
-
-        Returns what speaks against the link: names that are those of other sources.
-        """
-        doubts = []
+    def _take(self, source: KnownSource, names: Sequence[Identifier]) -> None:
+        """Give a source what headers say of it: names nobody has, and other sources known by headers alone."""
         for name in names:
             holders = self._held(name)
             if len(holders) == 1 and holders[0].source is source:
                 continue  # as mostly
-            held = {each.source.final for each in holders}
+            held = _finals(holders)
             if source in held:
                 continue
-            for other in sorted(held, key=lambda each: each.id):
-                if other.provisional and not other.new and not _apart(source, other, names):
-                    self._merge(other, source)
-                else:
-                    doubts.append(f"{name.kind} {name.value} names source {other.id}")
-            is_shared = source.provisional and name.kind not in UNIQUE
-            if not held or (is_shared and source not in {each.final for each in held}):
-                source.names.add(name)
-                source.added.append(name)
-                self._pool.named[name].append(Holder(source, "", None))
-        return doubts
+            for other in held:
+                if other.provisional and not _apart(source, other, names):
+                    source.take(other)
+            merged = any(each.into is source for each in held)
+            if not merged and (not held or (source.provisional and name.kind not in UNIQUE)):  # which blends may share
+                self._name(source, name)
 
-    def _merge(self, other: KnownSource, source: KnownSource) -> None:
-        other.into = source
-        source.names |= other.names
+    def _name(self, source: KnownSource, name: Identifier) -> None:
+        """Give a source a name, unless it is a number, and it has another of that kind: then they are two objects."""
+        if name.kind in NUMBERS and name.kind in source.numbers():
+            return
+        source.names[name] = ""
+        source.added.append(name)
+        self._pool.named[name].append(Holder(source, "", None))
+
+    def results(self, targets: Iterable[Target]) -> list[Match]:
+        """Return the matches of all targets, with what speaks against them in the end."""
+        found: dict[Target, Match] = {}
+        for target in targets:
+            if target not in found:
+                found[target] = self._match(target, self._asked[target])
+        return [found[target] for target in targets]
+
+    def _match(self, target: Target, asked: _Asked) -> Match:
+        if asked.source is None:
+            shown = ", ".join(f"{kind} {value!r}" for kind, value in target.identifiers)
+            nameless = f"no identifier in the header names an object{': ' + shown if shown else ''}"
+            return Match(None, NONE, reason=nameless, conflict=target.doubt)
+        source, reason = asked.source.final, None
+        doubts = [target.doubt] if target.doubt else []
+        if asked.chosen and asked.step:
+            method, version, away = asked.step.method, asked.chosen.version, asked.chosen.separation
+        else:
+            method, version, away = HEADER, "", distance(target, source)
+            doubts += asked.doubts
+            if self._pool.versions():
+                reason = "no catalogue has an object of its names, or at its place"
+        if asked.step is not CHAIN[-1] and away is not None and away > FAR:
+            doubts.append(f"its position is {away:.1f} arcseconds from that of source {source.id}")
+        doubts += self._against(source, asked.names)
+        return Match(source, method, version, away, asked.candidates, reason, "; ".join(dict.fromkeys(doubts)) or None)
+
+    def _against(self, source: KnownSource, names: Sequence[Identifier]) -> Iterator[str]:
+        """Yield what speaks against a source: names that are other sources' too, and other numbers than its own."""
+        for name in names:
+            holders = self._held(name)
+            if len(holders) == 1 and holders[0].source is source:
+                continue  # as mostly
+            own = [each for each in holders if each.source.final is source]
+            if any(each.version for each in own):
+                continue  # of several that a catalogue knows by this name the chain has chosen one
+            if others := [each.id for each in _finals(holders) if each is not source]:
+                yield f"{name.kind} {name.value} names source {', '.join(map(str, others))}"
+            elif not own and name.kind in NUMBERS and (numbers := source.numbers().get(name.kind)):
+                yield f"source {source.id} has {name.kind} {min(numbers)}, not {name.value}"
 
     # ------------------------------------------------------------------------------------------------------- writing
 
     def merges(self) -> dict[int, int]:
-        """Return which sources have become which, by key."""
-        return {key: each.final.id for key, each in self._pool.sources.items() if each.into is not None}
+        """Return which sources have become which, by key; to be written after the links."""
+        return self._pool.merges()
 
     def write(self, now: datetime) -> None:
         """Write the sources that were made, and the identifiers that were added."""
-        changed = [each for each in self._pool.sources.values() if each.added]
+        changed = [each for each in self._pool.sources.values() if each.added or each.grown]
         new, created = [each for each in changed if each.new], instant_text(now)
         if new:
             columns = ("id", "sdss_id", "catalogid", "designation", "ra", '"dec"', "healpix", "provisional", "created")
@@ -220,7 +237,7 @@ class Matcher:
         if changed:
             names = [(each.id, *name, "") for each in changed for name in each.added]
             load("source_identifier", ("source_id", "kind", "value", "catalogue_version"), names)
-        if old := [each for each in changed if not each.new]:
+        if old := [each for each in changed if not each.new or each.grown]:
             columns_of = {"id": "BIGINT", "sdss_id": "BIGINT", "catalogid": "BIGINT", "designation": "TEXT"}
             stage("completed", columns_of, [(each.id, *preferred(each.names)) for each in old])
             # what a catalogue says of its own goes before what headers do
@@ -236,26 +253,25 @@ def _names_of(target: Target) -> tuple[Identifier, ...]:
     return tuple(sorted(names, key=lambda name: (_ORDER[name.kind], name.value)))
 
 
-def contradiction(source: KnownSource, names: Iterable[Identifier]) -> str | None:
-    """Return a number of a source where a header gives another of its kind: then they are two objects of one name."""
+def _finals(holders: Iterable[Holder]) -> list[KnownSource]:
+    """Return the sources that have a name, each once, in the order of their keys."""
+    return sorted({each.source.final for each in holders}, key=lambda each: each.id)
+
+
+def contradiction(source: KnownSource, numbers: Iterable[Identifier]) -> str | None:
+    """Return a number of a source where others of its kind are claimed: then they are two objects of one name."""
     claimed: dict[str, set[str]] = {}
-    for kind, value in names:
-        if kind in NUMBERS:
-            claimed.setdefault(kind, set()).add(value)
-    own: dict[str, set[str]] = {}
-    for kind, value in source.names if claimed else ():
-        if kind in claimed:
-            own.setdefault(kind, set()).add(value)
-    apart = next((kind for kind, values in own.items() if not values & claimed[kind]), None)
+    for kind, value in numbers:
+        claimed.setdefault(kind, set()).add(value)
+    own = source.numbers() if claimed else {}
+    apart = next((kind for kind in KINDS if kind in own and kind in claimed and not own[kind] & claimed[kind]), None)
     return f"{apart} {min(own[apart])}" if apart else None
 
 
 def _apart(source: KnownSource, other: KnownSource, names: Sequence[Identifier]) -> bool:
     """Return whether two sources that a header names can not be one: their numbers, or the header's, are others."""
-    own = [*names, *source.names]
-    if source.sdss_id is not None:
-        own.append(Identifier("sdss_id", str(source.sdss_id)))
-    return contradiction(other, own) is not None
+    own = [Identifier(kind, value) for kind, values in source.numbers().items() for value in values]
+    return contradiction(other, [*own, *(name for name in names if name.kind in NUMBERS)]) is not None
 
 
 def preferred(names: Iterable[Identifier]) -> tuple[int | None, int | None, str | None]:

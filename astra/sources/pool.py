@@ -9,9 +9,9 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from astra.database.connection import run
-from astra.database.staging import among, stage
+from astra.database.staging import among, reserve_ids, stage
 from astra.healpix import NSIDE, disc
-from astra.identifiers import Identifier
+from astra.identifiers import NUMBERS, Identifier
 from astra.products.base import Target
 from astra.sky import Star, closest
 
@@ -28,7 +28,11 @@ _CATALOGUED = "NOT s.provisional AND s.merged_into_id IS NULL"
 
 @dataclass(slots=True, eq=False)
 class KnownSource:
-    """A source as it is, or as it is about to be made. `names` are its identifiers, where they had to be read."""
+    """A source as it is, or as it is about to be made.
+
+    `names` are its identifiers, where they had to be read, each with the edition of a catalogue that gave it (empty:
+    only headers did). `grown` is set where it got some that another source had.
+    """
 
     id: int
     provisional: bool
@@ -36,8 +40,9 @@ class KnownSource:
     catalogue: int | None = None
     star: Star | None = None
     new: bool = False
-    names: set[Identifier] = field(default_factory=set)
+    names: dict[Identifier, str] = field(default_factory=dict)
     added: list[Identifier] = field(default_factory=list)
+    grown: bool = False
     target: Target | None = None
     into: KnownSource | None = None
 
@@ -48,6 +53,22 @@ class KnownSource:
         while last.into is not None:
             last = last.into
         return last
+
+    def take(self, other: KnownSource) -> None:
+        """Let another source become this one."""
+        other.into = self
+        for name, version in other.names.items():
+            if not self.names.get(name):
+                self.names[name] = version
+        self.grown = True
+
+    def numbers(self) -> dict[str, set[str]]:
+        """Return the numbers that speak for it, by kind: a catalogue's, or, where it is in none, those of headers."""
+        found: dict[str, set[str]] = {}
+        for (kind, value), version in self.names.items():
+            if kind in NUMBERS and (version or self.provisional):
+                found.setdefault(kind, set()).add(value)
+        return found
 
 
 class Holder(NamedTuple):
@@ -72,6 +93,19 @@ class Pool:
         self.sources: dict[int, KnownSource] = {}
         self.named: defaultdict[Identifier, list[Holder]] = defaultdict(list)
         self._versions: dict[int, str] | None = None
+        self._unclaimed: list[int] = []
+
+    def make(self, possible: int, provisional: bool, target: Target | None = None) -> KnownSource:
+        """Return a new source; `possible` is how many this batch may make."""
+        if not self._unclaimed:
+            self._unclaimed = reserve_ids("source", possible)[::-1]
+        made = KnownSource(self._unclaimed.pop(), provisional, new=True, target=target)
+        self.sources[made.id] = made
+        return made
+
+    def merges(self) -> dict[int, int]:
+        """Return which sources have become which, by key."""
+        return {key: each.final.id for key, each in self.sources.items() if each.into is not None}
 
     def read(self, names: Iterable[Identifier]) -> None:
         """Read which sources have these names: a statement for each kind."""
@@ -103,9 +137,12 @@ class Pool:
         """Read all names of some sources."""
         if sources:
             stage("standing", {"id": "BIGINT"}, [(each.id,) for each in sources])
-            query = "SELECT n.source_id, n.kind, n.value FROM standing k JOIN source_identifier n ON n.source_id = k.id"
-            for key, kind, value in run(query):
-                self.sources[key].names.add(Identifier(kind, value))
+            query = (
+                "SELECT n.source_id, n.kind, n.value, n.catalogue_version FROM standing k "
+                "JOIN source_identifier n ON n.source_id = k.id"
+            )
+            for key, kind, value, version in run(query):
+                self.sources[key].names[Identifier(kind, value)] = version
 
     def around(self, targets: Sequence[Target], radius: float) -> dict[Target, list[Near]]:
         """Return the catalogued sources within `radius` arcseconds of each position, the nearest first."""

@@ -32,7 +32,7 @@ CREATE TABLE catalogue (
     "CREATE INDEX source_data_product_conflict ON source_data_product (id) "
     "WHERE conflict IS NOT NULL AND superseded_by_id IS NULL",
     "CREATE INDEX source_data_product_unconfirmed ON source_data_product (id) "
-    "WHERE superseded_by_id IS NULL AND method IN ('header', 'none')",
+    "WHERE superseded_by_id IS NULL AND method IN ('header', 'none', 'cone')",
 )
 
 

@@ -31,7 +31,9 @@ def everything() -> list[object]:
 
 @pytest.mark.usefixtures("database")
 def test_a_row_becomes_a_source_with_its_names_and_place() -> None:
-    assert adopt_rows([row(("sdss_id", "7"), ("catalogid25", V25), ("catalogid31", V31, 2), A[0], star=HERE)]) == (1, 0)
+    assert adopt_rows(
+        [row(("sdss_id", "7"), ("catalogid25", V25), ("catalogid31", V31, 2), A[0], star=HERE)]
+    ) == Adopted(1, 0, 0)
     found = Source.get()
     assert (found.sdss_id, found.catalogid, found.designation) == (7, int(V31), A[0][1])
     assert (found.ra, found.dec, found.epoch, found.pmra, found.pmdec) == HERE
@@ -50,7 +52,7 @@ def test_the_same_rows_again_change_nothing() -> None:
     rows = [row(("sdss_id", "7"), A[0], star=HERE), row(("sdss_id", "8"), ("catalogid31", V31)), row(A[1])]
     adopt_rows(rows)
     before = everything()
-    assert adopt_rows(rows) == Adopted(0, 0)
+    assert adopt_rows(rows) == Adopted(0, 0, 0)
     assert everything() == before
 
 
@@ -67,11 +69,11 @@ def test_a_new_edition_moves_the_source_and_keeps_the_names_it_had() -> None:
     adopt_rows([row(("sdss_id", "7"), A[0], star=HERE)])
     assert adopt_rows(
         [row(("sdss_id", "7"), ("catalogid31", V31), star=Star(10.6, 56.25, 2016.0, 1.0, 2.0))], "test 2"
-    ) == (0, 1)
+    ) == Adopted(0, 1, 0)
     found = Source.get()
     assert (found.ra, found.pmra, found.catalogue_id) == (10.6, 1.0, edition("test 2").id)
     assert found.identifiers == {"sdss_id": "7", "tmass": A[0][1], "catalogid31": V31}
-    assert adopt_rows([row(("sdss_id", "7"))], "test 3") == (0, 1)
+    assert adopt_rows([row(("sdss_id", "7"))], "test 3") == Adopted(0, 1, 0)
     assert Source.get().ra == 10.6, "an edition without positions leaves the place as it was"
 
 
@@ -110,7 +112,7 @@ def test_a_provisional_source_that_a_row_names_becomes_that_source(
 ) -> None:
     product = make_products(1)[0]
     old = link_one(product, target(name, *A)).source
-    assert adopt_rows([row(name, ("gaia_dr2", "99"), star=HERE)]) == (0, 1)
+    assert adopt_rows([row(name, ("gaia_dr2", "99"), star=HERE)]) == Adopted(0, 1, 0)
     found = Source.get()
     assert (found.id, found.provisional, found.epoch) == (old.id, False, 2015.5)
     given_by = {each.kind: each.catalogue_version for each in SourceIdentifier.select()}

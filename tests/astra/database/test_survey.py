@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import peewee
 import pytest
 
 from astra.clock import SYSTEM
@@ -59,7 +58,7 @@ def test_the_server_itself_refuses_every_write(database: SurveyDatabase) -> None
         "DELETE FROM pg_description",
         "TRUNCATE pg_description",
     ):
-        with pytest.raises(peewee.InternalError, match="read-only transaction"), database.session() as run:
+        with pytest.raises(CatalogueUnavailable, match="read-only transaction"), database.session() as run:
             run(statement, ())
 
 
@@ -195,10 +194,7 @@ def test_after_a_failure_no_old_connection_is_used(database: SurveyDatabase, clo
     assert processes[0] != processes[1]
 
 
-def test_a_table_that_is_gone_is_the_surveys_doing_and_a_wrong_statement_ours(database: SurveyDatabase) -> None:
-    with pytest.raises(peewee.ProgrammingError, match="syntax error"), database.session() as run:
-        run("SELECT FROM WHERE", ())
-    assert one(database) == 1
+def test_whatever_the_server_refuses_it_is_the_catalogue_that_cannot_be_used(database: SurveyDatabase) -> None:
     with pytest.raises(CatalogueUnavailable, match=r"catalogdb\.catalog"), database.session() as run:
         run("SELECT * FROM catalogdb.catalog", ())
 

@@ -74,7 +74,8 @@ def test_two_objects_of_one_name_but_two_survey_numbers_are_two_sources(products
     conflict = SourceDataProduct.get(SourceDataProduct.data_product == 2).conflict
     assert f"apogee {A[0][1]} is a name of source {first[1]}, which has sdss_id 5" in conflict
     assert link(claim(3, A[1]))[3] == first[1]
-    assert "is a name of the sources" in SourceDataProduct.get(SourceDataProduct.data_product == 3).conflict
+    conflict = SourceDataProduct.get(SourceDataProduct.data_product == 3).conflict
+    assert conflict == f"tmass {A[1][1]} names source {second[2]}"
 
 
 def test_no_valid_identifier_gives_no_source_and_the_reason(products: list[int]) -> None:
