@@ -18,6 +18,7 @@ from astra.database.connection import alone, execute, run
 from astra.database.fields import instant_text
 from astra.identifiers import valid
 from astra.products import product_types
+from astra.products.base import Target
 from astra.sources import Claim
 
 CHUNK = 500  # links looked at in one transaction
@@ -68,8 +69,13 @@ class _Link(NamedTuple):
 
     def claim(self) -> Claim:
         """Return what the data product says of its object, beside the link."""
-        target = product_types()[self.filetype].target(self.release, json.loads(self.metadata))
+        target = _target(self.release, self.filetype, self.metadata)
         return Claim(self.data_product, target, self.id, self.source, self.method, self.conflict)
+
+
+def _target(release: str, filetype: str, metadata: str) -> Target:
+    """Return what a file said of its object, from what is kept of it."""
+    return product_types()[filetype].target(release, json.loads(metadata))
 
 
 def is_due(linking: Linking = LOCAL) -> bool:

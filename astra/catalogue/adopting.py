@@ -145,9 +145,10 @@ class _Chunk:
     def _give(self, source: KnownSource, each: CatalogueName) -> None:
         name, holders = each.identifier, self._pool.named[each.identifier]
         own = next((holder for holder in holders if holder.source.final is source), None)
-        others = [holder.source.final for holder in holders if holder.source.final is not source and not holder.version]
-        for other in others:  # a header said it was that one's: its products are to be looked at again
-            self._changes.contested[other] = f"{name.kind} {name.value} is that of source {source.id}"
+        if own is None or not own.version:
+            # a header, or an older edition, said it was another's: products of that one are to be looked at again
+            for other in sorted({each.source.final for each in holders} - {source}, key=lambda each: each.id):
+                self._changes.contested[other] = f"{name.kind} {name.value} is a name of source {source.id} too"
         if own is None and name.kind in UNIQUE and holders:
             return  # another object's, by a header: products of that name are told apart when they are linked
         if own is None:

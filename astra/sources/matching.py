@@ -143,10 +143,7 @@ class Matcher:
             fitting: dict[int, KnownSource] = {}
             surer = asked.surer(name)
             for source in _finals(each for each in self._held(name) if not each.version):
-                if against := contradiction(source, surer):
-                    text = f"{name.kind} {name.value} is a name of source {source.id}, which has {against}"
-                    asked.doubts.append(text)
-                else:
+                if not contradiction(source, surer):
                     fitting[source.id] = source
             if fitting:
                 return fitting[min(fitting)], len(fitting)
@@ -215,10 +212,13 @@ class Matcher:
             own = [each for each in holders if each.source.final is source]
             if any(each.version for each in own):
                 continue  # of several that a catalogue knows by this name the chain has chosen one
-            if others := [each.id for each in _finals(holders) if each is not source]:
-                yield f"{name.kind} {name.value} names source {', '.join(map(str, others))}"
-            elif not own and name.kind in NUMBERS and (numbers := source.numbers().get(name.kind)):
-                yield f"source {source.id} has {name.kind} {min(numbers)}, not {name.value}"
+            if others := [each for each in _finals(holders) if each is not source]:
+                numbers = [each for each in names if each.kind in NUMBERS]
+                for other in others:
+                    has = contradiction(other, numbers)
+                    yield f"{name.kind} {name.value} names source {other.id}{f', which has {has}' if has else ''}"
+            elif not own and name.kind in NUMBERS and (has_others := source.numbers().get(name.kind)):
+                yield f"source {source.id} has {name.kind} {min(has_others)}, not {name.value}"
 
     # ------------------------------------------------------------------------------------------------------- writing
 

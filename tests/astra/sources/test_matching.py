@@ -72,7 +72,7 @@ def test_two_objects_of_one_name_but_two_survey_numbers_are_two_sources(products
     second = link(claim(2, ("sdss_id", "6"), *A))
     assert first[1] != second[2]
     conflict = SourceDataProduct.get(SourceDataProduct.data_product == 2).conflict
-    assert f"apogee {A[0][1]} is a name of source {first[1]}, which has sdss_id 5" in conflict
+    assert f"apogee {A[0][1]} names source {first[1]}, which has sdss_id 5" in conflict
     assert link(claim(3, A[1]))[3] == first[1]
     conflict = SourceDataProduct.get(SourceDataProduct.data_product == 3).conflict
     assert conflict == f"tmass {A[1][1]} names source {second[2]}"
