@@ -163,7 +163,12 @@ def _sha256(path: str) -> str:
 def _usable(part: Part) -> list[str]:
     """Return the columns that can be what their names say: a number in a column of names is some other table's."""
     texts = {name for meaning, names in columns.IDENTIFIERS.items() if meaning not in columns.NUMBERS for name in names}
-    return [name for name, is_text in part.columns.items() if is_text or name.strip().lower() not in texts]
+    held = [each.name for each in part.columns]
+    return [
+        name
+        for name, is_text in part.columns
+        if is_text or name.strip().lower() not in texts or held.count(name) > 1  # which one is meant, nobody knows
+    ]
 
 
 def _peek(part: Part) -> columns.Peek:
