@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from astra.catalogue.cells import Cells
+from astra.catalogue.columns import PAGE, brief
 from astra.errors import FileError, UnreadableFile
-from astra.headers import named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +84,12 @@ def parts(path: str) -> tuple[str, tuple[Part, ...]]:
 
 def refused(path: str, why: str) -> FileError:
     """Return the error for a file that is no catalogue astra can read."""
-    return FileError(f"cannot read {named(path)} as a catalogue: {why}")
+    return FileError(f"cannot read {printable(path)} as a catalogue: {why}")
+
+
+def printable(path: str) -> str:
+    """Return the whole path as it was given, in a form that can always be printed, in one line."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in path)
 
 
 @contextmanager
@@ -104,7 +109,7 @@ def _format(path: str) -> tuple[str, bool]:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
     except OSError as error:
-        raise UnreadableFile(f"cannot read {named(path)} as a catalogue: {error.strerror or error}") from None
+        raise UnreadableFile(f"cannot read {printable(path)} as a catalogue: {error.strerror or error}") from None
     packed = head.startswith(_GZIP)
     if packed:
         with _reading(path, "gzip file"), gzip.open(path) as unpacked:
@@ -343,8 +348,22 @@ def _opened_csv(path: str, packed: bool) -> Iterator[tuple[list[str], Iterator[l
                 delimiter = " "
             line = file.readline()
         reader = csv.reader(file, delimiter=delimiter, strict=True)
+        if delimiter == "," and (found := _other_separator(line)):
+            raise refused(path, found)
         names = next(csv.reader([line], delimiter=delimiter, strict=True), [])
         yield names, _even(reader, len(names))
+
+
+def _other_separator(line: str) -> str | None:
+    """Return what is wrong with names of columns that something else than commas separates."""
+    line = line.strip()
+    found = None if "," in line else next((kind for mark, kind in _SEPARATORS.items() if mark in line), None)
+    if found is None:
+        return None
+    return f"its columns seem to be separated by {found} ({brief(line)}), and the separator must be a comma: see {PAGE}"
+
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 
 
 def _text(path: str, packed: bool) -> IO[str]:

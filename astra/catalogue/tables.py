@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -15,7 +16,6 @@ from astra.catalogue.formats import Block, Part
 from astra.catalogue.rows import CatalogueName, CatalogueRow
 from astra.collector import uncollected
 from astra.errors import IncompleteFile, UnreadableFile
-from astra.headers import named
 from astra.identifiers import catalogid_kind, valid
 from astra.products.apogee import designation
 from astra.products.releases import GAIA_RELEASES
@@ -92,7 +92,9 @@ class Table:
                 self.unplaced += sum(1 for each in found if each.star is None)
                 yield found
         if _signature(self.path) != self._signature:
-            raise IncompleteFile(f"cannot read {named(self.path)} as a catalogue: it changed while it was read")
+            raise IncompleteFile(
+                f"cannot read {formats.printable(self.path)} as a catalogue: it changed while it was read"
+            )
 
 
 def read(path: str | os.PathLike[str], gaia: str | None = None, epoch: float | None = None) -> Table:
@@ -149,10 +151,19 @@ def _planned(path: str, parts: Sequence[Part], gaia: str | None, epoch: float | 
 
 
 def _signature(path: str) -> Signature:
+    """Return which version of a file this is; a pipe has none, and to open it would wait for who writes to it."""
     try:
-        return Signature.of(os.stat(path))
+        status = os.stat(path)
     except OSError as error:
-        raise UnreadableFile(f"cannot read {named(path)} as a catalogue: {error.strerror or error}") from None
+        why = error.strerror or str(error)
+    else:
+        if stat.S_ISREG(status.st_mode):
+            return Signature.of(status)
+        if stat.S_ISFIFO(status.st_mode):
+            why = "it is a pipe, which can be read but once: save it to a file"
+        else:
+            why = "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is not a regular file"
+    raise UnreadableFile(f"cannot read {formats.printable(path)} as a catalogue: {why}")
 
 
 def _sha256(path: str) -> str:

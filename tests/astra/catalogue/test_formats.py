@@ -1,7 +1,9 @@
-"""Names of columns that stand twice, in each format in which they can be written."""
+"""Names of columns that stand twice, other separators than commas, paths in sentences, and what is no file at all."""
 
 from __future__ import annotations
 
+import gzip
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from astropy.io.votable import from_table, writeto
 from astropy.table import Table
 
 from astra.catalogue import tables
-from astra.errors import FileError
+from astra.errors import FileError, UnreadableFile
 
 
 def write_text(path: Path, names: Sequence[str]) -> None:
@@ -97,3 +99,58 @@ def test_of_two_columns_of_one_name_one_of_which_holds_arrays_the_other_is_meant
     path = tmp_path / "t.parquet"
     pq.write_table(pa.Table.from_arrays([pa.array([[1, 2]]), pa.array([7])], ["sdss_id", "sdss_id"]), path)
     assert next(tables.read(path).chunks())[0].names[0].value == "7"
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("sdss_id;ra;dec", "semicolons"), ("sdss_id\tra\tdec", "tabs"), ("sdss_id  ra   dec", "blanks"),
+        ("sdss_id|ra|dec", "bars"), ('"sdss_id";"ra";"dec"', "semicolons"), (" sdss_id ra dec ", "blanks"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("packed", [False, True])
+def test_another_separator_than_a_comma_is_named(tmp_path: Path, header: str, found: str, packed: bool) -> None:
+    path = tmp_path / ("table.csv.gz" if packed else "table.csv")
+    held = f"# a comment\n{header}\n1;2,5;3\n".encode()
+    path.write_bytes(gzip.compress(held) if packed else held)
+    with pytest.raises(FileError, match=f"separated by {found}.*the separator must be a comma") as caught:
+        tables.read(path)
+    assert "the page Catalogues of the documentation" in str(caught.value)
+    assert "\t" not in str(caught.value)
+
+
+def test_one_column_with_blanks_around_its_name_needs_no_separator(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(" sdss_id \n1\n")
+    assert tables.read(tmp_path / "t.csv").rows == 1
+
+
+def test_a_sentence_names_the_path_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a").mkdir()
+    for given in ("a/x.csv", str(tmp_path / "a" / "x.csv"), "./a/x.csv"):
+        Path(given).write_bytes(b"ra,dec\n1,2\n")
+        with pytest.raises(FileError) as caught:
+            tables.read(given)
+        assert str(caught.value).startswith(f"cannot read {given} as a catalogue: none of its columns")
+        table_path = Path("a/y.csv")
+        table_path.write_text("sdss_id\n1\n")
+        table = tables.read(f"./{table_path}")
+        table_path.write_text("sdss_id\n12\n")
+        with pytest.raises(FileError, match=r"cannot read \./a/y\.csv as a catalogue: it changed"):
+            list(table.chunks())
+
+
+def test_a_path_that_cannot_be_printed_is_shown_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"odd\xff\n.csv")
+    path.write_bytes(b"")
+    with pytest.raises(FileError) as caught:
+        tables.read(path)
+    assert str(caught.value).encode().endswith(rb"/odd\udcff\n.csv as a catalogue: it is empty")
+
+
+def test_what_is_no_regular_file_is_refused_without_a_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UnreadableFile, match=r"/pipe\.csv as a catalogue: it is a pipe, .*save it to a file"):
+        tables.read(tmp_path / "pipe.csv")
+    with pytest.raises(UnreadableFile, match="/dev/null as a catalogue: it is not a regular file"):
+        tables.read("/dev/null")
