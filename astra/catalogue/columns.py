@@ -169,11 +169,7 @@ def plan(columns: Sequence[str], peek: Peek, gaia: str | None = None, epoch: flo
     ValueError
         With the sentence for the user: two columns of one name, or a Gaia release that nothing tells.
     """
-    if epoch is not None and not FIRST_EPOCH <= epoch <= LAST_EPOCH:
-        how = "--epoch 2015.5 (epoch=2015.5 in Python)"
-        raise ValueError(f"the epoch of its positions is a year, such as {how}, not {epoch:g}")
-    if gaia is not None and gaia not in GAIA_ANSWERS:
-        raise ValueError(f"--gaia (gaia= in Python) is one of {', '.join(GAIA_ANSWERS)}, not {brief(gaia)}")
+    _check_said(gaia, epoch)
     spelt = _spelt(columns)
     kind = next((each for each in KINDS if each.marks <= spelt.keys()), None)
     meanings, release = _meanings(spelt, kind, peek, gaia)
@@ -193,6 +189,15 @@ def plan(columns: Sequence[str], peek: Peek, gaia: str | None = None, epoch: flo
         kind.epoch if kind and kind.epoch else GAIA_EPOCHS.get(release or ""),
         epoch,
     )
+
+
+def _check_said(gaia: str | None, epoch: float | None) -> None:
+    """Raise `ValueError` where what the user says can be true of no table."""
+    if epoch is not None and not FIRST_EPOCH <= epoch <= LAST_EPOCH:
+        how = "--epoch 2015.5 (epoch=2015.5 in Python)"
+        raise ValueError(f"the epoch of its positions is a year, such as {how}, not {epoch:g}")
+    if gaia is not None and gaia not in GAIA_ANSWERS:
+        raise ValueError(f"--gaia (gaia= in Python) is one of {', '.join(GAIA_ANSWERS)}, not {brief(gaia)}")
 
 
 def _meanings(
@@ -221,7 +226,8 @@ def _spelt(columns: Sequence[str]) -> dict[str, str]:
     for column in columns:
         name = column.strip().lower()
         if name in spelt and name in known:
-            raise ValueError(f"it has two columns {spelt[name]} and {column}, and which one is meant is not known")
+            two = f"{brief(spelt[name])} and {brief(column)}"
+            raise ValueError(f"it has two columns {two}, and which one is meant is not known")
         spelt.setdefault(name, column)
     return spelt
 
