@@ -19,6 +19,12 @@ _DIGITS = re.compile(r"\d{1,18}|[1-8]\d{18}", re.ASCII)  # few enough to fit 64 
 _REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?", re.ASCII)  # D as Fortran writes it
 
 
+# Words for "none"; numbers for it are 0, -1, -999 and those about -9999.
+_NOTHING: Final = frozenset(
+    {"", "-", "--", "0", "-1", "2m", "2mnone", "ap", "j", "n/a", "na", "<na>", "nan", "none", "null", "unknown"}
+)
+
+
 class Cells(NamedTuple):
     """Some rows of a column: an array of one dimension or texts, and where it has a value (None: everywhere)."""
 
@@ -26,8 +32,15 @@ class Cells(NamedTuple):
     known: NDArray[np.bool_] | None = None
 
 
-def whole(column: str, cells: Cells) -> list[int]:
-    """Return the whole numbers above 0 that fit 64 bits, exactly as they stand; 0 where there is none.
+class Whole(NamedTuple):
+    """The identifiers of a column, 0 where there is none; `lost` are the values that are none and mean to be one."""
+
+    numbers: list[int]
+    lost: int = 0
+
+
+def whole(column: str, cells: Cells) -> Whole:
+    """Return the whole numbers above 0 that fit 64 bits, exactly as they stand.
 
     Raises
     ------
@@ -40,9 +53,10 @@ def whole(column: str, cells: Cells) -> list[int]:
     if isinstance(values, list) or values.dtype.kind in "SUO":
         held = texts(cells)
         if all(map(_DIGITS.fullmatch, held)):
-            return list(map(int, held))
-        return [int(text) if _DIGITS.fullmatch(text) else _whole_text(column, text) for text in held]
-    good = values > 0
+            return Whole(list(map(int, held)))
+        found = [int(text) if _DIGITS.fullmatch(text) else _whole_text(column, text) for text in held]
+        return Whole(found, sum(1 for text, number in zip(held, found, strict=True) if not number and meant(text)))
+    raw, good = values, values > 0
     if cells.known is not None:
         good &= cells.known
     if values.dtype.kind == "f":
@@ -53,8 +67,37 @@ def whole(column: str, cells: Cells) -> list[int]:
         values = np.where(good, values, 0).astype(np.int64)
     elif values.dtype == np.uint64:
         good &= values < np.uint64(_END)
-    found: list[int] = np.where(good, values, 0).tolist()
-    return found
+    if good.all():
+        return Whole(values.tolist())
+    rest = raw[~good if cells.known is None else cells.known & ~good]
+    return Whole(np.where(good, values, 0).tolist(), _count_meant(rest.astype(np.float64)))
+
+
+def _count_meant(values: NDArray[np.float64]) -> int:
+    import numpy as np
+
+    none = np.isnan(values) | (values == 0) | (values == -1) | (values == -999)
+    return int(np.count_nonzero(~none & ~((values > -10_000) & (values < -9998.99))))
+
+
+def meant(text: str) -> bool:
+    """Return whether a text means something, right or wrong: it is no way to say that there is nothing."""
+    if text.lower() in _NOTHING:
+        return False
+    number = _number(text)
+    return not (number in (0, -1, -999) or 9998.99 < abs(number) < 10_000)
+
+
+def standing(cells: Cells, found: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return where a value stands of which `numbers` has found a number, or none because it is no number at all."""
+    import numpy as np
+
+    there: NDArray[np.bool_] = ~np.isnan(found)
+    if isinstance(cells.values, list) or cells.values.dtype.kind in "SUO":
+        held = texts(cells)
+        for index in np.flatnonzero(~there).tolist():
+            there[index] = meant(held[index])
+    return there
 
 
 def _whole_text(column: str, text: str) -> int:

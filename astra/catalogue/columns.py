@@ -110,6 +110,7 @@ KINDS: Final = (
 
 # In answer to which Gaia release a table is of; "none" leaves such a column aside.
 GAIA_ANSWERS: Final = ("dr2", "dr3", "none")
+PAGE: Final = "the page Catalogues of the documentation"
 _GAIA_NAME = re.compile(r"Gaia (E?DR\d)\b", re.IGNORECASE)
 
 
@@ -168,15 +169,15 @@ def plan(columns: Sequence[str], peek: Peek, gaia: str | None = None, epoch: flo
     ValueError
         With the sentence for the user: two columns of one name, or a Gaia release that nothing tells.
     """
-    if epoch is not None and not FIRST_EPOCH <= epoch <= LAST_EPOCH:
-        raise ValueError(f"the epoch of its positions is a year such as 2015.5, not {epoch:g}")
+    _check_said(gaia, epoch)
     spelt = _spelt(columns)
     kind = next((each for each in KINDS if each.marks <= spelt.keys()), None)
     meanings, release = _meanings(spelt, kind, peek, gaia)
     identifiers = tuple(Taken(spelt[name], meaning) for name, meaning in meanings.items())
     if not identifiers:
-        some = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
-        raise Unknown(f"none of its columns is known to hold identifiers of objects ({some or 'it has none'})")
+        some = ", ".join(map(brief, columns[:12])) + (", ..." if len(columns) > 12 else "")
+        what = f"none of its columns is known to hold identifiers of objects ({some or 'it has none'})"
+        raise Unknown(f"{what}: {PAGE} has those that are")
     return _with_position(
         Plan(
             kind.name if kind else None,
@@ -188,6 +189,15 @@ def plan(columns: Sequence[str], peek: Peek, gaia: str | None = None, epoch: flo
         kind.epoch if kind and kind.epoch else GAIA_EPOCHS.get(release or ""),
         epoch,
     )
+
+
+def _check_said(gaia: str | None, epoch: float | None) -> None:
+    """Raise `ValueError` where what the user says can be true of no table."""
+    if epoch is not None and not FIRST_EPOCH <= epoch <= LAST_EPOCH:
+        how = "--epoch 2015.5 (epoch=2015.5 in Python)"
+        raise ValueError(f"the epoch of its positions is a year, such as {how}, not {epoch:g}")
+    if gaia is not None and gaia not in GAIA_ANSWERS:
+        raise ValueError(f"--gaia (gaia= in Python) is one of {', '.join(GAIA_ANSWERS)}, not {brief(gaia)}")
 
 
 def _meanings(
@@ -216,9 +226,16 @@ def _spelt(columns: Sequence[str]) -> dict[str, str]:
     for column in columns:
         name = column.strip().lower()
         if name in spelt and name in known:
-            raise ValueError(f"it has two columns {spelt[name]} and {column}, and which one is meant is not known")
+            two = f"{brief(spelt[name])} and {brief(column)}"
+            raise ValueError(f"it has two columns {two}, and which one is meant is not known")
         spelt.setdefault(name, column)
     return spelt
+
+
+def brief(name: str) -> str:
+    """Return how a name begins, for a sentence, in one line."""
+    name = " ".join(name[:200].split())
+    return name if len(name) <= 40 else f"{name[:40]}..."
 
 
 def _with_position(found: Plan, spelt: Mapping[str, str], known: float | None, said: float | None) -> Plan:
@@ -243,16 +260,15 @@ def _with_position(found: Plan, spelt: Mapping[str, str], known: float | None, s
 def _release(spelt: Mapping[str, str], meanings: Mapping[str, str], peek: Peek, said: str | None) -> str:
     """Return which release a column of Gaia's numbers is of; "gaia" where each row tells, "none" to leave it aside."""
     column = next(spelt[name] for name, meaning in meanings.items() if meaning == "gaia")
-    if said is not None and said not in GAIA_ANSWERS:
-        raise ValueError(f"gaia is one of {', '.join(GAIA_ANSWERS)}, not {said}")
     if said == "none":
         return "none"
     told, by = _told(spelt, peek)
     if said is not None and told is not None and told != "gaia" and GAIA_RELEASES[said] != told:
-        raise ValueError(f"its {by} says that its column {column} is of {_shown(told)}, and gaia says {said}")
+        what = f"its {by} says that its column {column} is of {_shown(told)}"
+        raise ValueError(f'{what}, and --gaia says {said} (gaia="{said}" in Python)')
     if said is None and told is None:
-        how = 'say which with gaia "dr2" or "dr3", or "none" to leave the column aside'
-        raise ValueError(f"nothing in it tells of which Gaia release its column {column} is: {how}")
+        how = '--gaia dr2 or --gaia dr3 (gaia="dr2" in Python), or --gaia none to leave the column aside'
+        raise ValueError(f"nothing in it tells of which Gaia release its column {column} is; say which: {how}")
     return GAIA_RELEASES[said] if said else str(told)
 
 

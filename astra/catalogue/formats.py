@@ -18,11 +18,11 @@ from functools import partial
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from astra.catalogue.cells import Cells
+from astra.catalogue.columns import PAGE, brief
 from astra.errors import FileError, UnreadableFile
-from astra.headers import named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,15 +44,22 @@ _BROKEN: Final[tuple[type[Exception], ...]] = (
 )  # fmt: skip
 
 
+class Column(NamedTuple):
+    """A column of one value in each row: its name as the table spells it, and whether it holds texts."""
+
+    name: str
+    is_text: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One table of a file.
 
-    `columns` are those of one value in each row, and whether it is text. `blocks` gives the cells of the columns asked
-    for, so many rows at a time.
+    `columns` are in the table's order, and a name may stand twice. `blocks` gives the cells of the columns asked for,
+    so many rows at a time: of a name that stands twice, those of the first.
     """
 
-    columns: Mapping[str, bool]
+    columns: Sequence[Column]
     rows: int
     blocks: Callable[[Sequence[str], int], Iterator[Block]]
 
@@ -77,7 +84,12 @@ def parts(path: str) -> tuple[str, tuple[Part, ...]]:
 
 def refused(path: str, why: str) -> FileError:
     """Return the error for a file that is no catalogue astra can read."""
-    return FileError(f"cannot read {named(path)} as a catalogue: {why}")
+    return FileError(f"cannot read {printable(path)} as a catalogue: {why}")
+
+
+def printable(path: str) -> str:
+    """Return the whole path as it was given, in a form that can always be printed, in one line."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in path)
 
 
 @contextmanager
@@ -97,7 +109,7 @@ def _format(path: str) -> tuple[str, bool]:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
     except OSError as error:
-        raise UnreadableFile(f"cannot read {named(path)} as a catalogue: {error.strerror or error}") from None
+        raise UnreadableFile(f"cannot read {printable(path)} as a catalogue: {error.strerror or error}") from None
     packed = head.startswith(_GZIP)
     if packed:
         with _reading(path, "gzip file"), gzip.open(path) as unpacked:
@@ -178,15 +190,20 @@ def _unpacked_size(path: str) -> int:
 
 def _fits_part(path: str, packed: bool, hdu: Any) -> Part:
     ascii_table = hdu.header["XTENSION"].strip() == "TABLE"
+    names = list(hdu.columns.names)
+    for place, column in enumerate(hdu.columns.columns):
+        column.name = f"{place}"  # numpy knows rows of different names only, and a table may have one twice
     kinds, start = hdu.columns.dtype.newbyteorder(">"), hdu.fileinfo()["datLoc"]
-    rows, width, columns, plain = int(hdu.header["NAXIS2"]), int(hdu.header["NAXIS1"]), {}, {}
+    rows, width, plain = int(hdu.header["NAXIS2"]), int(hdu.header["NAXIS1"]), []
+    columns: dict[str, Any] = {}
     if width < kinds.itemsize:
         raise ValueError(f"its rows have {width} bytes, their columns {kinds.itemsize}")
-    for name, (kind, *_) in kinds.fields.items():
-        column = hdu.columns[name]
+    for name, column in zip(names, hdu.columns.columns, strict=True):
+        kind = kinds.fields[column.name][0]
         usable = kind.shape == () and kind.kind in "iufS" and kind.itemsize > 0 and not column.dim
         if usable and (ascii_table or column.format != "L"):
-            columns[name], plain[name] = column, kind.kind == "S"
+            columns.setdefault(name, column)
+            plain.append(Column(name, kind.kind == "S"))
 
     def blocks(names: Sequence[str], size: int) -> Iterator[Block]:
         # Read, not mapped: of a table stored row by row all pages would be looked at, and counted as ours.
@@ -197,7 +214,7 @@ def _fits_part(path: str, packed: bool, hdu: Any) -> Part:
                 if len(held) < min(size, rows - first) * width:
                     raise EOFError(f"it ends within its {rows} rows")
                 some = _rows(held, kinds, width)
-                yield {name: _fits_cells(columns[name], some[name]) for name in names}
+                yield {name: _fits_cells(columns[name], some[columns[name].name]) for name in names}
 
     return Part(plain, rows, blocks)
 
@@ -245,12 +262,13 @@ def _votable(path: str) -> tuple[Part, ...]:
 
 
 def _votable_part(table: Any) -> Part:
-    ids, plain, array = {}, {}, table.array
+    plain, array = [], table.array
+    ids: dict[str, str] = {}
     for field in table.fields:
         kind = array.dtype[field.ID]
         if kind.shape == () and kind.kind in "iufSUO" and (kind.kind != "O" or field.datatype in _CHARACTERS):
-            plain[field.name] = kind.kind in "SUO"
-            ids[field.name] = field.ID
+            plain.append(Column(field.name, kind.kind in "SUO"))
+            ids.setdefault(field.name, field.ID)
 
     def blocks(names: Sequence[str], size: int) -> Iterator[Block]:
         for first in range(0, len(array), size):
@@ -279,14 +297,19 @@ def _parquet(path: str) -> tuple[Part, ...]:
         raise refused(path, 'Parquet needs pyarrow; install it with pip install "sdss-astra[parquet]"') from None
     with _reading(path, "Parquet file"), pq.ParquetFile(path) as file:
         rows = file.metadata.num_rows
-        plain = {each.name: _holds_text(each.type) for each in file.schema_arrow if _is_plain(each.type)}
+        plain = [Column(each.name, _holds_text(each.type)) for each in file.schema_arrow if _is_plain(each.type)]
 
     def blocks(names: Sequence[str], size: int) -> Iterator[Block]:
         with _reading(path, "Parquet file"), pq.ParquetFile(path) as opened:
             for batch in opened.iter_batches(batch_size=size, columns=list(names)):
-                yield {name: _arrow_cells(batch.column(batch.schema.get_field_index(name)), pa) for name in names}
+                yield {name: _arrow_cells(batch.column(_place(batch.schema, name)), pa) for name in names}
 
     return (Part(plain, rows, blocks),)
+
+
+def _place(schema: Any, name: str) -> int:
+    places: list[int] = schema.get_all_field_indices(name)
+    return next(place for place in places if _is_plain(schema.field(place).type))
 
 
 def _holds_text(kind: Any) -> bool:
@@ -325,8 +348,22 @@ def _opened_csv(path: str, packed: bool) -> Iterator[tuple[list[str], Iterator[l
                 delimiter = " "
             line = file.readline()
         reader = csv.reader(file, delimiter=delimiter, strict=True)
+        if delimiter == "," and (found := _other_separator(line)):
+            raise refused(path, found)
         names = next(csv.reader([line], delimiter=delimiter, strict=True), [])
         yield names, _even(reader, len(names))
+
+
+def _other_separator(line: str) -> str | None:
+    """Return what is wrong with names of columns that something else than commas separates."""
+    line = line.strip()
+    found = None if "," in line else next((kind for mark, kind in _SEPARATORS.items() if mark in line), None)
+    if found is None:
+        return None
+    return f"its columns seem to be separated by {found} ({brief(line)}), and the separator must be a comma: see {PAGE}"
+
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 
 
 def _text(path: str, packed: bool) -> IO[str]:
@@ -357,4 +394,4 @@ def _csv(path: str, packed: bool) -> Part:
                 columns = zip(*map(pick, some), strict=True)
                 yield {name: Cells(list(column)) for name, column in zip(wanted, columns, strict=False)}
 
-    return Part(dict.fromkeys(names, True), rows, blocks)
+    return Part([Column(name, True) for name in names], rows, blocks)

@@ -77,7 +77,7 @@ def test_the_users_word_on_the_epoch_counts_before_the_tables() -> None:
     for names in (TARGET, FLAT, PSC):
         found = plan(names, epoch=2000.0)
         assert (found.epoch, found.epochs, found.julian_date) == (2000.0, None, None)
-    with pytest.raises(ValueError, match=r"a year such as 2015\.5, not 57000"):
+    with pytest.raises(ValueError, match=r"--epoch 2015\.5 \(epoch=2015\.5 in Python\), not 57000"):
         plan(TARGET, epoch=57000.0)
 
 
@@ -102,8 +102,9 @@ def test_a_gaia_table_tells_its_release(held: Mapping[str, Sequence[str]], meani
 
 
 def test_a_release_that_nothing_tells_is_asked_of_the_user() -> None:
-    with pytest.raises(ValueError, match=r"which Gaia release its column source_id is: say which with gaia .dr2. or"):
+    with pytest.raises(ValueError, match="which Gaia release its column source_id is; say which: ") as caught:
         plan("source_id ra dec")
+    assert '--gaia dr2 or --gaia dr3 (gaia="dr2" in Python), or --gaia none' in str(caught.value)
     with pytest.raises(ValueError, match="its column SOURCE_ID"):
         plan(GAIA, {"REF_EPOCH": ["2015.5", "2016.0"]})
     assert plan("source_id ra dec", gaia="dr3").identifiers == (("source_id", "gaia_dr3"),)
@@ -112,9 +113,9 @@ def test_a_release_that_nothing_tells_is_asked_of_the_user() -> None:
 
 
 def test_a_release_that_contradicts_the_table_is_refused() -> None:
-    with pytest.raises(ValueError, match="its DESIGNATION says that its column SOURCE_ID is of dr3, and gaia says dr2"):
+    with pytest.raises(ValueError, match="its column SOURCE_ID is of dr3, and --gaia says dr2"):
         plan(GAIA, {"DESIGNATION": ["Gaia DR3 1"]}, gaia="dr2")
-    with pytest.raises(ValueError, match="gaia is one of dr2, dr3, none, not dr4"):
+    with pytest.raises(ValueError, match=r"--gaia \(gaia= in Python\) is one of dr2, dr3, none, not dr4"):
         plan(GAIA, gaia="dr4")
 
 
@@ -126,14 +127,24 @@ def test_numbers_of_a_release_that_is_not_kept_are_refused() -> None:
 def test_a_table_without_identifiers_says_what_it_has() -> None:
     with pytest.raises(columns.Unknown, match=r"none of its columns is known .*\(ra, dec, mag\)"):
         plan("ra dec mag")
+    with pytest.raises(columns.Unknown, match="the page Catalogues of the documentation"):
+        plan("ra dec mag")
     with pytest.raises(columns.Unknown, match="it has none"):
         plan("")
+
+
+def test_long_names_of_columns_show_how_they_begin() -> None:
+    with pytest.raises(columns.Unknown, match=r"\(ra, declination_of_x+\.\.\.\)") as caught:
+        plan("ra declination_of_" + "x" * 5000)
+    assert len(str(caught.value)) < 250
 
 
 def test_a_name_that_stands_twice_is_refused_where_it_matters() -> None:
     with pytest.raises(ValueError, match="two columns sdss_id and SDSS_ID"):
         plan("sdss_id SDSS_ID")
-    assert plan("sdss_id mag MAG").identifiers
+    with pytest.raises(ValueError, match="two columns ra and ra"):
+        plan("sdss_id ra ra dec")
+    assert plan("sdss_id mag MAG mag").identifiers
 
 
 def test_half_a_position_is_none() -> None:

@@ -209,7 +209,7 @@ def test_a_designation_is_what_its_value_shows(tmp_path: Path) -> None:
     table = tables.read(csv_file(tmp_path, "designation\n" + "\n".join(values) + "\n"))
     found = [names(row) for chunk in table.chunks() for row in chunk]
     assert found == [[("gaia_dr3", "12")], [("gaia_dr2", "13")], [("tmass", "00005143+5615568")]]
-    assert table.left_out == {tables.NAMELESS: 2}
+    assert table.left_out == 2
 
 
 def test_the_same_name_in_two_columns_is_one_name(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_sentinels_are_no_identifiers_and_their_rows_are_counted(tmp_path: Path,
     assert table.rows == 6
     found = [row for chunk in table.chunks() for row in chunk]
     assert [names(row) for row in found] == [[("sdss_id", "5")]]
-    assert table.left_out == {tables.NAMELESS: 5}
+    assert table.left_out == 5
     assert table.unplaced == 1
 
 
@@ -439,7 +439,7 @@ def test_rows_come_in_chunks_and_as_often_as_asked(tmp_path: Path, suffix: str) 
     table = tables.read(path)
     for _ in range(2):
         assert [len(chunk) for chunk in table.chunks(10)] == [9, 10, 4]
-        assert table.left_out == {tables.NAMELESS: 2}
+        assert table.left_out == 2
 
 
 @pytest.mark.parametrize("suffix", sorted(FORMATS.keys() - {"parquet"}))
@@ -510,7 +510,7 @@ def test_a_wrong_file_is_refused_with_one_sentence(tmp_path: Path, name: str, he
     path.write_bytes(held)
     with pytest.raises(FileError, match=sentence) as caught:
         read(path)
-    assert str(caught.value).startswith(f"cannot read {name} as a catalogue: ")
+    assert str(caught.value).startswith(f"cannot read {path} as a catalogue: ")
     assert "\n" not in str(caught.value)
 
 
@@ -564,9 +564,9 @@ def test_a_fits_file_without_a_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFile, match=r"cannot read gone\.fits as a catalogue: No such file"):
+    with pytest.raises(UnreadableFile, match=r"cannot read /.*/gone\.fits as a catalogue: No such file"):
         tables.read(tmp_path / "gone.fits")
-    with pytest.raises(UnreadableFile, match="Is a directory"):
+    with pytest.raises(UnreadableFile, match="it is a folder"):
         tables.read(tmp_path)
 
 
