@@ -60,7 +60,7 @@ def loaded_and_linked(store: Store, folder: Path, extent: Extent, rounds: int) -
 
 def load(path: Path) -> int:
     """Load a catalogue of which nothing is known yet, and return how many sources it brought."""
-    loaded = loading.load(path, tables.read(path))
+    loaded = loading.load(tables.read(path))
     assert loaded.made == loaded.rows, loaded
     return loaded.made
 

@@ -28,6 +28,11 @@ class Relinker:
         self._began = self._next_look = clock.monotonic()
         self._away: str | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a look is under way."""
+        return self._progress is not None
+
     def request(self) -> None:
         """Have all that is unconfirmed looked at, at the next turn that has time for it. From any thread."""
         self._asked.set()

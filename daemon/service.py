@@ -91,6 +91,8 @@ class Service:
         """Run until stopped or done; return the exit status: 1 where something failed in a run that ends by itself."""
         with ExitStack() as stack:
             stack.enter_context(self._handled_signals())
+            if self._linking.survey is not None:
+                stack.callback(self._linking.survey.close)
             refuse_unknown_releases(self._settings)  # first: what no wait for the database mends
             compiled = compile_rules(self._settings)
             self._open_database(stack)
@@ -315,7 +317,8 @@ class Service:
             return False
         once = self._until is Until.ONCE
         waiting = self._intake.settled if once else self._intake.waiting
-        if waiting or not self._scheduler.idle or (backlog.pick() is not None if once else backlog.unfinished()):
+        left = backlog.pick() is not None if once else backlog.unfinished()
+        if waiting or left or self._relinker.busy or not self._scheduler.idle:
             self._confirming = False
             return False
         if self._confirming or self._until is Until.ONCE:

@@ -87,9 +87,8 @@ def records(clock: Clock) -> dict[str, Any]:
     """Return what the database says, whoever wrote it."""
     tasks = {str(state): count for state, count in run("SELECT state, count(*) FROM task GROUP BY state")}
     outcomes = {str(name): count for name, count in run("SELECT outcome, count(*) FROM ingestion GROUP BY outcome")}
-    counts = "SELECT (SELECT count(*) FROM data_product), (SELECT count(*) FROM source), "
-    counts += "(SELECT count(*) FROM source_data_product WHERE superseded_by_id IS NULL AND source_id IS NOT NULL)"
-    products, sources, linked = run(counts)[0]
+    counts = "SELECT (SELECT count(*) FROM data_product), count(DISTINCT source_id), count(source_id) "
+    products, sources, linked = run(f"{counts} FROM source_data_product WHERE superseded_by_id IS NULL")[0]
     oldest = run("SELECT min(created) FROM task WHERE state = 'pending'")[0][0]
     return {
         "database": place(),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from peewee import BigAutoField, BigIntegerField, BooleanField, DoubleField, IntegerField, TextField
 
-from astra.database.fields import InstantField
+from astra.database.fields import InstantField, JsonField
 from astra.database.model import AstraModel, Link
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Catalogue(AstraModel):
     """One edition of a catalogue: a table loaded from a file, or a version of the survey's own database.
 
-    `rows` are those loaded, `left_out` those that name no object. `loaded` is when the last row was; `relinked` when
+    `reading` says how a file was read: what its columns were taken for, and what in it could not be used. `rows` are
+    those loaded so far, `left_out` those that name no object. `loaded` is when the last row was; `relinked` when
     all that was unconfirmed had been looked for in it.
     """
 
@@ -25,6 +26,7 @@ class Catalogue(AstraModel):
     version = TextField(unique=True)
     origin = TextField()
     sha256 = TextField(null=True)
+    reading = JsonField(default=dict)
     rows = BigIntegerField()
     left_out = BigIntegerField()
     created = InstantField()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from astra import healpix
 from astra.errors import BadHeader, IncompleteFile
@@ -17,13 +17,15 @@ from astra.products import releases
 from astra.products.base import Description, Recognised, Target, identity
 from astra.sky import separation
 
+Value = TypeVar("Value")
+
 TELESCOPES: Final = ("apo25m", "lco25m", "apo1m")
 TELESCOPE: Final = "(?:" + "|".join(TELESCOPES) + ")"
 
 # 2MASS designations, and names made in the same way from the coordinates of a target 2MASS does not have.
 _DESIGNATION = re.compile(r"(2MASS ?J|2M|AP|J)(([01]\d|2[0-3])[0-5]\d[0-5]\d\d\d[+-][0-8]\d[0-5]\d[0-5]\d\d)\Z")
 _NO_OBJECT = frozenset({"-", "2M", "2MNone"})
-_KEYS = {fact: tuple(key.keyword for key in keys) for fact, keys in releases.IDENTITY_KEYS.items()}
+_KEYS = releases.IDENTITY_KEYS
 _NAME_TOLERANCE = 10.0  # arcseconds; header and name agreed within 0.14" in all 290 files we know
 
 _TEXTS = {
@@ -70,6 +72,11 @@ class Reading:
 
     def bad(self, why: str) -> BadHeader:
         return BadHeader(f"cannot take in {named(self.header.path)}: {why}; set aside until the file changes")
+
+    def require_object(self) -> tuple[str, str]:
+        """Return the card that names the object, and what it says."""
+        key = next((each for each in _KEYS["object"] if each in self.header.cards), _KEYS["object"][0])
+        return key, self.require(key)
 
     def require(self, key: str) -> str:
         """Return the text of a card without which nothing is known of the file."""
@@ -163,13 +170,13 @@ def check_object(reading: Reading, name: str) -> None:
 
     At the 1 m a file carries the name its operator typed, and the header may hold the catalogue's: that is only noted.
     """
-    found = reading.require("OBJID")
+    key, found = reading.require_object()
     if found == name or (designation(found) or found) == designation(name):
         return
     if found in _NO_OBJECT or reading.kwargs.get("telescope") == "apo1m":
-        reading.notes.append(f"its name says object {name}, its header OBJID = {found}")
+        reading.notes.append(f"its name says object {name}, its header {key} = {found}")
         return
-    reading.agree("object", "OBJID", name, found)
+    reading.agree("object", key, name, found)
 
 
 def describe(reading: Reading, release: str, version: int | None) -> Description:
@@ -243,7 +250,7 @@ def check_hdus(description: Description, header: Header, expected: int) -> None:
 
 
 def _position(reading: Reading) -> tuple[float | None, float | None]:
-    ra, dec = reading.header.number(_KEYS["ra"][0]), reading.header.number(_KEYS["dec"][0])
+    ra, dec = _first(reading.header.number, "ra"), _first(reading.header.number, "dec")
     if ra is None or dec is None or not (0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
         return None, None
     return ra, dec
@@ -253,10 +260,20 @@ def _catalogue_ids(header: Header) -> dict[str, str]:
     """Return the numbers by which catalogues know the object, as text, which no reader of JSON rounds."""
     found = {fact: _first_id(header, _KEYS[fact]) for fact in ("sdss_id", "catalogid", "gaia")}
     gaia = found.pop("gaia")
-    release = (header.text(_KEYS["gaia_release"][0]) or "").lower().removeprefix("gaia_") if gaia else ""
+    release = (_first(header.text, "gaia_release") or "").lower().removeprefix("gaia_") if gaia else ""
     if kind := releases.GAIA_RELEASES.get(release):
         found[kind] = gaia
     return {kind: str(number) for kind, number in found.items() if number is not None}
+
+
+def object_name(header: Header) -> str | None:
+    """Return the name of the object that a header is of."""
+    return _first(header.text, "object")
+
+
+def _first(read: Callable[[str], Value | None], fact: str) -> Value | None:
+    """Return what the first card of a fact says that says anything."""
+    return next((value for key in _KEYS[fact] if (value := read(key)) is not None), None)
 
 
 def _first_id(header: Header, keywords: Iterable[str]) -> int | None:
@@ -285,7 +302,7 @@ def _there(keywords: tuple[str, ...]) -> _There:
 def _metadata(header: Header) -> dict[str, Any]:
     """Return the cards worth asking for; `nulled` keeps what a sentinel said."""
     cards, there, nulled = header.cards, _there(tuple(header.cards)), dict[str, str]()
-    found: dict[str, Any] = {"object": header.text("OBJID")}
+    found: dict[str, Any] = {"object": object_name(header)}
     for name, key in there.texts:
         found[name] = header.text(key)
     for name, key in there.integers:

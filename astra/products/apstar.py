@@ -154,7 +154,7 @@ class ApStar:
 def _with_whole_object(recognised: Recognised, header: Header) -> Recognised:
     """Return what the name says, its last five digits being the object's where the header's object ends with them."""
     fields = dict(recognised.fields)
-    if "version" in fields and header.text("OBJID") == (whole := f"{fields['obj']}-{fields['version']}"):
+    if "version" in fields and apogee.object_name(header) == (whole := f"{fields['obj']}-{fields['version']}"):
         del fields["version"]
         return replace(recognised, fields={**fields, "obj": whole})
     return recognised

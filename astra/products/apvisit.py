@@ -77,7 +77,7 @@ class ApVisit:
         """Return the facts of a visit; see `ProductType`."""
         reading = apogee.Reading(self.name, recognised, header)
         telescope = apogee.telescope(reading)
-        reading.require("OBJID")
+        reading.require_object()
         if "given" in recognised.fields:
             apred, kwargs = self._from_header(reading, release)
         else:
@@ -131,7 +131,8 @@ class ApVisit:
                 raise reading.bad(f"its name fits no template, and its header {key} = {kwargs[what]} is no number")
         given = _EMBEDDED.search(reading.recognised.fields["given"])
         if given is not None:
-            reading.agree("object", "OBJID", given[0], reading.require("OBJID"))
+            key, found = reading.require_object()
+            reading.agree("object", key, given[0], found)
         apred = releases.VISIT_CODE.get(reading.header.text("V_APRED") or "") or reading.header.text("APRED")
         apred = apred or releases.reduction_of(setting)
         if apred is None:

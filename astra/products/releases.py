@@ -7,7 +7,7 @@ over all observations, and the only word for a release that stands in a file's n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from astra.sky import Epochs
 
@@ -35,24 +35,17 @@ class Release:
         return _ALL_EPOCHS if self.sdss5 else _TMASS_EPOCHS
 
 
-class Key(NamedTuple):
-    """A header keyword, and which headers have it."""
-
-    keyword: str
-    written_in: str
-
-
-# The cards that name the object, or say where it is, by what they tell. The first of a row that is there and has a
-# usable value counts, so a release that renames a card is one more entry.
+# The cards that name the object, or say where it is, by what they tell. The first of a row that has a usable value
+# counts, so a release that renames a card is one more entry.
 IDENTITY_KEYS: Final = {
-    "object": (Key("OBJID", "every apStar and apVisit"),),
-    "objtype": (Key("OBJTYPE", "every apVisit"),),
-    "ra": (Key("RA", "every apStar and apVisit"),),
-    "dec": (Key("DEC", "every apStar and apVisit"),),
-    "sdss_id": (Key("SDSSID", "the pipeline from 2024 on"), Key("SDSS_ID", "the products made of its files")),
-    "catalogid": (Key("CATID", "SDSS-V"), Key("CAT_ID", "the products made of its files")),
-    "gaia": (Key("GSRCID", "the pipeline from 2024 on"),),
-    "gaia_release": (Key("GRELEASE", "SDSS-V apVisit"),),
+    "object": ("OBJID",),
+    "objtype": ("OBJTYPE",),  # of visits
+    "ra": ("RA",),
+    "dec": ("DEC",),
+    "sdss_id": ("SDSSID", "SDSS_ID"),  # SDSS-V, the pipeline from 2024 on; the products made of its files
+    "catalogid": ("CATID", "CAT_ID"),  # SDSS-V; the products made of its files
+    "gaia": ("GSRCID",),  # SDSS-V, the pipeline from 2024 on
+    "gaia_release": ("GRELEASE",),  # SDSS-V, visits
 }
 # What GRELEASE says, and the kind of identifier that the number then is. EDR3 and DR3 number their sources alike.
 GAIA_RELEASES: Final = {"dr2": "gaia_dr2", "edr3": "gaia_dr3", "dr3": "gaia_dr3"}

@@ -67,7 +67,7 @@ def test_ids_survive_every_trip_bit_for_bit(
     rows.writerow({columns.get(kind, kind): told[kind] for kind in ids})
     table = tmp_path / "catalogue.csv"
     table.write_text(text.getvalue())
-    loaded = loading.load(table, tables.read(table))
+    loaded = loading.load(tables.read(table))
     assert (loaded.rows, loaded.made, loaded.changed) == (1, 0, 1), "it is the source that the header made"
     relinking.relink()
     assert {Source.get_by(**{kind: value}).id for kind, value in ids.items()} == {source.id}

@@ -213,7 +213,7 @@ def tree(sas_tree: dict[Path, RealFile], tmp_path: Path) -> Path:
 
 
 def load(path: Path, sky: Sky) -> None:
-    loading.load(path, tables.read(str(catalogue_file(path, sky))))
+    loading.load(tables.read(catalogue_file(path, sky)))
 
 
 def take_in(tree: Path, linking: Linking = LOCAL) -> None:
@@ -303,7 +303,7 @@ def test_what_a_local_catalogue_linked_while_the_survey_was_away_is_still_looked
     gaia = tmp_path_factory.mktemp("catalogue") / "gaia.csv"
     rows = [f"{1_000 + at},{each.ra},{each.dec}\n" for at, each in enumerate(sky.objects)]
     gaia.write_text("source_id,ra,dec\n" + "".join(rows))
-    loading.load(gaia, tables.read(str(gaia), gaia="dr2", epoch=2015.5))
+    loading.load(tables.read(str(gaia), gaia="dr2", epoch=2015.5))
     relinking.relink(away)
     assert any(link[1] == "cone" for links in found().values() for link in links)
     assert relinking.is_due(survey)

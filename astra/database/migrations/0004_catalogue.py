@@ -11,8 +11,8 @@ from typing import Any
 STATEMENTS = (
     """
 CREATE TABLE catalogue (
-    id {key}, version TEXT NOT NULL, origin TEXT NOT NULL, sha256 TEXT, rows BIGINT NOT NULL, left_out BIGINT NOT NULL,
-    created {instant} NOT NULL, loaded {instant}, relinked {instant})
+    id {key}, version TEXT NOT NULL, origin TEXT NOT NULL, sha256 TEXT, reading TEXT NOT NULL DEFAULT '{{}}',
+    rows BIGINT NOT NULL, left_out BIGINT NOT NULL, created {instant} NOT NULL, loaded {instant}, relinked {instant})
 """,
     "CREATE UNIQUE INDEX catalogue_version ON catalogue (version)",
     "CREATE UNIQUE INDEX catalogue_sha256 ON catalogue (sha256) WHERE sha256 IS NOT NULL",

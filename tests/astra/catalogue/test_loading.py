@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import peewee
 import pytest
 
 from astra.catalogue import loading, tables
-from astra.catalogue.rows import CatalogueRow
 from astra.database.astradb import Catalogue, Source, SourceIdentifier
 from astra.errors import AstraError
 
@@ -32,15 +29,15 @@ def records() -> list[tuple[object, ...]]:
 
 
 def load(path: Path, version: str | None = None) -> loading.Loaded:
-    return loading.load(path, tables.read(path), version)
+    return loading.load(tables.read(path), version)
 
 
 def test_a_file_becomes_an_edition_of_its_name(tmp_path: Path) -> None:
     path = table_file(tmp_path / "mine-v1.csv", *IDS, 0, -999)
-    told: list[int] = []
-    loaded = loading.load(path, tables.read(path), told=told.append)
+    told: list[tuple[str, int]] = []
+    loaded = loading.load(tables.read(path), told=lambda stage, rows: told.append((stage, rows)))
     assert (loaded.version, loaded.rows, loaded.left_out, loaded.made, loaded.before) == ("mine-v1", 3, 2, 3, False)
-    assert sum(told) == 3
+    assert told == [("checked", 3), ("loaded", 3)]
     row = Catalogue.get()
     assert (row.version, row.origin, row.rows, row.left_out, row.relinked) == ("mine-v1", str(path), 3, 2, None)
     assert row.loaded is not None
@@ -59,13 +56,13 @@ def test_the_same_file_again_under_any_name_changes_nothing(tmp_path: Path) -> N
 def test_another_file_of_the_same_name_is_another_edition(tmp_path: Path) -> None:
     load(table_file(tmp_path / "stars.csv", *IDS))
     second = load(table_file(tmp_path / "stars.csv", *IDS, 7))
-    assert (second.version, second.made, second.changed) == ("stars.2", 1, 3)
-    assert load(table_file(tmp_path / "stars.csv", 8)).version == "stars.3"
+    assert (second.version, second.made, second.changed) == ("stars (2)", 1, 3)
+    assert load(table_file(tmp_path / "stars.csv", 8)).version == "stars (3)"
 
 
 def test_a_version_that_is_another_file_s_is_refused(tmp_path: Path) -> None:
     load(table_file(tmp_path / "a.csv", 1), "v1")
-    with pytest.raises(AstraError, match=r"b.csv as version 'v1': that is .*a.csv; give it another"):
+    with pytest.raises(AstraError, match=r"b.csv as version 'v1': that is .*a.csv; give it another name with --as"):
         load(table_file(tmp_path / "b.csv", 2), "v1")
     with pytest.raises(AstraError, match="loaded already, as version 'v1'"):
         load(tmp_path / "a.csv", "v2")
@@ -75,30 +72,59 @@ class Interrupted(Exception):
     """What a test raises in the middle of a load."""
 
 
-def test_an_interrupted_load_is_completed_and_nothing_comes_twice(tmp_path: Path) -> None:
+def test_an_interrupted_load_is_completed_and_nothing_comes_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "CHUNK", 10)
     path = table_file(tmp_path / "stars.csv", *range(1, 40))
-    table = tables.read(path)
+    done = []
 
-    class Stops:
-        sha256, left_out = table.sha256, table.left_out
-
-        def chunks(self) -> Iterator[list[CatalogueRow]]:
-            chunks = table.chunks(size=10)
-            yield next(chunks)
-            yield next(chunks)
+    def interrupt(stage: str, rows: int) -> None:
+        done.extend([stage] * rows)
+        if done.count("loaded") == 20:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        loading.load(path, Stops())
+        loading.load(tables.read(path), told=interrupt)
     assert Source.select().count() == 20
-    assert Catalogue.get().loaded is None
+    assert (Catalogue.get().rows, Catalogue.get().loaded) == (20, None)
     loaded = load(path)
     assert (loaded.version, loaded.rows, loaded.made, loaded.before) == ("stars", 39, 19, False)
     assert Source.select().count() == SourceIdentifier.select().count() == 39
     assert Catalogue.get().loaded is not None
 
 
-def test_an_interrupted_load_can_be_seen(tmp_path: Path, database: peewee.Database) -> None:
-    path = table_file(tmp_path / "stars.csv", 1)
-    loading._edition(path, "0" * 64, None, loading.SYSTEM)
-    assert [(each.version, each.rows, each.loaded) for each in Catalogue.select()] == [("stars", 0, None)]
+def test_a_file_that_cannot_be_read_to_its_end_leaves_nothing(tmp_path: Path) -> None:
+    path = table_file(tmp_path / "stars.csv", *range(1, 20_000))
+    with path.open("a") as file:
+        file.write("1.5,1,2\n")
+    with pytest.raises(AstraError, match=r"1\.5"):
+        load(path)
+    assert records() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("mwmAllStar-0.6.0.fits", "mwmAllStar-0.6.0"), ("mwmAllStar-0.7.1.csv.gz", "mwmAllStar-0.7.1"),
+        ("gaia", "gaia"), ("allStar-r12-l33.FITS", "allStar-r12-l33"),
+    ],
+)  # fmt: skip
+def test_an_edition_keeps_the_number_in_its_file_s_name(name: str, version: str) -> None:
+    assert loading._unused(Path(name), None) == version
+
+
+@pytest.mark.parametrize("version", ["", " ", "two\nlines"])
+def test_a_version_that_is_no_name_is_refused(tmp_path: Path, version: str) -> None:
+    with pytest.raises(AstraError, match="a version has a name of one line"):
+        load(table_file(tmp_path / "a.csv", 1), version)
+
+
+def test_the_same_file_read_in_another_way_is_refused_and_both_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "gaia.csv"
+    path.write_text("source_id,ra,dec\n5900000000000000001,10,20\n")
+    loading.load(tables.read(path, gaia="dr2", epoch=2015.5))
+    reading = Catalogue.get().reading
+    assert reading["columns"] == {"source_id": "gaia_dr2", "ra": "ra", "dec": "dec"}
+    with pytest.raises(AstraError, match=r"was read with --gaia dr2 .* given with --gaia dr3 now: nothing was changed"):
+        loading.load(tables.read(path, gaia="dr3", epoch=2015.5))

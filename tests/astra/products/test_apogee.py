@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from astra.errors import BadHeader, IncompleteFile
-from astra.products.base import identity
+from astra.products import apogee, apvisit, releases
+from astra.products.base import Description, identity
 from tests.support import fits
 from tests.support.products import describe, star, visit
 
@@ -302,3 +304,33 @@ def test_the_metadata_are_plain_values_under_one_name_in_every_release(tmp_path:
     found = visit(tmp_path).metadata
     assert (found["plate"], found["mjd"], found["fiber"]) == (5094, 55874, 88)
     assert (found["date_obs"], found["exptime"], found["jd"]) == ("2011-11-09T02:11:07.482", 2002.04, 2455874.61)
+
+
+# What a header says in each of the cards that name its object, and how the target then shows it.
+RENAMED: dict[str, tuple[Any, Callable[[Description], bool]]] = {
+    "object": ("2M00005243+5615568", lambda found: ("apogee", "2M00005243+5615568") in found.target.identifiers),
+    "objtype": ("SKY", lambda found: found.target.identifiers == ()),
+    "ra": (0.5, lambda found: found.target.ra == 0.5),
+    "dec": (56.5, lambda found: found.target.dec == 56.5),
+    "sdss_id": (77, lambda found: ("sdss_id", "77") in found.target.identifiers),
+    "catalogid": (4_000_000_001, lambda found: ("catalogid21", "4000000001") in found.target.identifiers),
+    "gaia": (99, lambda found: ("gaia_dr3", "99") in found.target.identifiers),
+    "gaia_release": ("dr2", lambda found: ("gaia_dr2", "5") in found.target.identifiers),
+}
+
+
+@pytest.mark.parametrize("fact", RENAMED)
+def test_a_release_that_renames_a_card_is_one_more_entry(
+    fact: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert RENAMED.keys() == releases.IDENTITY_KEYS.keys()
+    value, shows = RENAMED[fact]
+    cards = {"GSRCID": 5, "GRELEASE": "dr3", "NEWNAME": value}
+    assert not shows(visit(tmp_path, **cards))
+    for table in (releases.IDENTITY_KEYS, apogee._TEXTS):
+        if fact in table:
+            monkeypatch.setitem(table, fact, ("NEWNAME", *table[fact]))
+    monkeypatch.setattr(type(apvisit.PRODUCT), "wanted", apvisit.PRODUCT.wanted | {"NEWNAME"})
+    apogee._there.cache_clear()
+    assert shows(visit(tmp_path, **cards))
+    apogee._there.cache_clear()
