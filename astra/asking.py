@@ -14,11 +14,10 @@ from typing import Any, Final, NamedTuple, cast
 
 import peewee
 
-from astra import sky
+from astra import around, sky
 from astra.database.astradb import DataProduct, Ingestion, Source, SourceDataProduct
 from astra.database.connection import run
 from astra.errors import AstraError, NotUnderstood
-from astra.healpix import NSIDE, cover
 from astra.identifiers import CATALOGIDS, KINDS, NUMBERS, Identifier, valid
 from astra.positions import Position, plain_signs, position, radius, read_position
 from astra.products.releases import RELEASES, epochs_of
@@ -34,11 +33,6 @@ _TOLD = 10  # of several sources, so many are told in a sentence
 _DESIGNATION = re.compile(r"(2MASS\s*J|2M|AP|J)?\s*(\d{8}[+-]\d{7})\Z", re.ASCII | re.IGNORECASE)
 _SPELLINGS = ("2M", "AP", "J", "2MASS J")
 _GAIA = re.compile(r"gaia\s*e?(dr[23])\s+(\d+)\Z", re.ASCII | re.IGNORECASE)
-
-# Catalogues have positions from 1975 to 2035, and nothing on the sky is faster than Barnard's star, 10.4" a year.
-_CATALOGUES = sky.Epochs(1975.0, 2035.0)
-_SLOW, _FASTEST = 0.5, 11.0  # arcseconds a year; who is faster than the first is in the index of the fast
-_FAST = peewee.SQL("pmra * pmra + pmdec * pmdec > 250000")  # to the letter as that index has it
 
 
 class SourceNotFound(AstraError, Source.DoesNotExist):  # type: ignore[misc, name-defined]
@@ -270,9 +264,10 @@ def near(ra: float, dec: float, within: float, epochs: sky.Epochs = ANY_EPOCH) -
     """
     ra, dec = position(ra, dec)
     within = radius(within)
-    years = max(abs(epochs.last - _CATALOGUES.first), abs(_CATALOGUES.last - epochs.first))
-    found = {row.id: row for row in _in_strips(ra, dec, within + _SLOW * years)}
-    found |= {row.id: row for row in _fast_ones(ra, dec, within + _FASTEST * years)}
+    strips = around.slow(ra, dec, within, epochs)
+    in_strip = Source.healpix.in_(strips.pixels) & Source.dec.between(strips.low, strips.high)
+    is_fast = Source.healpix.in_(around.fast(ra, dec, within, epochs)) & peewee.SQL(around.FAST)
+    found = {row.id: row for condition in (in_strip, is_fast) for row in _standing(condition)}
     at = [Nearby(row, sky.closest(ra, dec, epochs, _star(row))) for row in found.values()]
     return sorted((each for each in at if each.separation <= within), key=lambda at: (at.separation, at.source.id))
 
@@ -281,20 +276,9 @@ def _star(row: Source) -> sky.Star:
     return sky.Star(cast(float, row.ra), cast(float, row.dec), row.epoch, row.pmra, row.pmdec)
 
 
-def _in_strips(ra: float, dec: float, reach: float) -> Iterable[Source]:
-    """Sources of the pixels around, in a strip of declination of each, as the index of positions has them."""
-    degrees = reach / 3600.0
-    strip = Source.dec.between(dec - degrees, dec + degrees)
-    query = Source.select().where(Source.healpix.in_(cover(NSIDE, ra, dec, degrees)) & strip)
-    return _standing(query)
-
-
-def _fast_ones(ra: float, dec: float, reach: float) -> Iterable[Source]:
-    return _standing(Source.select().where(Source.healpix.in_(cover(NSIDE, ra, dec, reach / 3600.0)) & _FAST))
-
-
-def _standing(query: Any) -> Iterable[Source]:
-    rows: Iterable[Source] = query.where(Source.merged_into.is_null() & Source.ra.is_null(False))
+def _standing(condition: Any) -> Iterable[Source]:
+    standing = Source.merged_into.is_null() & Source.ra.is_null(False)
+    rows: Iterable[Source] = Source.select().where(condition & standing)
     return rows
 
 
