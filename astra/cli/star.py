@@ -32,7 +32,7 @@ def page(row: Source) -> dict[str, Any]:
         **shown,
         "data_products": run(count, (key,))[0][0],
         "merged": asking.family(key)[1:],
-        "identifiers": _identifiers(key),
+        "identifiers": asking.names(key),
         "visits": _told(asking.of_type(products, "apVisit", asking.by_date), _VISIT, links),
         "stars": _told(asking.of_type(products, "apStar", asking.by_release), _STAR, links),
         "products": _told([each for each in products if each.filetype not in ("apVisit", "apStar")], _OTHER, links),
@@ -51,14 +51,6 @@ def _links(key: int) -> dict[int, dict[str, Any]]:
         (key,),
     )
     return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
-
-
-def _identifiers(key: int) -> list[dict[str, Any]]:
-    rows = run(
-        "SELECT kind, value, catalogue_version, rank FROM source_identifier WHERE source_id = ? ORDER BY kind, value",
-        (key,),
-    )
-    return [dict(zip(("kind", "value", "catalogue_version", "rank"), row, strict=True)) for row in rows]
 
 
 def _told(
