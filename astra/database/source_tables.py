@@ -12,7 +12,6 @@ from astra.database.model import AstraModel, Link
 if TYPE_CHECKING:
     from astra.asking import Nearby
     from astra.database.astradb import DataProduct, ResultModel
-    from astra.identifiers import Identifier
 
 
 class Catalogue(AstraModel):
@@ -122,7 +121,7 @@ class Source(AstraModel):
         return results.of_source(self)
 
     @property
-    def identifiers(self) -> tuple[Identifier, ...]:
+    def identifiers(self) -> tuple[tuple[str, str], ...]:
         """The identifiers this source is known by, the surest kind first: (kind, value), as text.
 
         It may have several of one kind, as the catalogids of one cross-match. If it was merged, they are those of what
