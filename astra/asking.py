@@ -14,11 +14,10 @@ from typing import Any, Final, NamedTuple, cast
 
 import peewee
 
-from astra import sky
+from astra import around, sky
 from astra.database.astradb import DataProduct, Ingestion, Source, SourceDataProduct
 from astra.database.connection import run
 from astra.errors import AstraError, NotUnderstood
-from astra.healpix import NSIDE, cover
 from astra.identifiers import CATALOGIDS, KINDS, NUMBERS, Identifier, valid
 from astra.positions import Position, plain_signs, position, radius, read_position
 from astra.products.releases import RELEASES, epochs_of
@@ -29,16 +28,17 @@ ANY_EPOCH: Final = epochs_of("")  # the widest: from 2MASS to Gaia
 # Kinds that stand for several of the catalogue's.
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = {"catalogid": CATALOGIDS, "gaia": ("gaia_dr3", "gaia_dr2")}
 _FORMS = 'an id, a name such as 2M00034394-0014494, KIND=VALUE (sdss_id=54345), or "RA DEC"'
+_NUMBER = "a whole number above 0 and below 2^63"
+_CAN_BE: Final[Mapping[str, str]] = {
+    "id": "a whole number below 2^63",
+    "tmass": "the digits of a designation, as 00034394-0014494",
+    "apogee": "a name that has a letter, as 2M00034394-0014494",
+}
 _TOLD = 10  # of several sources, so many are told in a sentence
 
 _DESIGNATION = re.compile(r"(2MASS\s*J|2M|AP|J)?\s*(\d{8}[+-]\d{7})\Z", re.ASCII | re.IGNORECASE)
 _SPELLINGS = ("2M", "AP", "J", "2MASS J")
 _GAIA = re.compile(r"gaia\s*e?(dr[23])\s+(\d+)\Z", re.ASCII | re.IGNORECASE)
-
-# Catalogues have positions from 1975 to 2035, and nothing on the sky is faster than Barnard's star, 10.4" a year.
-_CATALOGUES = sky.Epochs(1975.0, 2035.0)
-_SLOW, _FASTEST = 0.5, 11.0  # arcseconds a year; who is faster than the first is in the index of the fast
-_FAST = peewee.SQL("pmra * pmra + pmdec * pmdec > 250000")  # to the letter as that index has it
 
 
 class SourceNotFound(AstraError, Source.DoesNotExist):  # type: ignore[misc, name-defined]
@@ -57,18 +57,37 @@ class SeveralSources(AstraError):
 
     def __init__(self, asked: str, candidates: Sequence[Source], separations: Sequence[float] = ()) -> None:
         self.candidates, self.separations = tuple(candidates), tuple(separations)
-        told = ", ".join(f"id={each.id} ({each.designation or 'without a name'})" for each in candidates[:_TOLD])
+        told = ", ".join(map(_briefly, candidates[:_TOLD]))
         more = f" and {len(candidates) - _TOLD} more" if len(candidates) > _TOLD else ""
         super().__init__(f"{asked!r} may be any of {len(candidates)} sources: {told}{more}; name one by id=KEY")
 
 
+def _briefly(row: Source) -> str:
+    return f"id={row.id} ({row.designation or 'without a name'})"
+
+
 class Wanted(NamedTuple):
-    """What a text may mean: a source's own key, any of several identifiers, or a position."""
+    """What a text may mean: any of several identifiers, else a source's own key, or a position.
+
+    Where it can mean none of them, `nothing` says so.
+    """
 
     text: str
     key: int | None = None
     names: tuple[Identifier, ...] = ()
     place: Position | None = None
+
+    @property
+    def nothing(self) -> str | None:
+        """Why no source can be known by this, as a sentence; None where one can."""
+        if self.key is not None or self.names or self.place is not None:
+            return None
+        if not self.text:
+            return f"there is nothing to look for: give {_FORMS}"
+        kind, given, value = self.text.partition("=")
+        if given:
+            return f"{value!r} can be no {kind}: give {_CAN_BE.get(kind, _NUMBER)}"
+        return f"{self.text!r} can be no name of a source: give {_FORMS}"
 
 
 def read(text: str) -> Wanted:
@@ -122,21 +141,9 @@ def _valid(names: Iterable[tuple[str, str]]) -> tuple[Identifier, ...]:
 # ------------------------------------------------------------------------------------------------------------ by name
 
 
-def keys(text: str) -> list[int]:
-    """Return the keys of all sources that a text means, for a selection.
-
-    Raises
-    ------
-    SourceNotFound
-        If it means none.
-    AstraError
-        If it is the id of one source and an identifier of another.
-    """
-    wanted = read(text)
-    found = _keys(wanted)
-    if not found:
-        raise SourceNotFound(f"no source is known by {wanted.text!r}: give {_FORMS}")
-    return found
+def key(text: str) -> int:
+    """Return the key of the one source that a text means; raise what `one` does."""
+    return int(one(text).id)
 
 
 def one(text: str) -> Source:
@@ -176,12 +183,23 @@ def _text(name: str, value: Any) -> str:
 
 def _one(given: Sequence[Wanted]) -> Source:
     asked = ", ".join(each.text for each in given)
+    for each in given:
+        if each.nothing is not None:
+            raise SourceNotFound(each.nothing)
     if len(given) == 1 and (place := given[0].place) is not None:
         return _at(asked, place)
-    common = set.intersection(*(set(_keys(each, decide=False)) for each in given))
-    found = list(Source.select().where(Source.id.in_(sorted(common))).order_by(Source.id)) if common else []
+    meant = [_keys(each) for each in given]
+    if unknown := [each.text for each, keys in zip(given, meant, strict=True) if not keys]:
+        of_all = f", of {asked}" if len(given) > 1 else ""
+        raise SourceNotFound(f"no source is known by {', '.join(unknown)!r}{of_all}: give {_FORMS}")
+    every = {int(row.id): row for row in Source.select().where(Source.id.in_(sorted(set().union(*meant))))}
+    found = [every[key] for key in sorted(set.intersection(*map(set, meant)))]
     if not found:
-        raise SourceNotFound(f"no source is known by {asked!r}: give {_FORMS}")
+        told = "; ".join(
+            f"{each.text} is {' or '.join(_briefly(every[key]) for key in keys[:_TOLD])}"
+            for each, keys in zip(given, meant, strict=True)
+        )
+        raise SourceNotFound(f"{asked} do not hold together: {told}")
     if len(found) > 1:
         raise SeveralSources(asked, found)
     return found[0]
@@ -196,27 +214,16 @@ def _at(asked: str, place: Position) -> Source:
     return found[0].source
 
 
-def _keys(wanted: Wanted, decide: bool = True) -> list[int]:
-    """Return the keys of the sources that a text means, each what it has become."""
+def _keys(wanted: Wanted) -> list[int]:
+    """Return the keys of the sources that a text means, each what it has become: a bare number is first a name."""
     if wanted.place is not None:
         return [int(each.source.id) for each in near(*wanted.place, CONE)]
-    named: dict[int, list[str]] = {}
-    for kind, key in _named(wanted.names):
-        named.setdefault(key, []).append(kind)
-    standing = now([*named, *([wanted.key] if wanted.key is not None else [])])
-    own = {standing[wanted.key]} if wanted.key in standing else set[int]()
-    others = {standing[key] for key in named}
-    if decide and own and others - own:
-        kinds = sorted({kind for each in named.values() for kind in each})
-        raise AstraError(
-            f"{wanted.text} is the id of a source and an identifier of another: write id={wanted.text}, or "
-            f"KIND={wanted.text} with one of {', '.join(kinds)}"
-        )
-    return sorted(own | others)
+    standing = now(_named(wanted.names)) or now([wanted.key] if wanted.key is not None else [])
+    return sorted(set(standing.values()))
 
 
-def _named(names: Sequence[Identifier]) -> list[tuple[str, int]]:
-    """Return kind and source of every identifier that is one of `names`; of one catalogid, those of the lowest rank."""
+def _named(names: Sequence[Identifier]) -> list[int]:
+    """Return the keys of the sources that have one of these names; of one catalogid, those of the lowest rank."""
     if not names:
         return []
     any_of = " OR ".join("(kind = ? AND value = ?)" for _ in names)
@@ -226,7 +233,7 @@ def _named(names: Sequence[Identifier]) -> list[tuple[str, int]]:
     for kind, rank, _ in rows:
         if kind in CATALOGIDS and rank is not None:
             best[kind] = min(rank, best.get(kind, rank))
-    return [(kind, key) for kind, rank, key in rows if kind not in best or rank == best[kind]]
+    return list({key: None for kind, rank, key in rows if kind not in best or rank == best[kind]})
 
 
 def now(given: Sequence[int]) -> dict[int, int]:
@@ -270,9 +277,10 @@ def near(ra: float, dec: float, within: float, epochs: sky.Epochs = ANY_EPOCH) -
     """
     ra, dec = position(ra, dec)
     within = radius(within)
-    years = max(abs(epochs.last - _CATALOGUES.first), abs(_CATALOGUES.last - epochs.first))
-    found = {row.id: row for row in _in_strips(ra, dec, within + _SLOW * years)}
-    found |= {row.id: row for row in _fast_ones(ra, dec, within + _FASTEST * years)}
+    strips = around.slow(ra, dec, within, epochs)
+    in_strip = Source.healpix.in_(strips.pixels) & Source.dec.between(strips.low, strips.high)
+    is_fast = Source.healpix.in_(around.fast(ra, dec, within, epochs)) & peewee.SQL(around.FAST)
+    found = {row.id: row for condition in (in_strip, is_fast) for row in _standing(condition)}
     at = [Nearby(row, sky.closest(ra, dec, epochs, _star(row))) for row in found.values()]
     return sorted((each for each in at if each.separation <= within), key=lambda at: (at.separation, at.source.id))
 
@@ -281,24 +289,26 @@ def _star(row: Source) -> sky.Star:
     return sky.Star(cast(float, row.ra), cast(float, row.dec), row.epoch, row.pmra, row.pmdec)
 
 
-def _in_strips(ra: float, dec: float, reach: float) -> Iterable[Source]:
-    """Sources of the pixels around, in a strip of declination of each, as the index of positions has them."""
-    degrees = reach / 3600.0
-    strip = Source.dec.between(dec - degrees, dec + degrees)
-    query = Source.select().where(Source.healpix.in_(cover(NSIDE, ra, dec, degrees)) & strip)
-    return _standing(query)
-
-
-def _fast_ones(ra: float, dec: float, reach: float) -> Iterable[Source]:
-    return _standing(Source.select().where(Source.healpix.in_(cover(NSIDE, ra, dec, reach / 3600.0)) & _FAST))
-
-
-def _standing(query: Any) -> Iterable[Source]:
-    rows: Iterable[Source] = query.where(Source.merged_into.is_null() & Source.ra.is_null(False))
+def _standing(condition: Any) -> Iterable[Source]:
+    standing = Source.merged_into.is_null() & Source.ra.is_null(False)
+    rows: Iterable[Source] = Source.select().where(condition & standing)
     return rows
 
 
 # ----------------------------------------------------------------------------------------------- what belongs together
+
+
+def identifiers(source: Source) -> tuple[Identifier, ...]:
+    """Return all identifiers of a source, in the order of `KINDS`, then by rank, those without one last, and value."""
+    return tuple(Identifier(each["kind"], each["value"]) for each in names(now([source.id]).get(source.id, source.id)))
+
+
+def names(key: int) -> list[dict[str, Any]]:
+    """Return the identifiers of a source with the edition and the rank of each, in the order of `identifiers`."""
+    columns = ("kind", "value", "catalogue_version", "rank")
+    rows = run(f"SELECT {', '.join(columns)} FROM source_identifier WHERE source_id = ?", (key,))
+    rows.sort(key=lambda row: (KINDS.index(row[0]), row[3] is None, row[3] or 0, row[1]))
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def data_products(source: Source, limit: int | None = None) -> list[DataProduct]:

@@ -21,6 +21,7 @@ _SEXAGESIMAL = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _RADIUS = re.compile(rf"({_DECIMAL})\s*([a-z°'\"]*)\Z", re.ASCII | re.IGNORECASE)
+_PART, _BLANK = re.compile(_DECIMAL), re.compile(r"\d\s+\d", re.ASCII)
 _UNITS = {
     1.0: ("", '"', "''", "arcsec", "arcsecs", "arcsecond", "arcseconds"),
     60.0: ("'", "arcmin", "arcmins", "arcminute", "arcminutes"),
@@ -66,7 +67,7 @@ def read_position(text: str) -> Position | None:
     Raises
     ------
     NotUnderstood
-        If an angle is out of its range.
+        If an angle is out of its range, or the two have unlike parts: ``19 39 05.32 +40 27`` lacks something.
     """
     halves = _halves(plain_signs(text))
     if halves is None:
@@ -74,11 +75,32 @@ def read_position(text: str) -> Position | None:
     ra, dec = _angle(halves[0], hours=True), _angle(halves[1], hours=False)
     if ra is None or dec is None:
         return None
+    _check_parts(*halves)
     if not 0.0 <= ra <= 360.0:
         raise NotUnderstood(f"{halves[0]} is no right ascension: give 0 to 360 degrees, or hours as 13:59:31.21")
     if not -90.0 <= dec <= 90.0:
         raise NotUnderstood(f"{halves[1]} is no declination: give -90 to 90 degrees")
     return Position(ra % 360.0, dec)
+
+
+def _check_parts(ra: str, dec: str) -> None:
+    """Refuse parts between blanks that do not pair: the seconds of one angle may be meant for something else."""
+    of_ra, of_dec = len(_PART.findall(ra)), len(_PART.findall(dec))
+    blanks = _BLANK.search(ra) or _BLANK.search(dec)
+    if blanks and of_ra != of_dec and not (of_dec == 1 and "." in dec):
+        raise NotUnderstood(
+            f"{ra} is in {of_ra} part{'s' if of_ra > 1 else ''} and {dec} in {of_dec}: write both alike, as "
+            "13 59 31.21 +63 35 07.4, or with colons"
+        )
+
+
+def written(place: Position) -> str:
+    """Return a position as a person reads it: in degrees, and in hours and degrees with minutes and seconds."""
+    hours, degrees = round(place.ra / 15.0 * 360_000) % (24 * 360_000), round(abs(place.dec) * 36_000)
+    ra = f"{hours // 360_000:02}:{hours // 6000 % 60:02}:{hours // 100 % 60:02}.{hours % 100:02}"
+    dec = f"{degrees // 36_000:02}:{degrees // 600 % 60:02}:{degrees // 10 % 60:02}.{degrees % 10}"
+    sign = "-" if place.dec < 0.0 else "+"
+    return f"{round(place.ra, 6) % 360.0:.6f} {place.dec:+.6f} ({ra} {sign}{dec})"
 
 
 def position(ra: float, dec: float) -> Position:

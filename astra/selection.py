@@ -35,7 +35,7 @@ class Selection:
     since, until
         When the file version was taken in.
     source
-        A source's id, any of its identifiers, or its position; see `astra.asking.keys`.
+        Any identifier of a source, its id or its position; see `astra.asking.key`. It must mean one source.
     outcomes
         What became of the file version.
     components
@@ -122,10 +122,8 @@ def of_products(selection: Selection) -> list[Condition]:
         Condition("g.started < ?", (instant_text(selection.until),)) if selection.until else None,
     ]
     if selection.source is not None:
-        keys = asking.keys(selection.source)
-        marks = ", ".join("?" * len(keys))
         link = "SELECT l.data_product_id FROM source_data_product l WHERE l.superseded_by_id IS NULL AND l.source_id"
-        found.append(Condition(f"p.id IN ({link} IN ({marks}))", tuple(keys)))
+        found.append(Condition(f"p.id IN ({link} = ?)", (asking.key(selection.source),)))
     return [each for each in found if each is not None]
 
 

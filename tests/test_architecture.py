@@ -55,6 +55,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "nouns",
         (
+            "astra.around",
             "astra.cards",
             "astra.headers",
             "astra.healpix",

@@ -51,7 +51,7 @@ class SourceName(click.ParamType[str]):
 
 
 source = click.option(
-    "--source", type=SourceName(), metavar="NAME", help='A source\'s id, a name such as 2M..., KIND=VALUE, or "RA DEC".'
+    "--source", type=SourceName(), metavar="NAME", help='One source: a name such as 2M..., KIND=VALUE, or "RA DEC".'
 )
 
 

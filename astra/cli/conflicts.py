@@ -31,6 +31,15 @@ def command(config: Path | None, limit: int, as_json: bool) -> None:
         click.echo("no link is in conflict with anything")
     else:
         _say(found)
+        if len(found) < (total := _count()):
+            click.echo(f"\nthese are the newest {len(found)} of {total}: --limit shows more")
+
+
+def _count() -> int:
+    from astra.database.connection import run
+
+    standing = "conflict IS NOT NULL AND superseded_by_id IS NULL"
+    return int(run(f"SELECT count(*) FROM source_data_product WHERE {standing}")[0][0])
 
 
 def _conflicts(limit: int) -> list[dict[str, Any]]:

@@ -100,6 +100,18 @@ def width() -> int | None:
     return Console().width
 
 
+def fitting(columns: Sequence[str], rows: Sequence[Sequence[Any]], importance: Sequence[str], most: int) -> list[int]:
+    """Return which columns to print so that a row stays one line of `most` characters, the important before others."""
+    wide = {name: max(len(name), *(len(text(row[at])) for row in rows)) + 2 for at, name in enumerate(columns)}
+    kept: set[str] = set()
+    left = most + 2
+    for name in importance:
+        if name in wide and (wide[name] <= left or not kept):
+            kept.add(name)
+            left -= wide[name]
+    return [at for at, name in enumerate(columns) if name in kept]
+
+
 def print_wide(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str) -> None:
     """Print rows of many columns: as several tables, one below the other, each begun with the first column."""
     most = width() or 120

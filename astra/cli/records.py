@@ -45,8 +45,9 @@ def product(key: int) -> dict[str, Any] | None:
         key,
     )
     links = _rows(
-        "source designation method current reason",
-        "SELECT l.source_id, s.designation, l.method, l.superseded_by_id IS NULL, l.reason FROM source_data_product l "
+        "link source designation current method catalogue_version candidates separation reason conflict",
+        "SELECT l.id, l.source_id, s.designation, l.superseded_by_id IS NULL, l.method, l.catalogue_version, "
+        "l.candidates, l.separation, l.reason, l.conflict FROM source_data_product l "
         "LEFT JOIN source s ON s.id = l.source_id WHERE l.data_product_id = ? ORDER BY l.id DESC",
         key,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from astra.cli.choosing import SourceName, TakingAngles
-from astra.cli.printing import as_json, print_fields, print_json, print_table
+from astra.cli.printing import as_json, print_fields, print_json, print_table, print_wide
 from astra.errors import AstraError
 
 KINDS = ("source", "product", "task", "bundle", "ingestion")
@@ -18,6 +18,7 @@ EPILOG = """\b
 Examples:
   astra show source 2M00034394-0014494
   astra show source sdss_id=54345
+  astra show source id=7
   astra show source 00:03:43.94 -00:14:49.4
   astra show task 41 --json
 """
@@ -31,9 +32,9 @@ Examples:
 def command(config: Path | None, /, kind: str, words: tuple[str, ...], as_json: bool) -> None:
     """Show one record and what it is linked to.
 
-    A source may be named by its id, by any of its identifiers or names (2M00034394-0014494), as KIND=VALUE
-    (sdss_id=123), or by its position (RA DEC, within 3 arcseconds); all other records by id. Where several sources fit,
-    they are listed.
+    A source may be named by any of its identifiers or names (2M00034394-0014494), as KIND=VALUE (sdss_id=123, id=7), or
+    by its position (RA DEC, within 3 arcseconds); all other records by id. A number alone is the id of a source only
+    where it is no identifier. Where several sources fit, they are listed, and the exit status is 1.
     """
     from astra.cli.opening import open_records
 
@@ -41,8 +42,7 @@ def command(config: Path | None, /, kind: str, words: tuple[str, ...], as_json: 
     if kind == "source":
         SourceName().convert(name, None, click.get_current_context())
         open_records(config)
-        _show_source(name, as_json)
-        return
+        click.get_current_context().exit(_show_source(name, as_json))
     key = _number(kind, name)
     open_records(config)
     found = _looks()[kind](key)
@@ -65,7 +65,8 @@ def _looks() -> dict[str, Callable[[int], dict[str, Any] | None]]:
     }
 
 
-def _show_source(name: str, json_asked: bool) -> None:
+def _show_source(name: str, json_asked: bool) -> int:
+    """Print the page of the one source that a name means, or those it may mean; return the exit status."""
     from astra import asking
     from astra.cli import star
 
@@ -76,13 +77,16 @@ def _show_source(name: str, json_asked: bool) -> None:
         if json_asked:
             print_json({"candidates": candidates})
         else:
-            click.echo(f"{name} may be any of {len(candidates)} sources:\n")
+            place = asking.read(name).place
+            within = f" {star.around(place, asking.CONE)}" if place else ""
+            click.echo(f"{name} may be any of {len(candidates)} sources{within}:\n")
             star.say_listed(candidates)
-        return
+        return 1
     if json_asked:
         print_json(found)
     else:
         star.say(found)
+    return 0
 
 
 def _number(kind: str, name: str) -> int:
@@ -101,9 +105,25 @@ def _say(title: str, found: dict[str, Any]) -> None:
         click.echo()
         if not rows:
             click.echo(f"{name}: none")
+        elif name == "links":
+            _say_links(rows)
         elif isinstance(rows[0], dict):
             print_table(list(rows[0]), [list(row.values()) for row in rows], f"{name}:")
         else:
             click.echo(f"{name}: {', '.join(map(str, rows))}")
     for name, value in texts.items():
         click.echo(f"\n{name}:\n{value}")
+
+
+def _say_links(links: list[dict[str, Any]]) -> None:
+    """Print why a data product belongs to a source, and below, what is too long for a table."""
+    shown = [{**each, "catalogue_version": each["catalogue_version"] or None} for each in links]
+    columns = [name for name in shown[0] if name not in _LONG]
+    print_wide(columns, [[each[name] for name in columns] for each in shown], "links:")
+    for each in links:
+        for name in _LONG:
+            if each[name] is not None:
+                click.echo(f"\n{name} of link {each['link']}:\n  {each[name]}")
+
+
+_LONG = ("reason", "conflict")

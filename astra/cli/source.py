@@ -30,8 +30,9 @@ def near(ctx: click.Context, /, words: tuple[str, ...], limit: int, as_json: boo
     """List the sources near a position, nearest first.
 
     RA and DEC are in decimal degrees, or sexagesimal: 13:59:31.21 +63:35:07.4, 13h59m31.2s +63d35m07s. RADIUS is in
-    arcseconds unless it says otherwise: 3, 3", 2', 0.01deg; it is a degree at most. A star with a known motion is as
-    far away as where it was nearest between 1997 and 2016. Exit status 1 if there is none.
+    arcseconds unless it says otherwise: 3, 3", 2', 0.01deg; it is a degree at most. How the words were read is printed
+    first. A star with a known motion is as far away as where it was nearest between 1997 and 2016. Exit status 1 if
+    there is none.
     """
     from astra import asking, positions
     from astra.cli import star
@@ -56,9 +57,10 @@ def near(ctx: click.Context, /, words: tuple[str, ...], limit: int, as_json: boo
     if as_json:
         print_json(lines)
     elif lines:
+        click.echo(f"{star.around(place, within)}:\n")
         star.say_listed(lines)
         if len(told) < len(found):
             click.echo(f"these are the nearest {len(told)} of {len(found)}: --limit shows more")
     else:
-        click.echo(f"no source is within {within:.10g} arcseconds of {place.ra:.6f} {place.dec:+.6f}")
+        click.echo(f"no source is {star.around(place, within)}")
     ctx.exit(0 if lines else 1)

@@ -8,16 +8,23 @@ from typing import Any
 import click
 
 from astra import asking, results
-from astra.cli.printing import print_fields, print_table, print_wide, text, width
+from astra.cli.printing import fitting, print_fields, print_table, print_wide, width
 from astra.database.astradb import Catalogue, DataProduct, Source
 from astra.database.connection import run
 from astra.database.fields import read_instant
+from astra.positions import Position, written
 
 MEMBERS = 1000  # so many data products, and rows of one component, are told
 _CATALOGUE_IDS = ("sdss_id", "catalogid")  # 64-bit numbers of others, told as text
-_VISIT = ("mjd", "telescope", "plate", "field", "fiber", "snr", "release", "product", "method", "path")
-_STAR = ("release", "telescope", "field", "healpix", "nvisits", "snr", "mjd", "product", "method", "path")
-_OTHER = ("filetype", "release", "product", "method", "path")
+_HOW = ("method", "candidates", "separation", "catalogue_version")  # a data product was linked
+_AND = (*_HOW, "reason", "conflict", "path")
+_VISIT = ("mjd", "telescope", "plate", "field", "fiber", "snr", "release", "product", *_AND)
+_STAR = ("release", "telescope", "field", "healpix", "nvisits", "snr", "mjd", "product", *_AND)
+_OTHER = ("filetype", "release", "product", *_AND)
+_LONG = ("reason", "conflict")  # told below the tables
+# What is printed first where not all fits a line.
+_WHAT = ("product", "mjd", "filetype", "file", "snr", "release", "nvisits")
+_IMPORTANCE = (*_WHAT, "telescope", "field", "plate", "fiber", "healpix", *_HOW)
 
 
 def page(row: Source) -> dict[str, Any]:
@@ -32,7 +39,7 @@ def page(row: Source) -> dict[str, Any]:
         **shown,
         "data_products": run(count, (key,))[0][0],
         "merged": asking.family(key)[1:],
-        "identifiers": _identifiers(key),
+        "identifiers": asking.names(key),
         "visits": _told(asking.of_type(products, "apVisit", asking.by_date), _VISIT, links),
         "stars": _told(asking.of_type(products, "apStar", asking.by_release), _STAR, links),
         "products": _told([each for each in products if each.filetype not in ("apVisit", "apStar")], _OTHER, links),
@@ -53,14 +60,6 @@ def _links(key: int) -> dict[int, dict[str, Any]]:
     return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
 
 
-def _identifiers(key: int) -> list[dict[str, Any]]:
-    rows = run(
-        "SELECT kind, value, catalogue_version, rank FROM source_identifier WHERE source_id = ? ORDER BY kind, value",
-        (key,),
-    )
-    return [dict(zip(("kind", "value", "catalogue_version", "rank"), row, strict=True)) for row in rows]
-
-
 def _told(
     products: Sequence[DataProduct], columns: Sequence[str], links: Mapping[int, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -68,7 +67,7 @@ def _told(
     told = []
     for each in products:
         own = {"product": each.id, "filetype": each.filetype, "release": each.release, "path": each.path}
-        known = {**each.kwargs, **each.metadata, **own, "method": links.get(each.id, {}).get("method")}
+        known = {**each.kwargs, **each.metadata, **links.get(each.id, {}), **own}
         told.append({name: known.get(name) for name in columns})
     return told
 
@@ -90,7 +89,7 @@ def say(found: Mapping[str, Any]) -> None:
     lists |= {"other data products": found["products"]} if found["products"] else {}
     cut = [_list(title, rows) for title, rows in lists.items()]
     if any(cut):
-        click.echo(f"\nwhole paths: astra products --source id={found['id']}")
+        click.echo(f"\nwhole paths: astra products --source id={found['id']}; all columns: --json")
     told = sum(len(found[name]) for name in ("visits", "stars", "products"))
     if told < found["data_products"]:
         click.echo(f"\nthese are {told} of its {found['data_products']} data products")
@@ -135,17 +134,19 @@ def _names(identifiers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _list(title: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     """Print rows under a title, without columns that are empty in all.
 
-    Return whether paths were cut to the files' names, so that a line fits the terminal.
+    Where a line would not fit the terminal, paths are cut to the files' names, and the least important columns left
+    out; return whether that was done.
     """
     if not rows:
         click.echo(f"\n{title}: none")
         return False
-    columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    cells = [[_rounded(row[name]) for name in columns] for row in rows]
-    most, needed = width(), max(sum(len(text(value)) + 2 for value in row) - 2 for row in cells)
-    cut = most is not None and needed > most and columns[-1] == "path"
-    if cut:
-        columns[-1], cells = "file", [[*row[:-1], row[-1].rpartition("/")[2]] for row in cells]
+    columns = [name for name in rows[0] if name not in _LONG and any(row[name] not in (None, "") for row in rows)]
+    cells = [[_rounded(row[name] if row[name] != "" else None) for name in columns] for row in rows]
+    most, cut = width(), False
+    if most is not None and "path" in columns and len(fitting(columns, cells, columns, most)) < len(columns):
+        cut, columns[-1], cells = True, "file", [[*row[:-1], row[-1].rpartition("/")[2]] for row in cells]
+        kept = fitting(columns, cells, _IMPORTANCE, most)
+        columns, cells = [columns[at] for at in kept], [[row[at] for at in kept] for row in cells]
     click.echo()
     print_table(columns, cells, f"{title} ({len(rows)}):")
     return cut
@@ -204,12 +205,23 @@ def listed(found: Sequence[Source], separations: Sequence[float]) -> list[dict[s
     )
 
 
+# The columns of a list, those first that are printed where not all fit a line.
+_LISTED = ("id", "separation", "designation", "sdss_id", "data_products", "ra", "dec", "catalogid", "provisional")
+
+
+def around(place: Position, within: float) -> str:
+    """Return in words where was looked, and how far from there."""
+    return f"within {within:.10g} arcseconds of {written(place)}"
+
+
 def say_listed(lines: Sequence[Mapping[str, Any]]) -> None:
     """Print what `listed` returned, and how to go on."""
     shown = [{**each, **{name: _angle(each[name]) for name in ("ra", "dec")}} for each in lines]
     if "separation" in shown[0]:
         shown = [{**each, "separation": f'{each["separation"]:.2f}"'} for each in shown]
-    print_table(list(shown[0]), [list(each.values()) for each in shown])
+    columns, cells = list(shown[0]), [list(each.values()) for each in shown]
+    kept = range(len(columns)) if (most := width()) is None else fitting(columns, cells, _LISTED, most)
+    print_table([columns[at] for at in kept], [[row[at] for at in kept] for row in cells])
     click.echo(f"\nall of one: astra show source id={lines[0]['id']}")
 
 

@@ -64,8 +64,9 @@ class Source(AstraModel):
         Parameters
         ----------
         what
-            A source's id, any of its identifiers, a name in any spelling (``2M00034394-0014494``), ``KIND=VALUE``, or
-            a position that it is within 3 arcseconds of (``"00:03:43.94 -00:14:49.4"``, ``"0.9331 -0.2471"``).
+            Any identifier of a source, a name in any spelling (``2M00034394-0014494``), ``KIND=VALUE``, or a position
+            that it is within 3 arcseconds of (``"00:03:43.94 -00:14:49.4"``, ``"0.9331 -0.2471"``). A number is the
+            source's own id only where it is nobody's identifier; ``id=KEY`` always is.
         identifiers
             ``sdss_id``, ``catalogid`` (of any cross-match), ``gaia_dr3``, ``gaia_dr2``, ``tmass``, ``apogee``, ``id``,
             and the others of `astra.identifiers.KINDS`.
@@ -73,7 +74,7 @@ class Source(AstraModel):
         Raises
         ------
         Source.DoesNotExist
-            If there is no such source; it is an `AstraError` too.
+            If there is no such source, or not all that is given is true of one; it is an `AstraError` too.
         astra.asking.SeveralSources
             If it may be any of several, its `candidates`.
         astra.errors.NotUnderstood
@@ -122,13 +123,15 @@ class Source(AstraModel):
         return results.of_source(self)
 
     @property
-    def identifiers(self) -> dict[str, str]:
-        """The identifiers this source is known by: kind to value, as text; if it was merged, what it has become is."""
+    def identifiers(self) -> tuple[tuple[str, str], ...]:
+        """The identifiers this source is known by, the surest kind first: (kind, value), as text.
+
+        It may have several of one kind, as the catalogids of one cross-match. If it was merged, they are those of what
+        it has become.
+        """
         from astra import asking
 
-        key = asking.now([self.id]).get(self.id, self.id)
-        rows = SourceIdentifier.select().where(SourceIdentifier.source == key).order_by(SourceIdentifier.id)
-        return {row.kind: row.value for row in rows}
+        return asking.identifiers(self)
 
 
 class SourceIdentifier(AstraModel):

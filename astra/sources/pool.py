@@ -8,18 +8,12 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from astra import around
 from astra.database.connection import run
 from astra.database.staging import among, reserve_ids, stage
-from astra.healpix import NSIDE, disc
 from astra.identifiers import NUMBERS, Identifier
 from astra.products.base import Target
 from astra.sky import Star, closest
-
-# A strip of the sky this wide, in arcseconds beside the radius, holds where a star slower than half an arcsecond a year
-# was within 30 years. The faster ones, few thousands on the whole sky, are looked for in whole pixels: the fastest
-# moves 10.4 arcseconds a year.
-_SLOW_MARGIN, _FAST_MARGIN = 15.0, 320.0
-FAST = "s.pmra * s.pmra + s.pmdec * s.pmdec > 250000"  # in (mas/yr)^2, as the index source_fast has it
 
 _by_source = itemgetter(3)
 _SOURCE = "s.id, s.provisional, s.sdss_id, s.catalogue_id, s.ra, s.dec, s.epoch, s.pmra, s.pmdec"
@@ -151,8 +145,8 @@ class Pool:
             return found
         searches: list[tuple[Sequence[Sequence[Any]], str]]
         searches = [(_strips(targets, radius), "s.dec BETWEEN k.low AND k.high")]
-        if run(f"SELECT 1 FROM source s WHERE {FAST} LIMIT 1"):
-            searches.append((_pixels(targets, radius), FAST))
+        if run(f"SELECT 1 FROM source s WHERE {around.FAST} LIMIT 1"):
+            searches.append((_pixels(targets, radius), around.FAST))
         seen: set[tuple[int, int]] = set()
         for staged, condition in searches:
             columns = {"at": "INTEGER", "pixel": "INTEGER", "low": "REAL", "high": "REAL"}
@@ -183,20 +177,19 @@ def distance(target: Target, source: KnownSource) -> float | None:
 
 
 def _strips(targets: Sequence[Target], radius: float) -> list[tuple[int, int, float, float]]:
-    wide = (radius + _SLOW_MARGIN) / 3600.0
     return [
-        (at, pixel, each.dec - wide, each.dec + wide)
+        (at, pixel, area.low, area.high)
         for at, each in enumerate(targets)
         if each.ra is not None and each.dec is not None
-        for pixel in disc(NSIDE, each.ra, each.dec, wide)
+        for area in (around.slow(each.ra, each.dec, radius, each.epochs),)
+        for pixel in area.pixels
     ]
 
 
 def _pixels(targets: Sequence[Target], radius: float) -> list[tuple[int, int, None, None]]:
-    wide = (radius + _FAST_MARGIN) / 3600.0
     return [
         (at, pixel, None, None)
         for at, each in enumerate(targets)
         if each.ra is not None and each.dec is not None
-        for pixel in disc(NSIDE, each.ra, each.dec, wide)
+        for pixel in around.fast(each.ra, each.dec, radius, each.epochs)
     ]

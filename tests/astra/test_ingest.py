@@ -84,7 +84,7 @@ def test_a_new_file_becomes_a_product_linked_to_a_source_with_its_task(
     assert product.path == str(root.folder / VISIT)
     assert product.current_ingestion_id == recorded.ingestion == Ingestion.get().id
     assert product.metadata["snr"] == 101.25
-    assert product.source.identifiers == {"apogee": "2M00005143+5615568", "tmass": "00005143+5615568"}
+    assert dict(product.source.identifiers) == {"apogee": "2M00005143+5615568", "tmass": "00005143+5615568"}
     assert product.source.provisional
     assert product.source.healpix is not None
     row = Ingestion.get()

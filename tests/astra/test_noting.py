@@ -63,7 +63,7 @@ def test_a_whole_file_of_a_known_type_is_that_product_with_its_source(
     noted = note(path, clock)
     product = DataProduct.get()
     assert (product.filetype, product.current_ingestion_id) == ("apVisit", noted.ingestion)
-    assert product.source.identifiers["apogee"] == "2M00005143+5615568"
+    assert dict(product.source.identifiers)["apogee"] == "2M00005143+5615568"
     assert noted.signature.endswith(Ingestion.get().header_sha256)
 
 

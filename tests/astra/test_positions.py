@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astra.errors import NotUnderstood
-from astra.positions import Position, read_position, read_radius
+from astra.positions import Position, read_position, read_radius, written
 
 DAY, ARC = 24 * 3600 * 1000, 90 * 3600 * 100  # in thousandths of a second, and in hundredths of an arcsecond
 
@@ -108,6 +108,38 @@ def test_any_text_is_a_position_on_the_sky_or_none(text: str) -> None:
 def test_an_angle_out_of_its_range_is_told(text: str, words: str) -> None:
     with pytest.raises(NotUnderstood, match=words):
         read_position(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "19 39 05.32 +40 27", "19 39 05.32, +40 27", "19 39 +40 27 34.7", "19 39 05.32 +40", "19:39:05.32 +40 27",
+        "19h39m05.32s +40 27", "19 39 05 +40 27.5", "209.88, +63 35", "19 39 05.32, 40 27",
+    ],
+)  # fmt: skip
+def test_angles_of_unlike_parts_are_not_guessed_at(text: str) -> None:
+    with pytest.raises(NotUnderstood, match=r"in \d parts? and .* in \d: write both alike"):
+        read_position(text)
+
+
+def test_angles_of_unlike_parts_are_read_where_nothing_can_be_lacking() -> None:
+    for text in ("19 39 05.32 +40.4596", "19:39:05.32 +40:27", "294.772167 +40:27", "19h39m +40d", "19:39 +40"):
+        assert read_position(text) is not None, text
+
+
+@given(ra=st.floats(0, 360, exclude_max=True), dec=st.floats(-90, 90))
+def test_a_written_position_is_the_position_in_both_forms(ra: float, dec: float) -> None:
+    degrees, _, sexagesimal = written(Position(ra, dec)).removesuffix(")").partition(" (")
+    for text, off in ((degrees, 6e-7), (sexagesimal, 2.2e-5)):
+        found = read_position(text)
+        assert found is not None
+        assert abs((found.ra - ra + 180) % 360 - 180) < off
+        assert abs(found.dec - dec) < off
+
+
+def test_a_written_position_has_its_sign_and_every_digit() -> None:
+    assert written(Position(0.933083, -0.247056)) == "0.933083 -0.247056 (00:03:43.94 -00:14:49.4)"
+    assert written(Position(359.9999999, 90.0)) == "0.000000 +90.000000 (00:00:00.00 +90:00:00.0)"
 
 
 @pytest.mark.parametrize(

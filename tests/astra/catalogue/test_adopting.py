@@ -61,7 +61,7 @@ def test_rows_of_one_sdss_id_are_one_source_and_the_first_says_where_it_is() -> 
     adopt_rows([row(("sdss_id", "7"), ("catalogid25", V25), star=HERE)])
     adopt_rows([row(("sdss_id", "7"), ("catalogid31", V31), star=Star(1.0, 2.0))])
     assert Source.get().ra == HERE.ra
-    assert Source.get().identifiers == {"sdss_id": "7", "catalogid25": V25, "catalogid31": V31}
+    assert dict(Source.get().identifiers) == {"sdss_id": "7", "catalogid25": V25, "catalogid31": V31}
 
 
 @pytest.mark.usefixtures("database")
@@ -72,7 +72,7 @@ def test_a_new_edition_moves_the_source_and_keeps_the_names_it_had() -> None:
     ) == Adopted(0, 1, 0)
     found = Source.get()
     assert (found.ra, found.pmra, found.catalogue_id) == (10.6, 1.0, edition("test 2").id)
-    assert found.identifiers == {"sdss_id": "7", "tmass": A[0][1], "catalogid31": V31}
+    assert dict(found.identifiers) == {"sdss_id": "7", "tmass": A[0][1], "catalogid31": V31}
     assert adopt_rows([row(("sdss_id", "7"))], "test 3") == Adopted(0, 1, 0)
     assert Source.get().ra == 10.6, "an edition without positions leaves the place as it was"
 
@@ -144,7 +144,7 @@ def test_two_sources_that_a_row_shows_to_be_one_are_merged_with_products_names_a
     assert link.reason == f"source {by_name.id} was merged into {by_gaia.id}"
     old = Source.get_by_id(by_name.id)
     assert old.merged_into == by_gaia
-    assert Source.get_by_id(by_gaia.id).identifiers == {"sdss_id": "7", "gaia_dr3": "4", **dict(A)}
+    assert dict(Source.get_by_id(by_gaia.id).identifiers) == {"sdss_id": "7", "gaia_dr3": "4", **dict(A)}
     assert [each.source for each in Trace.select()] == [by_gaia]
 
 

@@ -72,8 +72,13 @@ def star(config: Path) -> Source:
     SourceIdentifier.update(catalogue_version="allstar-dr19").where(SourceIdentifier.kind == "gaia_dr3").execute()
     stars.source(merged_into=star)
     visit = {"telescope": "apo25m", "plate": 5094, "field": "M67", "release": "dr17"}
-    late = stars.product(star, fiber=88, snr=101.25, mjd=55874, **visit)
-    early = stars.product(star, fiber=7, snr=33.3, mjd=55870, conflict="gaia_dr2 4 names source 9", **visit)
+    late = stars.product(
+        star, path="/sas/dr17/apVisit-dr17-5094-55874-088.fits", fiber=88, snr=101.25, mjd=55874, **visit
+    )
+    early = stars.product(
+        star, path="/sas/dr17/apVisit-dr17-5094-55870-007.fits", fiber=7, snr=33.3, mjd=55870, candidates=2,
+        separation=0.5, conflict="gaia_dr2 4 names source 9", **visit,
+    )  # fmt: skip
     stars.product(star, "apStar", "dr19", nvisits=2, telescope="lco25m")
     stars.product(star, "spec", "dr17")
     stars.result(stars.task(late), "hello", star, pid=CATALOGID)
@@ -87,13 +92,14 @@ def test_a_star_is_shown_by_any_name_or_place(ask: Ask, star: Source) -> None:
     for words in (
         [f"id={star.id}"], ["sdss_id=54345"], [str(CATALOGID)], [f"gaia={GAIA}"], ["2MASS", f"J{NAME[2:]}"], [NAME[2:]],
         ["0.933083 -0.247056"], ["0.933083", "-0.247056"], ["00:03:43.94", "-00:14:49.4"], [str(star.id + 1)],
-        ["00h03m43.94s -00d14m49.4s"], ["Gaia", "DR3", str(GAIA)],
+        [f"id={star.id + 1}"], ["00h03m43.94s -00d14m49.4s"], ["Gaia", "DR3", str(GAIA)],
     ):  # fmt: skip
         assert ask("show", "source", *words) == shown, words
 
 
 def test_a_stars_page_has_all_that_is_known_of_it(ask: Ask, star: Source) -> None:
     shown = ask("show", "source", NAME)
+    assert [each["kind"] for each in shown["identifiers"]] == ["sdss_id", "catalogid25", "gaia_dr3", "tmass", "apogee"]
     assert (shown["sdss_id"], shown["catalogid"], shown["catalogue"]) == ("54345", str(CATALOGID), "allstar-dr19")
     assert shown["merged"] == [star.id + 1]
     names = {each["kind"]: (each["value"], each["catalogue_version"], each["rank"]) for each in shown["identifiers"]}
@@ -105,6 +111,9 @@ def test_a_stars_page_has_all_that_is_known_of_it(ask: Ask, star: Source) -> Non
         "telescope": "apo25m", "plate": 5094, "field": "M67", "fiber": 7, "snr": 33.3, "release": "dr17",
     }  # fmt: skip
     assert visit["path"].startswith("/sas/dr17/apVisit")
+    how = ("method", "catalogue_version", "candidates", "separation", "reason", "conflict")
+    assert [visit[name] for name in how] == ["header", "", 2, 0.5, None, "gaia_dr2 4 names source 9"]
+    assert {*how} <= shown["stars"][0].keys() & shown["products"][0].keys()
     assert [(each["release"], each["nvisits"]) for each in shown["stars"]] == [("dr19", 2)]
     assert [each["filetype"] for each in shown["products"]] == ["spec"]
     assert [(each["product"], each["conflict"]) for each in shown["conflicts"]] == [
@@ -164,23 +173,62 @@ def test_the_page_in_print_says_the_same(say: Say, star: Source) -> None:
         assert words in output, words
 
 
-def test_on_a_terminal_no_line_of_a_table_is_broken(config: Path, star: Source) -> None:
-    folder = "/sas/" + "x" * 80
-    stars.product(star, path=f"{folder}/apVisit-1.3-apo25m-6340-59804-145.fits", mjd=59804)
-    shown = on_terminal(config, "show", "source", NAME)
-    assert re.search(r"^59804 .* apVisit-1.3-apo25m-6340-59804-145.fits\s*$", shown, re.MULTILINE)
-    assert f"whole paths: astra products --source id={star.id}" in shown
+@pytest.mark.parametrize(
+    ("columns", "first", "last"),
+    [
+        (80, r"mjd +field +snr +release +product +file", r"59804 +M67 +88.25 +sdsswork +\d+"),
+        (
+            100,
+            r"mjd +telescope +plate +field +snr +release +product +file",
+            r"59804 +apo25m +6340 +M67 +88.25 +sdsswork +\d+",
+        ),
+        (
+            120,
+            r"mjd +telescope +plate +field +fiber +snr +release +product +method +file",
+            r"59804 +apo25m +6340 +M67 +145 +88.25 +sdsswork +\d+ +catalogid31",
+        ),
+    ],
+)
+def test_on_a_terminal_a_visit_is_one_line(config: Path, star: Source, columns: int, first: str, last: str) -> None:
+    name, folder = "apVisit-1.3-apo25m-6340-59804-145.fits", "/sas/" + "x" * 80
+    facts = {"telescope": "apo25m", "plate": 6340, "field": "M67", "fiber": 145, "snr": 88.25, "mjd": 59804}
+    stars.product(
+        star,
+        "apVisit",
+        "sdsswork",
+        path=f"{folder}/{name}",
+        method="catalogid31",
+        separation=0.123,
+        candidates=1,
+        **facts,
+    )
+    shown = on_terminal(config, columns, "show", "source", NAME)
+    assert re.search(rf"^{first} *$", shown, re.MULTILINE), shown
+    assert re.search(rf"^{last} +{name} *$", shown, re.MULTILINE), shown
+    tables = shown.partition("\nvisits (")[2].partition("\nwhole paths")[0]
+    assert len(tables.splitlines()) == 13, "five rows in three lists"
+    assert max(map(len, tables.splitlines())) <= columns
+    assert f"whole paths: astra products --source id={star.id}; all columns: --json" in shown
     assert folder not in shown
 
 
-def on_terminal(config: Path, *words: str) -> str:
-    """Return what a command prints on a terminal of 120 columns."""
+def test_on_a_terminal_a_name_too_long_for_a_line_gives_way(config: Path, star: Source) -> None:
+    stars.product(star, path="/sas/" + "x" * 90 + ".fits", mjd=59804)
+    shown = on_terminal(config, 80, "show", "source", NAME)
+    visits = shown.partition("\nvisits (3):")[2].partition("\n\n")[0].split("\n")[1:]
+    kept = ("mjd", "telescope", "plate", "field", "fiber", "snr", "release", "product", "method")
+    assert visits[0].split() == [*kept]
+    assert len(visits) == 4
+
+
+def on_terminal(config: Path, columns: int, *words: str) -> str:
+    """Return what a command prints on a terminal of so many columns."""
     program = "import sys; from astra.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "--config", str(config), *words]
     ours, theirs = pty.openpty()
     said: list[bytes] = []
     with subprocess.Popen(
-        command, stdout=theirs, stdin=theirs, env=environment(COLUMNS="120", TERM="xterm")
+        command, stdout=theirs, stdin=theirs, env=environment(COLUMNS=str(columns), TERM="xterm")
     ) as process:
         os.close(theirs)
         with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as terminal:
@@ -193,13 +241,25 @@ def on_terminal(config: Path, *words: str) -> str:
 # -------------------------------------------------------------------------------------------------------------- several
 
 
-def test_several_sources_are_listed_with_how_to_name_one(say: Say, ask: Ask, config: Path) -> None:
+def test_several_sources_are_listed_with_how_to_name_one(say: Say, config: Path) -> None:
     pair = [stars.source(tmass=NAME[2:], ra=10.0 + n / 3600, dec=0.0, sdss_id=n + 1) for n in (0, 1)]
     stars.product(pair[1])
-    for words in ((NAME,), ("10.0002", "0")):
+    for words, where in (
+        ((NAME,), ""),
+        (("10.0002", "0"), " within 3 arcseconds of 10.000200 +0.000000 (00:40:00.05 +00:00:00.0)"),
+    ):
         status, output, _ = say("show", "source", *words)
-        assert status == 0
-        assert output.startswith(f"{' '.join(words)} may be any of 2 sources:\n")
+        assert status == 1
+        assert output.startswith(f"{' '.join(words)} may be any of 2 sources{where}:\n")
+        for command in (("products",), ("replay", "tasks", "--plan")):
+            status, _, errors = say(*command, "--source", " ".join(words))
+            assert (status, f"{' '.join(words)!r} may be any of 2 sources: id=" in errors) == (1, True)
+
+    def ask(*words: str) -> Any:
+        status, output, errors = say(*words, "--json")
+        assert (status, errors) == (1, "")
+        return json.loads(output)
+
     listed = ask("show", "source", "10.0002", "0")["candidates"]
     assert [each["id"] for each in listed] == [pair[1].id, pair[0].id]
     assert [each["data_products"] for each in listed] == [1, 0]
@@ -223,8 +283,16 @@ def test_sources_near_a_place_are_listed_nearest_first(say: Say, ask: Ask, confi
     assert found["separation"] == pytest.approx(2.0, abs=1e-6)
     status, output, _ = say("source", "near", "--limit", "1", "10.5", "-56.2", "60")
     assert status == 0
-    assert output.splitlines()[1].startswith('2.00"')
+    assert output.startswith("within 60 arcseconds of 10.500000 -56.200000 (00:42:00.00 -56:12:00.0):\n\nseparation ")
+    assert output.splitlines()[3].startswith('2.00"')
     assert output.endswith("these are the nearest 1 of 2: --limit shows more\n")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_a_source_near_is_one_line(config: Path, star: Source, columns: int) -> None:
+    shown = on_terminal(config, columns, "source", "near", "0.933083", "-0.247056", "3")
+    assert re.search(rf'^0.00" +{star.id} +{NAME[2:]} +54345 ', shown, re.MULTILINE), shown
+    assert max(map(len, shown.splitlines())) <= columns
 
 
 def test_a_declination_of_minus_a_half_is_no_option(ask: Ask, config: Path) -> None:
@@ -236,7 +304,7 @@ def test_a_declination_of_minus_a_half_is_no_option(ask: Ask, config: Path) -> N
 def test_none_near_is_status_1(say: Say, config: Path) -> None:
     assert say("source", "near", "10.5", "-56.2", "2'") == (
         1,
-        "no source is within 120 arcseconds of 10.500000 -56.200000\n",
+        "no source is within 120 arcseconds of 10.500000 -56.200000 (00:42:00.00 -56:12:00.0)\n",
         "",
     )
     assert say("source", "near", "10.5", "-56.2", "2'", "--json")[:2] == (1, "[]\n")
@@ -263,6 +331,10 @@ def test_a_source_that_is_not_there_is_status_1(say: Say, config: Path) -> None:
         (["source", "near", "10.5", "-56.2", "3 miles"], "'3 miles' is no radius"),
         (["source", "near", "10.5", "-56.2", "2deg"], "cannot be searched: give 0 to 3600"),
         (["source", "near", "-x", "10.5", "-56.2", "3"], "No such option"),
+        (
+            ["source", "near", "19", "39", "05.32", "+40", "27", "34.7"],
+            "19 39 05.32 is in 3 parts and +40 27 in 2: write both alike",
+        ),
         (["source", "far"], "No such command"),
         (["show", "source", "hip=3"], "hip is no kind of identifier"),
         (["show", "source", "10.5", "-96.2"], "-96.2 is no declination"),

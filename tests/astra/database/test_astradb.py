@@ -63,7 +63,7 @@ def test_a_source_is_known_by_its_identifiers_and_some_belong_to_one_source_only
     star = source()
     SourceIdentifier.create(source=star, kind="apogee", value="2M00000000+0000000")
     SourceIdentifier.create(source=star, kind="gaia_dr3", value="9223372036854775807")
-    assert star.identifiers == {"apogee": "2M00000000+0000000", "gaia_dr3": "9223372036854775807"}
+    assert star.identifiers == (("gaia_dr3", "9223372036854775807"), ("apogee", "2M00000000+0000000"))
     SourceIdentifier.create(source=source(), kind="gaia_dr3", value="9223372036854775807")
     with pytest.raises(peewee.IntegrityError):
         SourceIdentifier.create(source=source(), kind="apogee", value="2M00000000+0000000")

@@ -35,7 +35,7 @@ def test_the_first_product_of_an_object_makes_a_provisional_source(products: lis
     assert (source.sdss_id, source.catalogid, source.designation) == (54345, int(BIG), "00005143+5615568")
     assert (source.ra, source.dec, source.provisional) == (10.5, 56.25, True)
     assert source.healpix is not None
-    assert source.identifiers == {"sdss_id": "54345", "catalogid31": BIG, "apogee": A[0][1], "tmass": A[1][1]}
+    assert dict(source.identifiers) == {"sdss_id": "54345", "catalogid31": BIG, "apogee": A[0][1], "tmass": A[1][1]}
     row = SourceDataProduct.get()
     assert (row.method, row.source_id, row.reason) == ("header", source.id, None)
 
@@ -52,7 +52,7 @@ def test_a_provisional_source_gets_the_identifiers_it_lacks(products: list[int])
     second = link(claim(2, ("sdss_id", "54345"), ("gaia_dr3", "99"), *A))
     assert first[1] == second[2]
     assert Source.get().sdss_id == 54345
-    assert set(Source.get().identifiers) == {"apogee", "tmass", "sdss_id", "gaia_dr3"}
+    assert set(dict(Source.get().identifiers)) == {"apogee", "tmass", "sdss_id", "gaia_dr3"}
 
 
 def test_two_provisional_sources_that_one_header_names_become_one(products: list[int]) -> None:
@@ -61,7 +61,7 @@ def test_two_provisional_sources_that_one_header_names_become_one(products: list
     assert found[3] == first[1]
     old = Source.get_by_id(first[2])
     assert old.merged_into_id == first[1]
-    assert Source.get_by_id(first[1]).identifiers == {"sdss_id": "54345", **dict(A)}
+    assert dict(Source.get_by_id(first[1]).identifiers) == {"sdss_id": "54345", **dict(A)}
     moved = catalogue.current_link(2)
     assert moved is not None
     assert (moved.source_id, moved.reason) == (first[1], f"source {old.id} was merged into {first[1]}")
