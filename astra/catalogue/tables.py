@@ -23,6 +23,7 @@ from astra.signature import Signature
 from astra.sky import Star
 
 CHUNK: Final = 5000
+_LARGEST_RANK: Final = 1 << 31  # of a 32-bit column
 
 # Why an identifier is dropped.
 NO_NUMBER: Final = "no number above 0 that fits 64 bits"
@@ -283,7 +284,8 @@ def _numbered(plan: Plan, taken: Taken, block: Block, table: Table) -> _Names:
     kinds = kinds or [meaning] * len(numbers)
     ranks: Sequence[int | None] | repeat[None] = repeat(None)
     if plan.rank and meaning.startswith("catalogid"):
-        ranks = [rank or None for rank in cells.whole(plan.rank, block[plan.rank]).numbers]
+        found_ranks = cells.whole(plan.rank, block[plan.rank]).numbers
+        ranks = [rank if rank and rank < _LARGEST_RANK else None for rank in found_ranks]
     found: _Names = list(map(_new, repeat(CatalogueName), zip(kinds, map(str, numbers), ranks, strict=False)))
     if not (all(numbers) and all(kinds)):
         pairs = zip(found, numbers, kinds, strict=True)
