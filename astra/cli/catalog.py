@@ -212,7 +212,7 @@ def _say(table: Table, loaded: Loaded) -> None:
         "positions that are not on the sky": table.misplaced,
         "epochs that are no year": table.undated,
     }
-    if told := ", ".join(f"{count:,} {what}" for what, count in odd.items() if count):
+    if told := ", ".join(f"{what} ({count:,})" for what, count in odd.items() if count):
         click.echo(f"not used: {told}")
 
 
