@@ -112,7 +112,10 @@ def _floor(store: Store, size: int) -> Way:
     def turn() -> Turn:
         with store.opened():
             created = str(instant_text(SYSTEM.now()))
-            execute("INSERT INTO catalogue VALUES (1, 'floor', 'floor', NULL, 0, 0, ?, NULL, NULL)", (created,))
+            execute(
+                "INSERT INTO catalogue (id, version, origin, rows, left_out, created) VALUES (1, 'f', 'f', 0, 0, ?)",
+                (created,),
+            )
             seconds = 0.0
             for start in range(0, size, CHUNK):
                 put = _prepared(start, min(size, start + CHUNK), created)
