@@ -12,7 +12,7 @@ import pytest
 from playhouse.schema_diff import diff_models
 
 from astra.database import migrate as migrations
-from astra.database.astradb import STAGES, TABLES, TIME_COLUMNS, AstraModel, ResultModel, Task
+from astra.database.astradb import STAGES, TABLES, TIME_COLUMNS, AstraModel, ResultModel, Source, Task
 from astra.database.connection import close_database, execute, open_database, run
 from astra.database.migrate import create_result_tables, migrate, require_current, script_numbers
 from astra.errors import SchemaError
@@ -260,9 +260,22 @@ def test_records_of_the_first_tables_are_taken_along(
             "(id, name, parameters, version, component_version, state, priority, bundle_key, identity, created) "
             f"VALUES ({key}, 'a.B', '{{}}', '0', '0', '{state}', 100, 'a.B {{}}', 'same', {created})"
         )
+    for statement in (
+        "INSERT INTO source (id, sdss_id, healpix, ra, dec, provisional, created) "
+        f"VALUES (7, 5, 9, 1, 2, ?, {created})",
+        "INSERT INTO source_identifier (source_id, kind, value, catalogue_version) VALUES (7, 'sdss_id', '5', '')",
+        "INSERT INTO data_product (id, release, filetype, kwargs, identity, path, metadata, created) "
+        f"VALUES (3, 'dr17', 'apVisit', '{{}}', 'x', '/x', '{{}}', {created})",
+        "INSERT INTO source_data_product (source_id, data_product_id, method, catalogue_version, created) "
+        f"VALUES (7, 3, 'header', '', {created})",
+    ):
+        execute(statement, (True,) if "?" in statement else ())
     if not isinstance(opened, peewee.SqliteDatabase):
         execute("CREATE VIEW somebodys AS SELECT task_id FROM task_time")
     assert [name[:4] for name in migrate()] == ["0002", "0003", "0004"]
     assert [tuple(row) for row in run("SELECT id, identity FROM task ORDER BY id")] == [(1, "same"), (2, "same")]
+    source = Source.get_by(sdss_id=5)
+    assert (source.ra, source.epoch, source.catalogue, source.identifiers) == (1.0, None, None, (("sdss_id", "5"),))
+    assert [(each.id, each.source) for each in source.data_products] == [(3, source)]
     with pytest.raises(peewee.IntegrityError):
         execute("UPDATE task SET state = 'running' WHERE id = 2")
