@@ -168,9 +168,10 @@ def _linking(store: Store, extent: Extent, rounds: int) -> Table:
         table.rows += compare(interleaved(ways, rounds))
     table.notes = [
         "The step from identifiers and position to links, committed; products were recorded before. Objects at random "
-        "over the catalogue; each product also gives an APOGEE name that is new, which astra keeps, and the plain way "
-        "does not. astra found every object by the method named, without conflict: by cone also those that move half "
-        "an arcsecond a year. The plain way takes the nearest of now, by numpy."
+        "over the catalogue; each product also gives a designation and the name made of it: the object's own, or, by "
+        "cone, one that nobody has and that astra keeps as the object's. astra found every object by the method named, "
+        "without conflict: by cone also those that move half an arcsecond a year. The plain way takes the nearest of "
+        "now, by numpy."
     ]
     return table
 
@@ -212,8 +213,8 @@ def _claims(known_ones: int, method: str, count: int) -> tuple[list[Claim], list
             )
         named = [(key, f"{method} {key}") for key in keys]
         known.make([known.Row(key, "dr17", "apVisit", "{}", name, f"/{key}", "{}", 1) for key, name in named], now)
-    apogee = [f"2M of product {key}" for key in keys]
-    targets = sky.targets(seen, None if method == "cone" else method, apogee)
+    strange = [f"{key:08d}+{key:07d}" for key in keys]  # of targets that 2MASS does not have
+    targets = sky.targets(seen, None, strange) if method == "cone" else sky.targets(seen, method)
     return [Claim(*each) for each in zip(keys, targets, strict=True)], seen["sdss_id"].tolist()
 
 

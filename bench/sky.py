@@ -122,8 +122,8 @@ def some(count: int, of: int, seed: int) -> NDArray[np.int64]:
     return np.array([draw.randrange(of) for _ in range(count)])
 
 
-def targets(seen: NDArray[Any], kind: str | None, names: Sequence[str]) -> list[Target]:
-    """Return what headers say of objects: an identifier, if any, a name that is theirs alone, a place at 2MASS's time.
+def targets(seen: NDArray[Any], kind: str | None, designations: Sequence[str] | None = None) -> list[Target]:
+    """Return what headers say of objects: an identifier, if any, their names, a place at 2MASS's time.
 
     Parameters
     ----------
@@ -131,14 +131,18 @@ def targets(seen: NDArray[Any], kind: str | None, names: Sequence[str]) -> list[
         Their rows.
     kind
         The kind of identifier.
-    names
-        Their APOGEE names.
+    designations
+        What their names are made of; by default their own 2MASS designations.
     """
     years = sum(TMASS_EPOCHS) / 2 - EPOCH
     north = seen["dec_sdss_id"] + seen["pmdec"] * years / 3.6e6 + _OFF
     east = (seen["ra_sdss_id"] + seen["pmra"] * years / 3.6e6 / np.cos(np.radians(north))) % 360.0
-    each = zip(_identifiers(seen, kind), names, east.tolist(), north.tolist(), strict=True)
-    return [Target((*own, Identifier("apogee", name)), ra, dec, TMASS_EPOCHS) for own, name, ra, dec in each]
+    names = designations or seen[COLUMNS["tmass"]].astype(str).tolist()
+    each = zip(_identifiers(seen, None if kind == "tmass" else kind), names, east.tolist(), north.tolist(), strict=True)
+    return [
+        Target((*own, Identifier("tmass", name), Identifier("apogee", f"2M{name}")), ra, dec, TMASS_EPOCHS)
+        for own, name, ra, dec in each
+    ]
 
 
 def _identifiers(seen: NDArray[Any], kind: str | None) -> list[tuple[Identifier, ...]]:

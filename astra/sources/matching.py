@@ -159,7 +159,7 @@ class Matcher:
             if len(holders) == 1 and holders[0].source is source:
                 continue  # as mostly
             held = _finals(holders)
-            if source in held:
+            if source in held or (not held and self._is_said(source, name, names)):
                 continue
             for other in held:
                 if other.provisional and not _apart(source, other, names):
@@ -167,6 +167,15 @@ class Matcher:
             merged = any(each.into is source for each in held)
             if not merged and (not held or (source.provisional and name.kind not in UNIQUE)):  # which blends may share
                 self._name(source, name)
+
+    def _is_said(self, source: KnownSource, name: Identifier, names: Sequence[Identifier]) -> bool:
+        """Return whether a name is made of a designation by which a catalogue knows the source: then it is no news."""
+        return name.kind == "apogee" and any(
+            other.kind == "tmass"
+            and name.value.endswith(other.value)
+            and any(each.version and each.source is source for each in self._held(other))
+            for other in names
+        )
 
     def _name(self, source: KnownSource, name: Identifier) -> None:
         """Give a source a name, unless it is a number, and it has another of that kind: then they are two objects."""
@@ -237,15 +246,30 @@ class Matcher:
         if changed:
             names = [(each.id, *name, "") for each in changed for name in each.added]
             load("source_identifier", ("source_id", "kind", "value", "catalogue_version"), names)
-        if old := [each for each in changed if not each.new or each.grown]:
+        known = [each for each in changed if not each.new or each.grown]
+        told = [(each.id, *_completed(each)) for each in known if _completed(each) != _columns(each)]
+        if told:
             columns_of = {"id": "BIGINT", "sdss_id": "BIGINT", "catalogid": "BIGINT", "designation": "TEXT"}
-            stage("completed", columns_of, [(each.id, *preferred(each.names)) for each in old])
-            # what a catalogue says of its own goes before what headers do
-            sets = [
-                f"{name} = CASE WHEN source.provisional THEN c.{name} ELSE coalesce(source.{name}, c.{name}) END"
-                for name in ("sdss_id", "catalogid", "designation")
-            ]
-            execute(f"UPDATE source SET {', '.join(sets)} FROM completed c WHERE c.id = source.id")
+            stage("completed", columns_of, told)
+            execute(
+                "UPDATE source SET sdss_id = c.sdss_id, catalogid = c.catalogid, designation = c.designation "
+                "FROM completed c WHERE c.id = source.id"
+            )
+
+
+def _columns(source: KnownSource) -> tuple[int | None, int | None, str | None]:
+    return source.sdss_id, source.catalogid, source.designation
+
+
+def _completed(source: KnownSource) -> tuple[int | None, int | None, str | None]:
+    """Return sdss_id, catalogid and designation of a source as its names now tell them.
+
+    What a catalogue says of its own goes before what headers do.
+    """
+    said, own = preferred(source.names), _columns(source)
+    if source.provisional:
+        return said
+    return own[0] or said[0], own[1] or said[1], own[2] or said[2]
 
 
 def _names_of(target: Target) -> tuple[Identifier, ...]:

@@ -16,7 +16,9 @@ from astra.products.base import Target
 from astra.sky import Star, closest
 
 _by_source = itemgetter(3)
-_SOURCE = "s.id, s.provisional, s.sdss_id, s.catalogue_id, s.ra, s.dec, s.epoch, s.pmra, s.pmdec"
+_SOURCE = (
+    "s.id, s.provisional, s.sdss_id, s.catalogid, s.designation, s.catalogue_id, s.ra, s.dec, s.epoch, s.pmra, s.pmdec"
+)
 _CATALOGUED = "NOT s.provisional AND s.merged_into_id IS NULL"
 
 
@@ -31,6 +33,8 @@ class KnownSource:
     id: int
     provisional: bool
     sdss_id: int | None = None
+    catalogid: int | None = None
+    designation: str | None = None
     catalogue: int | None = None
     star: Star | None = None
     new: bool = False
@@ -122,9 +126,10 @@ class Pool:
     def _known(self, row: Sequence[Any]) -> KnownSource:
         known = self.sources.get(row[0])
         if known is None:
-            key, provisional, sdss_id, catalogue, ra, dec, *moving = row
+            key, provisional, sdss_id, catalogid, designation, catalogue, ra, dec, *moving = row
             star = None if ra is None or dec is None else Star(ra, dec, *moving)
-            known = self.sources[key] = KnownSource(key, bool(provisional), sdss_id, catalogue, star)
+            known = KnownSource(key, bool(provisional), sdss_id, catalogid, designation, catalogue, star)
+            self.sources[key] = known
         return known
 
     def read_names(self, sources: Collection[KnownSource]) -> None:
