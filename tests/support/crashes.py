@@ -51,7 +51,7 @@ FRONT = {
     "stamps corrected": Point("astra.ledger", "change"),
     "ledger written": Point("astra.ledger", "insert"),
     "products renewed": Point("astra.known", "renew"),
-    "sources made": Point("astra.sources:_Matcher", "write"),
+    "sources made": Point("astra.sources.matching:Matcher", "write"),
     "links written": Point("astra.sources", "link"),
     "superseded": Point("astra.queue", "supersede"),
     "before enqueue": Point("astra.queue", "enqueue", before=True),
