@@ -62,7 +62,7 @@ lock: $(STAMP_DEV)  ## write requirements.lock anew, with today's versions
 	rm -rf $(VENV)/lock
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet --upgrade pip 'setuptools>=77'
-	$(VENV)/lock/bin/python -m pip install --quiet '.[dev]'
+	$(VENV)/lock/bin/python -m pip install --quiet '.[dev,sdss]'
 	sed -n '/^#/p' $(LOCK) > $(LOCK).new
 	$(VENV)/lock/bin/python -m pip freeze --all | grep -E '^[A-Za-z0-9._-]+==' | grep -v '^pip==' >> $(LOCK).new
 	mv $(LOCK).new $(LOCK)
@@ -92,8 +92,11 @@ $(STAMP): pyproject.toml $(LOCK) | $(BIN)/python
 	@$(PIP) --no-build-isolation --editable .
 	@touch $@
 
+# The survey's description of its tables lies apart: it brings a second driver of PostgreSQL, which peewee would import
+# in every process, and the tests start hundreds.
 $(STAMP_TEST): $(STAMP)
 	@$(PIP) --no-build-isolation --editable '.[test]'
+	@$(PIP) --upgrade --no-deps --target $(VENV)/sdssdb sdssdb sqlalchemy sdsstools pgpasslib six typing_extensions
 	@touch $@
 
 $(STAMP_DEV): $(STAMP_TEST)
