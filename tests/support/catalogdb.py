@@ -89,9 +89,8 @@ def description() -> str:
             timeout=120,
         )
     if told.returncode != 0:
-        lacking(
-            f"the survey's description of its tables cannot be read ({told.stderr.strip()[-200:]}): make test installs it"
-        )
+        why = told.stderr.strip()[-200:]
+        lacking(f"the survey's description of its tables cannot be read ({why}): make test installs it")
     return told.stdout
 
 
