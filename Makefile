@@ -96,7 +96,7 @@ $(STAMP): pyproject.toml $(LOCK) | $(BIN)/python
 # in every process, and the tests start hundreds.
 $(STAMP_TEST): $(STAMP)
 	@$(PIP) --no-build-isolation --editable '.[test]'
-	@$(PIP) --upgrade --no-deps --target $(VENV)/sdssdb sdssdb sqlalchemy sdsstools pgpasslib six typing_extensions
+	@$(PIP) --upgrade --target $(VENV)/sdssdb sdssdb
 	@touch $@
 
 $(STAMP_DEV): $(STAMP_TEST)

@@ -210,6 +210,8 @@ class Matcher:
         if asked.step is not CHAIN[-1] and away is not None and away > FAR:
             doubts.append(f"its position is {away:.1f} arcseconds from that of source {source.id}")
         doubts += self._against(source, asked.names)
+        if source.provisional:
+            away = None  # it has no place of its own but that of the file which made it
         return Match(source, method, version, away, asked.candidates, reason, "; ".join(dict.fromkeys(doubts)) or None)
 
     def _against(self, source: KnownSource, names: Sequence[Identifier]) -> Iterator[str]:
