@@ -256,7 +256,7 @@ def available() -> Iterator[None]:
     try:
         yield
     except (peewee.DatabaseError, peewee.InterfaceError) as error:
-        passing = next(filter(passes, _with_those_before(error)), None)
+        passing = next(filter(_passes, _with_those_before(error)), None)
         if passing is None:
             raise
         drop_connection()
@@ -280,7 +280,7 @@ def _with_those_before(error: BaseException | None) -> Iterator[Exception]:
         error = error.__context__
 
 
-def passes(error: Exception) -> bool:
+def _passes(error: Exception) -> bool:
     """Whether another try may go well: a lost connection or a busy database, not a wrong statement or file."""
     cause = error.__cause__ or error.__context__
     number = getattr(cause, "sqlite_errorcode", None)
