@@ -1,222 +1,37 @@
-"""Every setting, its default and its meaning: found, read, checked whole, and handed out frozen.
+"""The settings found, read, checked whole, and handed out frozen. What there is to set is in `settings`.
 
 `load` reads the file and the environment when it is called, never before, and reports every problem at once. Names of
 product types, components and rules' facts are only checked for their shape here; what knows them checks them at start.
 """
 
-# ruff: noqa: RUF009 -- _setting only declares a dataclass field
-
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from astra import settings_file
 from astra import settings_values as values
 from astra.errors import ConfigurationError
+from astra.settings import Catalog as Catalog
+from astra.settings import Component as Component
+from astra.settings import Database as Database
+from astra.settings import Executor as Executor
+from astra.settings import Log as Log
+from astra.settings import Output as Output
+from astra.settings import Own as Own
+from astra.settings import Rule as Rule
+from astra.settings import Schedule as Schedule
+from astra.settings import Scheduler as Scheduler
+from astra.settings import Service as Service
+from astra.settings import Settings as Settings
+from astra.settings import Settle as Settle
+from astra.settings import Watch as Watch
 from astra.settings_contradictions import contradictions
-from astra.settings_values import Condition, Place, Refused
-
-
-def _setting(check: Callable[[Any, Place], Any], meaning: str, **given: Any) -> Any:
-    """Declare one setting.
-
-    `default=` is its value when it is not written; `computed=(function, text)` derives it from the environment when
-    settings are loaded; with neither the setting must be written.
-    """
-    metadata = {"check": check, "meaning": meaning, "computed": given.pop("computed", None)}
-    if given.get("default") == {}:
-        given["default_factory"] = given.pop("default").copy
-    return field(metadata=metadata, **given)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Database:
-    """Where records are kept."""
-
-    url: str = _setting(
-        values.database_url,
-        "database to record into: sqlite:///PATH or postgresql://USER@HOST/NAME; $ASTRA_DATABASE_URL goes before it",
-        computed=(values.default_database_url, "sqlite:///<user data folder>/astra/astra.sqlite"),
-    )
-    synchronous: str = _setting(
-        values.one_of("NORMAL", "FULL"),
-        "SQLite only: FULL also survives a power cut without a repairing sweep",
-        default="NORMAL",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watch:
-    """One watched folder."""
-
-    path: Path = _setting(values.path, "folder to watch, with everything below it")
-    name: str = _setting(
-        values.text,
-        "name of this root in the ledger; keep it when the tree moves to another path, and nothing is new work",
-        computed=(None, "the path"),
-    )
-    release: str | None = _setting(
-        values.text, "data release of the files, for names that do not tell; must not contradict them", default=None
-    )
-    mode: str = _setting(
-        values.one_of("auto", "events", "poll"), "auto: events on local disks, poll on network ones", default="auto"
-    )
-    sweep_every: float = _setting(values.number(above=0), "seconds between two sweeps of the folder", default=300.0)
-    backfill: bool = _setting(
-        values.boolean,
-        "whether rules also act on what lay there before the folder was first watched",
-        default=False,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settle:
-    """When a file counts as finished."""
-
-    quiet: float = _setting(values.number(least=0), "seconds a file must be still before it is examined", default=5.0)
-    patience: float = _setting(
-        values.number(above=0),
-        "seconds after its last change that a file that is not whole is waited for before it is quarantined",
-        default=600.0,
-    )
-    sha256: bool = _setting(
-        values.boolean,
-        "whether every byte of a file is read when it is taken in, and its checksum recorded",
-        default=False,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """For this product type, enqueue this component with these parameters."""
-
-    name: str = _setting(values.text, "name of the rule, shown with every task it enqueues")
-    filetype: str = _setting(values.text, "product type the rule answers to")
-    task: str = _setting(values.import_path, "component to enqueue: package.module.Class")
-    parameters: dict[str, Any] = _setting(values.table, "its parameters, as a table", default={})
-    priority: int = _setting(values.priority, "tasks with a lower number run first", default=100)
-    where: tuple[Condition, ...] = _setting(
-        values.conditions,
-        'conditions on header facts, all of which must hold: snr = {ge = 10}, telescope = "apo25m", field = ["a", "b"]',
-        default=(),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scheduler:
-    """How pending tasks become bundles."""
-
-    tick: float = _setting(values.number(above=0), "seconds between two turns of the scheduler", default=0.5)
-    max_bundle_size: int = _setting(values.whole_number(least=1), "most tasks in one bundle", default=1000)
-    lease: float = _setting(
-        values.number(above=0), "seconds after which a bundle that nobody renews may be taken over", default=60.0
-    )
-    retries: int = _setting(values.whole_number(least=0), "retries of a task whose process died", default=3)
-    backoff: float = _setting(
-        values.number(least=0), "seconds before the first such retry; doubled for each further one", default=10.0
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Executor:
-    """Where bundles run."""
-
-    name: str = _setting(values.one_of("local"), "which executor runs the bundles", default="local")
-    workers: int = _setting(
-        values.whole_number(least=1),
-        "bundles run at the same time",
-        computed=(lambda place, url: os.cpu_count() or 1, "the number of processors"),
-    )
-    timeout: float = _setting(values.number(above=0), "seconds a bundle may run before it is stopped", default=3600.0)
-    drain: float = _setting(
-        values.number(least=0), "seconds that running bundles may take to finish when the service stops", default=60.0
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A component enqueued by the calendar."""
-
-    name: str = _setting(values.text, "name of the calendar entry")
-    cron: str = _setting(values.cron, "when, in UTC: minute, hour, day of month, month, day of week")
-    task: str = _setting(values.import_path, "component to enqueue: package.module.Class")
-    parameters: dict[str, Any] = _setting(values.table, "its parameters, as a table", default={})
-    priority: int = _setting(values.priority, "tasks with a lower number run first", default=100)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Catalog:
-    """The survey's own catalogue of objects."""
-
-    url: str | None = _setting(
-        values.postgresql_url,
-        "PostgreSQL database whose schema catalogdb is asked which object a file is of: postgresql://USER@HOST/NAME",
-        default=None,
-    )
-    radius: float = _setting(
-        values.number(above=0, most=60),
-        "arcseconds; how far from the header's position the catalogue is searched",
-        default=3.0,
-    )
-    relink: str = _setting(
-        values.cron, "when what is unmatched is looked for again, in UTC", default="20 16 * * mon-sun"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """Where components write files."""
-
-    root: Path = _setting(
-        values.path,
-        "folder for the files that components write; never inside a watched folder",
-        computed=(values.default_output_root, "<user data folder>/astra/output"),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """The running service's own files."""
-
-    state: Path = _setting(
-        values.path,
-        "folder for the status file and locks",
-        computed=(values.default_state, "$STATE_DIRECTORY, else the SQLite file's folder, else the user state folder"),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Log:
-    """What is logged, and how."""
-
-    level: str = _setting(
-        values.one_of("debug", "info", "warning", "error"), "least important level that is logged", default="info"
-    )
-    format: str = _setting(values.one_of("text", "json"), "text for people, json for machines", default="text")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """All sections, and the file they came from (None when every setting has its default)."""
-
-    database: Database
-    watch: tuple[Watch, ...]
-    settle: Settle
-    rules: tuple[Rule, ...]
-    scheduler: Scheduler
-    executor: Executor
-    catalog: Catalog
-    schedule: tuple[Schedule, ...]
-    output: Output
-    service: Service
-    log: Log
-    source: Path | None = None
-
+from astra.settings_values import Place, Refused
 
 _SINGLE: dict[str, type[Any]] = {
     "database": Database,
@@ -228,7 +43,7 @@ _SINGLE: dict[str, type[Any]] = {
     "service": Service,
     "log": Log,
 }
-_REPEATED: dict[str, type[Any]] = {"watch": Watch, "rules": Rule, "schedule": Schedule}
+_REPEATED: dict[str, type[Any]] = {"watch": Watch, "rules": Rule, "components": Component, "schedule": Schedule}
 
 
 class Setting(NamedTuple):

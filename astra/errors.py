@@ -60,6 +60,16 @@ class ComponentError(AstraError):
     """A component (a `TaskInstance` subclass) cannot be found, built or rebuilt."""
 
 
+class TemporaryFailure(AstraError):
+    """Raised by a component: the work may go well at another time, so the task is tried again."""
+
+    retry = True
+
+
+class PermanentFailure(AstraError):
+    """Raised by a component: the work cannot go well, so the task is not tried again."""
+
+
 class NotUnderstood(AstraError, ValueError):
     """What a person gave is no name, no kind of identifier, no position or no radius that can be read."""
 

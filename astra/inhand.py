@@ -1,6 +1,7 @@
-"""Which task a bundle has in hand: eight bytes that its process writes and its supervisor reads.
+"""What a process has in hand: a few bytes that it writes and its supervisor reads, and one word back.
 
-A process that is killed can tell nobody at which task it was; what it wrote into shared memory stays.
+A process that is killed can tell nobody at which task it was; what it wrote into shared memory stays. Numbers that only
+grow tell a task from the next one at the same position. The supervisor's word is that no further task be begun.
 """
 
 from __future__ import annotations
@@ -8,30 +9,56 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from typing import NamedTuple
 
 _NONE = -1
-_NUMBER = struct.Struct("q")
+_PLACE = struct.Struct("qqq")
+_WORD = struct.Struct("q")
+
+
+class Place(NamedTuple):
+    """Where a process is: the how-manieth thing it has taken up, in which bundle of its load, and at which task."""
+
+    turn: int
+    bundle: int
+    position: int | None
 
 
 class InHand:
-    """The position of the task in hand, shared by all who have mapped the same descriptor."""
+    """The task in hand, and whether another may be begun, shared by all who have mapped the same descriptor."""
 
     def __init__(self, descriptor: int | None = None) -> None:
         self.descriptor = os.memfd_create("astra-in-hand") if descriptor is None else descriptor
         if descriptor is None:
-            os.ftruncate(self.descriptor, _NUMBER.size)
-        self._shared = mmap.mmap(self.descriptor, _NUMBER.size)
+            os.ftruncate(self.descriptor, _PLACE.size + _WORD.size)
+        self._shared = mmap.mmap(self.descriptor, _PLACE.size + _WORD.size)
+        self._turn, self._bundle = 0, 0
         if descriptor is None:
-            self.set(None)
+            self.begin(0)
+
+    def begin(self, bundle: int) -> None:
+        """Say which bundle of the load is being run, from 0; no task of it is in hand yet."""
+        self._bundle = bundle
+        self.set(None)
 
     def set(self, position: int | None) -> None:
         """Say which task is in hand, or that none is."""
-        _NUMBER.pack_into(self._shared, 0, _NONE if position is None else position)
+        self._turn += 1
+        _PLACE.pack_into(self._shared, 0, self._turn, self._bundle, _NONE if position is None else position)
 
-    def get(self) -> int | None:
-        """Return the position of the task in hand, or None."""
-        position: int = _NUMBER.unpack_from(self._shared, 0)[0]
-        return None if position == _NONE else position
+    def place(self) -> Place:
+        """Return where the process is."""
+        turn, bundle, position = _PLACE.unpack_from(self._shared, 0)
+        return Place(turn, bundle, None if position == _NONE else position)
+
+    @property
+    def draining(self) -> bool:
+        """Whether no further task is to be begun."""
+        return bool(self._shared[_PLACE.size])
+
+    @draining.setter
+    def draining(self, word: bool) -> None:
+        _WORD.pack_into(self._shared, _PLACE.size, int(word))
 
     def close(self) -> None:
         """Give the memory back; done twice, it changes nothing."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from astra import settings_values as values
 
 if TYPE_CHECKING:
-    from astra.config import Settings
+    from astra.settings import Settings
 
 
 def contradictions(settings: Settings) -> Iterator[str]:
@@ -23,6 +23,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
     yield from _repeated("[[watch]]", [each.name for each in settings.watch])
     yield from _repeated("[[rules]]", [each.name for each in settings.rules])
     yield from _repeated("[[schedule]]", [each.name for each in settings.schedule])
+    yield from _repeated("[[components]]", [each.task for each in settings.components], "task")
     real = [Path(os.path.realpath(each.path)) for each in settings.watch]
     for i, inner in enumerate(real):
         for j, outer in enumerate(real):
@@ -37,6 +38,6 @@ def contradictions(settings: Settings) -> Iterator[str]:
             yield f"[output] root = {output}: lies in the watched folder {each.path}; outputs must be kept outside it"
 
 
-def _repeated(label: str, names: list[str]) -> Iterator[str]:
+def _repeated(label: str, names: list[str], key: str = "name") -> Iterator[str]:
     for name in sorted({each for each in names if names.count(each) > 1}):
-        yield f"{label} name = {values.shown(name)}: used {names.count(name)} times, must be unique"
+        yield f"{label} {key} = {values.shown(name)}: used {names.count(name)} times, must be unique"

@@ -35,6 +35,28 @@ class TaskOutcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+class ErrorKind(StrEnum):
+    """What kind of error ended a task's try: it decides whether another try may go better, and how it is made.
+
+    The first five are what a component raised; of the others the component said nothing: its process was gone.
+    """
+
+    PERMANENT = "permanent"
+    BUG = "bug"
+    RETRY = "retry"
+    RESOURCE = "resource"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    INTERRUPTED = "interrupted"
+
+
+class HoldKind(StrEnum):
+    """What is held back: a component, or a replay."""
+
+    COMPONENT = "component"
+    REPLAY = "replay"
+
+
 class IngestionOutcome(StrEnum):
     """What became of one file version. `ledger` alone writes it."""
 

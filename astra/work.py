@@ -6,13 +6,13 @@ import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from astra.database.astradb import ResultModel, Task
 from astra.database.fields import canonical_json
 from astra.provenance import Code, Owner
-from astra.states import BundleState, TaskOutcome
+from astra.states import BundleState, ErrorKind, TaskOutcome
 
 
 class Input(NamedTuple):
@@ -41,11 +41,48 @@ class NewTask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A bundle taken from the queue, not yet started."""
+    """A bundle taken from the queue, not yet started. Those of one claim, and those of one start, share a token."""
 
     bundle: int
     size: int
     token: str
+    key: str = ""
+
+
+class Pick(NamedTuple):
+    """What to claim: up to `limit` pending tasks of one lane (a replay's, or None for live work), priority and key."""
+
+    replay: int | None
+    priority: int
+    key: str
+    limit: int
+
+    @property
+    def component(self) -> str:
+        """The component's import path, with which every key of it begins."""
+        return self.key.partition(" ")[0]
+
+
+class Retry(NamedTuple):
+    """How often a task may be tried again, and the seconds before the first time; by hand nothing is."""
+
+    retries: int = 0
+    backoff: float = 0.0
+
+
+NO_RETRY = Retry()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a process is handed at once: bundles to run one after another. Short ones share transactions.
+
+    `lease` is how many seconds each may go unrenewed.
+    """
+
+    bundles: tuple[Claimed, ...]
+    lease: float
+    retry: Retry = NO_RETRY
 
 
 class Ended(NamedTuple):
@@ -60,14 +97,20 @@ class Ended(NamedTuple):
     error_class: str | None = None
     error_message: str | None = None
     traceback: str | None = None
+    error_kind: ErrorKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The end of a bundle: seconds and overhead of each of `STAGES`, and the error that ended it, if one did."""
+    """The end of a bundle: seconds and overhead of each of `STAGES`, and the error that ended it, if one did.
+
+    And its peak of memory in bytes, and between which places of its log what it printed lies.
+    """
 
     stages: tuple[tuple[float | None, float | None], ...]
     error: str | None = None
+    peak_memory: int | None = None
+    log: tuple[str, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +144,25 @@ class Finish:
     results: Sequence[ResultModel]
     totals: Totals | None
     outputs: Sequence[tuple[int, int]] = ()
+    retry: Retry = NO_RETRY
 
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """A bundle whose process died or was stopped: why, and how often and when a task may be tried again.
+    """A bundle whose process died or was stopped, or went with its service: what happened, and how often to try again.
 
-    Where it is known which task was in hand, by its `position`, that one alone is blamed, and the others run again.
+    Where it is known which task was in hand, by its `position`, that one alone is blamed, and the others run again at
+    once. Else the bundle is halved, until the task that does it is alone. `stack` says where each thread was.
     """
 
     bundle: int
     token: str
+    kind: ErrorKind
     reason: str
-    retries: int
-    not_before: datetime
+    retry: Retry
     position: int | None = None
+    stack: str | None = None
+    peak_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +200,3 @@ def repeat(task: Task, inputs: tuple[Input, ...], component_version: str) -> New
 def new_token() -> str:
     """Return a token that nobody can guess."""
     return secrets.token_hex(16)
-
-
-def again_after(tries: int, backoff: float, now: datetime) -> datetime:
-    """Return when a task whose process died `tries` times may be tried again; the wait doubles, up to an hour."""
-    return now + timedelta(seconds=min(3600.0, backoff * 2.0 ** max(0, tries - 1)))

@@ -45,6 +45,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.database",
             "astra.errors",
             "astra.filesystem",
+            "astra.settings",
             "astra.settings_contradictions",
             "astra.settings_file",
             "astra.settings_values",

@@ -18,7 +18,7 @@ from astra.database.model import Link as Link
 from astra.database.source_tables import Catalogue as Catalogue
 from astra.database.source_tables import Source as Source
 from astra.database.source_tables import SourceIdentifier as SourceIdentifier
-from astra.states import BundleState, IngestionOutcome, TaskOutcome, TaskState
+from astra.states import BundleState, ErrorKind, HoldKind, IngestionOutcome, TaskOutcome, TaskState
 
 if TYPE_CHECKING:
     from astra.base import TaskInstance
@@ -151,7 +151,11 @@ class SourceDataProduct(AstraModel):
 
 
 class Bundle(AstraModel):
-    """One execution of one or more tasks together; a retry is a new bundle."""
+    """One execution of one or more tasks together; a retry is a new bundle.
+
+    `completed` and `failed` count its tasks, `peak_memory` is in bytes, `asked` what a person wants of it while it
+    runs; what it printed and logged lies in the file `log`, between two places in bytes.
+    """
 
     id = BigAutoField()
     name = TextField()
@@ -184,6 +188,12 @@ class Bundle(AstraModel):
     ended = InstantField(null=True)
     error = TextField(null=True)
     log = TextField(null=True)
+    completed = IntegerField(default=0)
+    failed = IntegerField(default=0)
+    asked = TextField(null=True)
+    peak_memory = BigIntegerField(null=True)
+    log_start = BigIntegerField(null=True)
+    log_end = BigIntegerField(null=True)
 
     @property
     def tasks(self) -> list[Task]:
@@ -200,7 +210,10 @@ class Bundle(AstraModel):
 
 
 class Task(AstraModel):
-    """One component on its inputs with its parameters. `time_*` answer from its latest bundle."""
+    """One component on its inputs with its parameters. `time_*` answer from its latest bundle.
+
+    After a crash only tasks of one `cohort` run together; tries in bundles up to `tries_after` no longer count.
+    """
 
     id = BigAutoField()
     name = TextField()
@@ -217,6 +230,8 @@ class Task(AstraModel):
     replay = Link(Replay, null=True)
     bundle = Link(Bundle, null=True)
     created = InstantField()
+    cohort = BigIntegerField(null=True)
+    tries_after = BigIntegerField(default=0)
 
     @property
     def input_data_products(self) -> list[DataProduct]:
@@ -299,9 +314,27 @@ class TaskBundle(AstraModel):
     time_pre_execute = DoubleField(null=True)
     time_execute = DoubleField(null=True)
     time_post_execute = DoubleField(null=True)
+    error_kind = StateField(ErrorKind, null=True)
 
     class Meta:
         primary_key = peewee.CompositeKey("bundle", "position")
+
+
+class Hold(AstraModel):
+    """What is held back, by whom and why: nothing of it is claimed until the hold is lifted.
+
+    One that the circuit breaker made has `probe_at`, when one bundle is tried again, and how often that was done.
+    """
+
+    id = BigAutoField()
+    kind = StateField(HoldKind)
+    target = TextField()
+    who = TextField()
+    reason = TextField()
+    created = InstantField()
+    lifted = InstantField(null=True)
+    probe_at = InstantField(null=True)
+    probes = IntegerField(default=0)
 
 
 class ResultModel(AstraModel):
@@ -342,4 +375,5 @@ TABLES: tuple[type[AstraModel], ...] = (
     TaskInputDataProduct,
     TaskOutputDataProduct,
     TaskBundle,
+    Hold,
 )

@@ -10,6 +10,7 @@ from typing import Protocol
 from astra.clock import Clock
 from astra.config import Settings
 from astra.errors import ConfigurationError
+from astra.states import ErrorKind
 from astra.work import Claimed, OpenBundle
 
 
@@ -17,14 +18,18 @@ from astra.work import Claimed, OpenBundle
 class Ending:
     """A bundle that left its executor.
 
-    `trouble` says what went wrong with it, `died` whether its process is gone, and `position` which task that process
-    had in hand.
+    `trouble` says what went wrong with it. Where its process died or had to be stopped, `kind` says in which way:
+    `CRASH`, `TIMEOUT` or `RESOURCE`; `position` is the task that the process had in hand, `stack` where each of its
+    threads was, `peak_memory` what it held, in bytes. `kind` is None where the process goes on, or the bundle was one
+    of its load that had no part in it: then it is given back.
     """
 
     bundle: int
     trouble: str | None
-    died: bool = False
+    kind: ErrorKind | None = None
     position: int | None = None
+    stack: str | None = None
+    peak_memory: int | None = None
 
 
 class Executor(Protocol):
