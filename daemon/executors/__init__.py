@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
@@ -11,7 +11,7 @@ from astra.clock import Clock
 from astra.config import Settings
 from astra.errors import ConfigurationError
 from astra.states import ErrorKind
-from astra.work import Claimed, OpenBundle
+from astra.work import Load, OpenBundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,23 @@ class Executor(Protocol):
     def slots(self) -> int:
         """Return how many bundles can run at the same time."""
 
-    def submit(self, claimed: Claimed, now: float) -> None:
-        """Take over a claimed bundle; its process turns it running."""
+    def submit(self, load: Load, now: float) -> None:
+        """Take over claimed bundles; the process that runs them turns them running."""
 
     def turn(self, now: float) -> list[Ending]:
         """Renew the leases of what is alive, stop what has run too long, and return the bundles that ended."""
 
     def is_mine(self, found: OpenBundle) -> bool:
         """Return whether a bundle that is open in the database is still on its way here."""
+
+    def drain(self) -> None:
+        """Have every running bundle begin no further task: what is done is recorded, the rest given back."""
+
+    def drain_bundle(self, bundle: int) -> None:
+        """Have one running bundle begin no further task."""
+
+    def drop(self, bundles: Collection[int]) -> None:
+        """End the processes that run these, which were taken away: they leave no ending."""
 
     def stop(self) -> list[int]:
         """End every process now, and return the bundles that were still running."""
