@@ -21,7 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from astra import config, declaring, execution, keeping, queue, work
 from astra.bundling import bundler, rebuild, rebuild_bundle
-from astra.clock import SYSTEM, Clock
+from astra.clock import SYSTEM
 from astra.components import remember
 from astra.database import migrate
 from astra.database.astradb import Bundle, DataProduct, ResultModel, Task
@@ -39,6 +39,7 @@ from astra.recording import by_hand, new_tasks
 from astra.rehearsal import Rehearsal
 from astra.session import Desk, Session
 from astra.settings_values import MOST_PRIORITY
+from astra.whole import Whole
 
 __all__ = ["DictParameter", "Parameter", "TaskInstance", "TupleParameter", "bundler"]
 
@@ -328,9 +329,12 @@ class TaskInstance:
         author = _authors.get(getattr(method, "__func__", method))
         return method if author is None else functools.partial(author, self)
 
-    def run_held(self, held: work.Claimed, clock: Clock = SYSTEM, desk: Desk = NO_DESK) -> Any:
-        """Run the bundle that this process holds: what an executor's process does. Exceptions are recorded first."""
-        return self._run(Session(held, clock, interactive=False, desk=desk), {})
+    def run_held(self, held: work.Claimed, desk: Desk = NO_DESK, whole: Whole | None = None) -> Any:
+        """Run the bundle that this process holds: what an executor's process does. Exceptions are recorded first.
+
+        Where it has been read whole, it is not read again.
+        """
+        return self._run(Session(held, SYSTEM, interactive=False, desk=desk, whole=whole), {})
 
     def _run_by_hand(self, keywords: dict[str, Any]) -> Any:
         migrate.create_result_tables(self.result_models)

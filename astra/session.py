@@ -41,6 +41,7 @@ from astra.outputs import Outputs, products_of
 from astra.progress import Progress
 from astra.states import TaskOutcome
 from astra.stopwatch import Stopwatch
+from astra.whole import Whole
 from astra.work import NO_RETRY, Claimed, Ended, Finish, Retry, Totals
 
 _MEMBER = "bundle_member"  # where a task handed out by `iterable()` carries its place
@@ -103,9 +104,12 @@ class Session:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     retry_on: tuple[type[BaseException], ...] = ()
+    whole: Whole | None = None
     left_out: bool = False  # whether a task was not begun, for the bundle is to come to an end early
 
     def __post_init__(self) -> None:
+        if self.whole is not None:
+            self.keys = self.whole.keys
         self.keys = self.keys or self._patiently(lambda: task_keys(self.held.bundle))
         self.recorded = bytearray(self.held.size)  # 1 at the position of each task whose end is written
         self.begun = bytearray(self.held.size)  # 1 at the position of each task that was handed out
@@ -113,7 +117,8 @@ class Session:
         self._written, self._most_held = self.clock.monotonic(), 1
         self._process = os.getpid()
         self._traced: dict[int, tuple[BaseException, str]] = {}
-        self._inputs: bool | None = None  # whether its tasks have any, once that is known
+        # whether its tasks have any, once that is known
+        self._inputs: bool | None = None if self.whole is None else bool(self.whole.inputs)
 
     def iterate(self) -> Iterator[tuple[Task, list[DataProduct]]]:
         """Hand out the tasks that have not ended yet, timing each until the next is asked for."""
@@ -149,6 +154,9 @@ class Session:
 
     def _members(self) -> Iterator[tuple[Task, Member]]:
         """Yield the tasks and their places in order, holding one range of them at a time."""
+        if self.whole is not None:
+            yield from self.whole.members()
+            return
         read = members_of_range if self._has_inputs() else lone_members_of_range
         for first in range(0, self.held.size, RANGE):
             yield from self._patiently(partial(read, self.held.bundle, first))

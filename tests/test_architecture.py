@@ -91,6 +91,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.keeping",
             "astra.outbox",
             "astra.running",
+            "astra.whole",
             "astra.ingest",
             "astra.inputs",
             "astra.known",
