@@ -56,8 +56,7 @@ def insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now: 
         load("task", [*_NEW_TASK, *_COMMON], [(*row, *common) for row in rows])
         load("task_input_data_product", list(_NEW_INPUT), inputs)
         return keys
-    write = _insert_without_twins_sqlite if is_sqlite() else _insert_without_twins
-    if write(rows, inputs, common) == len(tasks):
+    if _insert_without_twins(rows, inputs, common) == len(tasks):
         return keys
     existing = _live([task.identity for task in tasks if task.identity])
     # A twin may have ended since it was met: then nothing stands for that task yet.
@@ -78,48 +77,28 @@ def _live(identities: Sequence[str]) -> dict[str, int]:
 _IDENTITY = list(_NEW_TASK).index("identity")
 
 
-def _insert_without_twins_sqlite(rows: Sequence[Any], inputs: Sequence[Any], common: Sequence[Any]) -> int:
+def _insert_without_twins(rows: Sequence[Any], inputs: Sequence[Any], common: Sequence[Any]) -> int:
     """Record the tasks that have no live twin, with their inputs; return how many those are.
 
-    The write lock keeps what is read here true.
+    Where somebody else enqueues the same work at the same moment, one of the two is refused by the generation's index.
     """
-    condition, parameter = among("identity", [row[_IDENTITY] for row in rows if row[_IDENTITY] is not None])
-    known = run(
-        f"SELECT identity, max(generation), sum({IS_LIVE}) FROM task WHERE {condition} GROUP BY identity", (parameter,)
-    )
-    lived = {identity: (generation or 0, alive) for identity, generation, alive in known}
+    lived = _lived([row[_IDENTITY] for row in rows if row[_IDENTITY] is not None])
     new: list[tuple[Any, ...]] = []
     seen: set[str] = set()
     for row in rows:
         identity = row[_IDENTITY]
         if identity is None:
-            new.append((*row, None, *common))
+            new.append((*row, None))
             continue
         generation, alive = lived.get(identity, (0, 0))
         if not alive and identity not in seen:
             seen.add(identity)
-            new.append((*row, generation + 1, *common))
-    load("task", [*_NEW_TASK, "generation", *_COMMON], new)
-    if len(new) < len(rows):
-        recorded = {row[0] for row in new}
-        inputs = [each for each in inputs if each[0] in recorded]
-    load("task_input_data_product", list(_NEW_INPUT), inputs)
-    return len(new)
-
-
-def _insert_without_twins(rows: Sequence[Any], inputs: Sequence[Any], common: Sequence[Any]) -> int:
-    """Do the same on PostgreSQL, where somebody else may enqueue the same work at the same moment."""
-    stage("new_task", _NEW_TASK, rows)
-    names = ", ".join(_NEW_TASK)
-    # Ordered by identity, so that two enqueuers of the same work cannot deadlock.
-    inserted = changed(
-        f"INSERT INTO task ({names}, generation, {', '.join(_COMMON)}) "
-        f"SELECT {names}, {next_generation('n')}, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), "
-        f"CAST(? AS TIMESTAMPTZ) FROM new_task n "
-        f"WHERE NOT EXISTS (SELECT 1 FROM task t WHERE t.identity = n.identity AND t.{IS_LIVE}) "
-        "ORDER BY identity, id ON CONFLICT (identity, generation) WHERE identity IS NOT NULL DO NOTHING",
-        common,
-    )
+            new.append((*row, generation + 1))
+    if is_sqlite():  # whose write lock keeps true what was read here
+        load("task", [*_NEW_TASK, "generation", *_COMMON], [(*row, *common) for row in new])
+        inserted = len(new)
+    else:
+        inserted = _insert_staged(new, common)
     if inserted == len(rows):
         load("task_input_data_product", list(_NEW_INPUT), inputs)
     elif inputs:
@@ -130,6 +109,26 @@ def _insert_without_twins(rows: Sequence[Any], inputs: Sequence[Any], common: Se
             f"SELECT {columns} FROM new_input i JOIN task t ON t.id = i.task_id"
         )
     return inserted
+
+
+def _lived(identities: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return, by identity, the latest generation there was, and how many tasks of it are alive."""
+    condition, parameter = among("identity", identities)
+    alive = f"sum(CASE WHEN {IS_LIVE} THEN 1 ELSE 0 END)"
+    query = f"SELECT identity, coalesce(max(generation), 0), {alive} FROM task WHERE {condition} GROUP BY identity"
+    return {identity: (generation, living) for identity, generation, living in run(query, (parameter,))}
+
+
+def _insert_staged(rows: Sequence[Any], common: Sequence[Any]) -> int:
+    stage("new_task", {**_NEW_TASK, "generation": "BIGINT"}, rows)
+    names = f"{', '.join(_NEW_TASK)}, generation"
+    # Ordered by identity, so that two enqueuers of the same work cannot deadlock.
+    return changed(
+        f"INSERT INTO task ({names}, {', '.join(_COMMON)}) "
+        f"SELECT {names}, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS TIMESTAMPTZ) FROM new_task "
+        "ORDER BY identity, id ON CONFLICT (identity, generation) WHERE identity IS NOT NULL DO NOTHING",
+        common,
+    )
 
 
 def next_generation(table: str) -> str:

@@ -90,10 +90,10 @@ def _claim(picks: Sequence[Pick], token: str, ours: tuple[object, ...]) -> list[
                 SELECT id, name, cohort FROM task {waiting} AND bundle_key = asked.key {_IN_ORDER}
                 LIMIT asked.most FOR UPDATE SKIP LOCKED) found),
         led AS (
-            SELECT picked.*, first_value(cohort) OVER (PARTITION BY pick ORDER BY id) AS leading FROM picked),
+            SELECT picked.*, first_value(cohort) OVER (PARTITION BY pick ORDER BY id) AS ahead FROM picked),
         numbered AS MATERIALIZED (
             SELECT pick, size, id, name, row_number() OVER (PARTITION BY pick ORDER BY id) - 1 AS number FROM led
-            WHERE cohort IS NOT DISTINCT FROM leading),
+            WHERE cohort IS NOT DISTINCT FROM ahead),
         parts AS (
             SELECT pick, number / size AS part, count(*) AS size, min(name) AS name FROM numbered
             GROUP BY pick, number / size ORDER BY pick, number / size),
