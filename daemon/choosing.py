@@ -18,6 +18,7 @@ from astra.states import HoldKind
 from astra.work import Pick
 
 MOST_BUNDLES = 100  # that a process is handed at once
+MOST_TASKS = 2_000  # in all of them, if they are several
 LOAD_SECONDS = 0.5  # what they should take together; a longer one is handed over alone
 MOST_KEYS = 100  # of a component, looked at in one turn
 _RECORDS = 5  # latest bundles that are learned from
@@ -60,12 +61,10 @@ class Choice:
     ----------
     settings
         For the sizes of bundles.
-    slots
-        How many bundles can run at the same time: what waits under one key is shared out among them.
     """
 
-    def __init__(self, settings: Settings, slots: int) -> None:
-        self._settings, self._slots = settings, slots
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._lane: Lane = None
         self._components: dict[tuple[Lane, int], str] = {}
         self._keys: dict[tuple[Lane, int, str], str] = {}
@@ -75,13 +74,15 @@ class Choice:
         """Forget what a component was expected to take: another bundle of it has ended."""
         self._costs.pop(component, None)
 
-    def next(self, held: Collection[tuple[HoldKind, str]], now: datetime) -> list[Pick]:
+    def next(self, held: Collection[tuple[HoldKind, str]], slots: int, now: datetime) -> list[Pick]:
         """Return what to claim for one process: bundles of one component, several where they are short.
 
         Parameters
         ----------
         held
             What is held back, and left out.
+        slots
+            How many bundles can run at the same time: what waits under one key is shared out among them.
         now
             The instant against which a task's waiting is counted.
         """
@@ -89,7 +90,7 @@ class Choice:
             if (HoldKind.REPLAY, str(lane)) in held:
                 continue
             for place in self._places(lane):
-                if (HoldKind.COMPONENT, place[2]) not in held and (picks := self._of(place, now)):
+                if (HoldKind.COMPONENT, place[2]) not in held and (picks := self._of(place, slots, now)):
                     self._lane = lane if lane is not None else self._lane
                     self._components[place[:2]] = place[2]
                     return picks
@@ -99,7 +100,7 @@ class Choice:
         """Return one bundle of a component, whatever is held back."""
         for lane in self._lanes():
             for place in self._places(lane):
-                if place[2] == component and (picks := self._of(place, now)):
+                if place[2] == component and (picks := self._of(place, 1, now)):
                     return [picks[0]._replace(times=1)]
         return []
 
@@ -117,27 +118,28 @@ class Choice:
                 yield lane, priority, component
             priority = backlog.most_urgent(lane, priority)
 
-    def _of(self, place: tuple[Lane, int, str], now: datetime) -> list[Pick]:
+    def _of(self, place: tuple[Lane, int, str], slots: int, now: datetime) -> list[Pick]:
         own = self._settings.of(place[2])
         if place[2] not in self._costs:
             self._costs[place[2]] = Cost.of(place[2])
         cost = self._costs[place[2]]
         size = own.max_bundle_size if cost is None else min(own.max_bundle_size, cost.most(own.target))
         last, most = self._keys.get(place, ""), 1 if cost is None and not own.max_wait else MOST_KEYS
-        waiting = backlog.keys(place, last, most, size * self._slots)
-        if last and len(waiting) < most:
-            waiting += [each for each in backlog.keys(place, "", most, size * self._slots) if each.key <= last]
-        picks: list[Pick] = []
         room = Room(cost)
+        count = size * slots * room.most(size)
+        waiting = backlog.keys(place, last, most, count)
+        if last and len(waiting) < most:
+            waiting += [each for each in backlog.keys(place, "", most, count) if each.key <= last]
+        picks: list[Pick] = []
         for each in waiting:
-            self._keys[place] = each.key
             if each.tasks < size and (now - each.since).total_seconds() < own.max_wait:
                 continue
-            share = max(1, math.ceil(each.tasks / self._slots))
+            share = max(1, math.ceil(each.tasks / slots))
             limit = min(size, share)
-            if not (times := room.take(limit, max(1, share // limit))):
+            if not (times := room.take(limit, math.ceil(share / limit))):
                 break
             picks.append(Pick(*place[:2], each.key, limit, times))
+            self._keys[place] = each.key
         return picks
 
 
@@ -145,18 +147,23 @@ class Room:
     """How much more a process can be handed at once. The first bundle always; others while all of them are short."""
 
     def __init__(self, cost: Cost | None) -> None:
-        self._cost, self._bundles, self._seconds = cost, 0, 0.0
+        self._cost, self._bundles, self._tasks, self._seconds = cost, 0, 0, 0.0
+
+    def most(self, size: int) -> int:
+        """Return how many more bundles of a size there is room for."""
+        if self._cost is None:
+            return 0 if self._bundles else 1
+        seconds = self._cost.seconds(size)
+        in_time = int((LOAD_SECONDS - self._seconds) / seconds) if seconds else MOST_BUNDLES
+        found = min(MOST_BUNDLES - self._bundles, (MOST_TASKS - self._tasks) // size, in_time)
+        return max(found, 0 if self._bundles else 1)
 
     def take(self, size: int, times: int) -> int:
-        """Return how many of `times` bundles of a size there is room for, and count them."""
-        if self._cost is None:
-            taken = 0 if self._bundles else 1
-        else:
-            each = self._cost.seconds(size)
-            left = (LOAD_SECONDS - self._seconds) / each if each else MOST_BUNDLES
-            taken = min(times, MOST_BUNDLES - self._bundles, max(0 if self._bundles else 1, int(left)))
-            self._seconds += taken * each
+        """Return for how many of `times` bundles of a size there is room, and count them."""
+        taken = min(times, self.most(size))
         self._bundles += taken
+        self._tasks += taken * size
+        self._seconds += taken * self._cost.seconds(size) if self._cost else 0.0
         return taken
 
 

@@ -54,7 +54,7 @@ class Scheduler:
         self._executor = executor
         self._clock = clock
         self._owner = provenance.owner()
-        self._choice = Choice(settings, executor.slots())
+        self._choice = Choice(settings)
         self._breaker = Breaker(settings.scheduler)
         self._recover_at = 0.0
         self._timing: dict[int, float] = {}
@@ -129,7 +129,7 @@ class Scheduler:
         for each in self._breaker.due(standing, self._clock.now())[:free]:
             free -= self._probe(each, now, report)
         while free:
-            picks = self._choice.next(held, self._clock.now())
+            picks = self._choice.next(held, self._executor.slots(), self._clock.now())
             if not picks:
                 return
             if not self._submit(picks, now, report):  # somebody was faster: the next turn asks for the next key
