@@ -329,12 +329,14 @@ class TaskInstance:
         author = _authors.get(getattr(method, "__func__", method))
         return method if author is None else functools.partial(author, self)
 
-    def run_held(self, held: work.Claimed, desk: Desk = NO_DESK, whole: Whole | None = None) -> Any:
+    def run_held(
+        self, held: work.Claimed, clock: Clock = SYSTEM, desk: Desk = NO_DESK, whole: Whole | None = None
+    ) -> Any:
         """Run the bundle that this process holds: what an executor's process does. Exceptions are recorded first.
 
         Where it has been read whole, it is not read again.
         """
-        return self._run(Session(held, SYSTEM, interactive=False, desk=desk, whole=whole), {})
+        return self._run(Session(held, clock, interactive=False, desk=desk, whole=whole), {})
 
     def _run_by_hand(self, keywords: dict[str, Any]) -> Any:
         migrate.create_result_tables(self.result_models)

@@ -133,7 +133,7 @@ def _execute(held: Claimed, desk: Desk, whole: Whole | None) -> str | None:
         execution.fail(Session(held, SYSTEM, interactive=False, desk=desk), error)
         return None
     try:
-        instance.run_held(held, desk, whole)
+        instance.run_held(held, desk=desk, whole=whole)
     except LeaseLost:
         raise
     except BaseException as error:  # the component's own, and recorded, unless the records could not take its results

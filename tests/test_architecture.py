@@ -132,7 +132,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "apscheduler": ("daemon.calendar",),
     "signal": ("daemon.service", "daemon.executors", "astra.interrupts"),
     "multiprocessing": ("daemon.executors",),
-    "subprocess": ("daemon.executors", "astra.provenance", "astra.cli.demo.service"),
+    "subprocess": ("daemon.executors", "astra.failures", "astra.provenance", "astra.cli.demo.service"),
     "astropy.io": ("astra.catalogue", "astra.headers", "astra.simulate", "astra.contrib"),
     "psycopg2": ("astra.database",),
     "sqlite3": ("astra.database",),

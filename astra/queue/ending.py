@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from astra.database.astradb import STAGES
-from astra.database.connection import changed, database, execute, execute_many, is_sqlite, run
+from astra.database.connection import changed, database, execute_many, is_sqlite, run
 from astra.database.fields import instant_text
 from astra.database.staging import insert_rows, load, stage
 from astra.errors import InputChanged, LeaseLost
@@ -137,14 +137,12 @@ def _move(rows: Sequence[tuple[Any, ...]]) -> int:
 
 def _move_staged(rows: Sequence[tuple[Any, ...]], again: Collection[int]) -> int:
     """Give the staged tasks their states; those that are to be tried again have theirs."""
-    if again:
-        listed = ", ".join(str(int(each)) for each in again)
-        execute(f"DELETE FROM pg_temp.ended WHERE task_id IN ({listed})")
+    others = f" AND task_id NOT IN ({', '.join(str(int(each)) for each in again)})" if again else ""
     moved = 0
     for outcome in {row[3] for row in rows}:
         moved += changed(
             "UPDATE task SET state = ? WHERE state = 'running' "
-            "AND id = ANY (ARRAY(SELECT task_id FROM ended WHERE outcome = ?)) "
+            f"AND id = ANY (ARRAY(SELECT task_id FROM ended WHERE outcome = ?{others})) "
             "AND bundle_id + 0 = ANY (ARRAY(SELECT DISTINCT bundle_id FROM ended))",
             (STATE_AFTER[outcome], outcome),
         )
