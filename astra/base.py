@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple
 
-from astra import config, declaring, execution, queue, work
+from astra import config, declaring, execution, keeping, queue, work
 from astra.bundling import bundler, rebuild, rebuild_bundle
 from astra.clock import SYSTEM, Clock
 from astra.components import remember
@@ -267,6 +267,11 @@ class TaskInstance:
         session = self._running("record_output()")
         member = session.member(task)
         return self._outputs(session).record(member.position, task.id, Path(path))
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What is costly to load, for the next bundle of the same key that this process runs: `self.kept["model"]`."""
+        return keeping.of(type(self), self.bundle_key())
 
     def _outputs(self, session: Session) -> Outputs:
         if session.outputs is None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import peewee
 
@@ -58,12 +58,26 @@ Place = tuple[CodeType, int]  # a code object and the instruction it was at
 Judge = Callable[[int], tuple[TaskOutcome, BaseException | None]]
 
 
+class Account(Protocol):
+    """What a process keeps of each bundle that it runs, beside its tasks: how much memory it took, what it printed."""
+
+    def begin(self, index: int) -> None:
+        """Begin the account of the bundle at this place of its load."""
+
+    def end(self) -> tuple[int | None, tuple[str, int, int] | None]:
+        """Return the peak of memory in bytes, and the log's path with where what was printed begins and ends in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a process lends to the bundles it runs: where it says which task is in hand, and where their files go."""
+    """What a process lends to the bundles it runs: where it says which task is in hand, and where their files go.
+
+    And the account that is kept of each.
+    """
 
     in_hand: InHand | None = None
     output_root: Path | None = None
+    account: Account | None = None
 
 
 @dataclass

@@ -5,7 +5,7 @@ every later write is fenced by it *and* by its counts: who lost the bundle chang
 Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state machines.
 """
 
-from astra.queue.ending import expire, fail_gone, finish, release, renew
+from astra.queue.ending import expire, fail_gone, finish, note_log, release, renew
 from astra.queue.enqueueing import enqueue, make_due, supersede
 from astra.queue.opening import claim, open_by_hand, start
 
@@ -16,6 +16,7 @@ __all__ = [
     "fail_gone",
     "finish",
     "make_due",
+    "note_log",
     "open_by_hand",
     "release",
     "renew",

@@ -20,11 +20,18 @@ _ENDED |= {f"time_{name}": "REAL" for name in STAGES}
 _ENDED |= {"error_class": "TEXT", "error_message": "TEXT", "traceback": "TEXT"}
 
 
-def renew(bundle: int, token: str, lease: datetime) -> bool:
-    """Lengthen a running bundle's lease; False where it is no longer the caller's."""
+def renew(bundles: Sequence[int], token: str, lease: datetime) -> set[int]:
+    """Lengthen the lease of running bundles that share a token; return those that are still the caller's."""
+    listed = ", ".join(str(int(each)) for each in bundles)
     with database.atomic():
-        statement = "UPDATE bundle SET lease_expires = ? WHERE id = ? AND token = ? AND state = 'running'"
-        return changed(statement, (instant_text(lease), bundle, token)) == 1
+        statement = f"UPDATE bundle SET lease_expires = ? WHERE id IN ({listed}) AND token = ? AND state = 'running'"
+        return {row[0] for row in run(f"{statement} RETURNING id", (instant_text(lease), token))}
+
+
+def note_log(bundle: int, path: str, start: int, end: int) -> None:
+    """Note where the output of a bundle lies that could not do so itself: its process died."""
+    with database.atomic():
+        execute("UPDATE bundle SET log = ?, log_start = ?, log_end = ? WHERE id = ?", (path, start, end, bundle))
 
 
 def finish(chunk: Finish, now: datetime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from astra.database.connection import by_index, changed, database, execute, is_sqlite, run
@@ -83,27 +84,32 @@ def _plan_by_index() -> None:
         execute("SET LOCAL enable_bitmapscan = off")
 
 
-def start(claimed: Claimed, owner: Owner, code: Code, environment: int, lease: datetime, now: datetime) -> str:
-    """Turn a submitted bundle running in this process, and return the token that fences its writes from now on.
+def start(
+    claimed: Sequence[Claimed], owner: Owner, code: Code, environment: int, lease: datetime, now: datetime
+) -> tuple[str, list[Claimed]]:
+    """Turn submitted bundles running, and return the token that fences their writes from now on, and those started.
 
     Raises
     ------
     LeaseLost
-        If the bundle was released, or another process has started it.
+        If all of them were released, or another process has started them.
     """
     token = new_token()
     ours = (token, owner.boot, owner.pid, owner.start, owner.host, owner.user, instant_text(lease), instant_text(now))
     made = (environment, code.version, code.component_version, code.source_sha256, code.git_commit, code.git_dirty)
+    listed = ", ".join(str(int(each.bundle)) for each in claimed)
     with database.atomic():
-        started = changed(
+        rows = run(
             "UPDATE bundle SET state = 'running', token = ?, owner_boot = ?, owner_pid = ?, owner_start = ?, host = ?, "
             '"user" = ?, lease_expires = ?, started = ?, environment_id = ?, version = ?, component_version = ?, '
-            "source_sha256 = ?, git_commit = ?, git_dirty = ? WHERE id = ? AND token = ? AND state = 'submitted'",
-            (*ours, *made, claimed.bundle, claimed.token),
+            f"source_sha256 = ?, git_commit = ?, git_dirty = ? WHERE id IN ({listed}) AND token = ? "
+            "AND state = 'submitted' RETURNING id",
+            (*ours, *made, claimed[0].token),
         )
-    if started != 1:
-        raise LeaseLost(f"bundle {claimed.bundle} was taken back before it started; nothing was run")
-    return token
+    started = {row[0] for row in rows}
+    if not started:
+        raise LeaseLost(f"bundle {claimed[0].bundle} was taken back before it started; nothing was run")
+    return token, [replace(each, token=token) for each in claimed if each.bundle in started]
 
 
 def open_by_hand(request: ByHand, now: datetime) -> tuple[Claimed, array[int]]:

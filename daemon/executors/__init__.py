@@ -11,7 +11,7 @@ from astra.clock import Clock
 from astra.config import Settings
 from astra.errors import ConfigurationError
 from astra.states import ErrorKind
-from astra.work import Claimed, OpenBundle
+from astra.work import Load, OpenBundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +41,34 @@ class Executor(Protocol):
         """Make ready to run bundles."""
 
     def free(self) -> int:
-        """Return how many bundles can be handed over now."""
+        """Return how many loads can be handed over now."""
 
     def slots(self) -> int:
-        """Return how many bundles can run at the same time."""
+        """Return how many loads can run at the same time."""
 
-    def submit(self, claimed: Claimed, now: float) -> None:
-        """Take over a claimed bundle; its process turns it running."""
+    def submit(self, load: Load, now: float) -> None:
+        """Take over claimed bundles of one component; the process that runs them turns them running."""
 
     def turn(self, now: float) -> list[Ending]:
-        """Renew the leases of what is alive, stop what has run too long, and return the bundles that ended."""
+        """Renew the leases of what is alive, replace what is gone, and return the bundles that ended."""
+
+    def drain(self) -> None:
+        """Let no process begin a further task of what it runs; what is handed over later is not meant."""
+
+    def drain_bundle(self, bundle: int) -> None:
+        """Let the process that runs a bundle begin no further task of its load."""
+
+    def drop(self, bundles: set[int], reason: str) -> None:
+        """End the processes that run any of these bundles, whose tasks a person has cancelled: no ending tells of them.
+
+        The other bundles of their loads end as given back, for this reason.
+        """
 
     def is_mine(self, found: OpenBundle) -> bool:
         """Return whether a bundle that is open in the database is still on its way here."""
 
     def stop(self) -> list[int]:
-        """End every process now, and return the bundles that were still running."""
+        """End every process now, and return the bundles that were still open."""
 
 
 EXECUTORS = ("local",)

@@ -1,0 +1,126 @@
+"""Run a load: bundles of one component, one after another, in the process that was handed them.
+
+Comes from an executor's process; goes to `execution`. Whoever handed the load over is told when its bundles are
+running, and how each ended; what its tasks came to is in the records by then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from astra import execution, keeping, provenance, queue
+from astra.base import TaskInstance
+from astra.clock import SYSTEM
+from astra.components import component_class
+from astra.database.astradb import Bundle
+from astra.database.connection import available
+from astra.errors import AstraError, ComponentError, LeaseLost
+from astra.members import bundle_by_key
+from astra.session import Desk, Session
+from astra.states import BundleState
+from astra.work import Claimed, Load
+
+
+@dataclass(frozen=True)
+class Told:
+    """Whom to tell: the token, when the bundles are running; each bundle that ended, and why it was not recorded."""
+
+    started: Callable[[str], None]
+    ended: Callable[[int, str | None], None]
+
+
+def run_load(load: Load, desk: Desk, told: Told) -> None:
+    """Start all bundles of a load, then run one after another; each is told of as ended, whatever became of it.
+
+    Parameters
+    ----------
+    load
+        Bundles of one component, which were claimed with one token.
+    desk
+        What this process lends to them.
+    told
+        Whom to tell.
+    """
+    component, problem = _component(load.bundles[0].key.partition(" ")[0])
+    try:
+        token, started = _start(load, component)
+    except AstraError as error:
+        for each in load.bundles:
+            told.ended(each.bundle, str(error))
+        return
+    told.started(token)
+    running = {each.bundle: each for each in started}
+    for index, each in enumerate(load.bundles):
+        if each.bundle in running:
+            _begin(index, each.key, desk)
+            told.ended(each.bundle, _run(running[each.bundle], problem, desk))
+        else:
+            told.ended(each.bundle, f"bundle {each.bundle} was taken back before it started; nothing was run")
+
+
+def _component(name: str) -> tuple[type[Any], ComponentError | None]:
+    """Return the component's class, or what stands for it, and why it cannot be had."""
+    try:
+        return component_class(name), None
+    except ComponentError as error:
+        return TaskInstance, error
+
+
+def _start(load: Load, component: type[Any]) -> tuple[str, list[Claimed]]:
+    """Turn the load's bundles running, held by the process that handed them over.
+
+    It renews their leases, and who finds it dead knows that the service is gone, and that no component did it.
+    """
+    with available():
+        now = SYSTEM.now()
+        lease = now + timedelta(seconds=load.lease)
+        owner, code = provenance.owner(os.getppid()), provenance.code_of(component)
+        return queue.start(load.bundles, owner, code, provenance.environment_id(), lease, now)
+
+
+def _begin(index: int, key: str, desk: Desk) -> None:
+    keeping.forget_all_but(key)
+    if desk.account is not None:
+        desk.account.begin(index)
+    if desk.in_hand is not None:
+        desk.in_hand.begin(index)
+
+
+def _run(held: Claimed, problem: ComponentError | None, desk: Desk) -> str | None:
+    """Run one bundle, and return why it could not be recorded, or None."""
+    try:
+        if problem is None:
+            return _execute(held, desk)
+        execution.fail(Session(held, SYSTEM, interactive=False, desk=desk), problem)
+    except LeaseLost as error:
+        return str(error)
+    except AstraError as error:
+        return f"not recorded: {error}"
+    return None
+
+
+def _execute(held: Claimed, desk: Desk) -> str | None:
+    try:
+        with available():
+            instance = TaskInstance.from_bundle(bundle_by_key(held.bundle))
+    except (ComponentError, TypeError, ValueError) as error:
+        execution.fail(Session(held, SYSTEM, interactive=False, desk=desk), error)
+        return None
+    try:
+        instance.run_held(held, desk=desk)
+    except LeaseLost:
+        raise
+    except BaseException as error:  # the component's own, and recorded, unless the records could not take its results
+        return _unrecorded(held.bundle, error)
+    return None
+
+
+def _unrecorded(bundle: int, error: BaseException) -> str | None:
+    with available():
+        if Bundle.get_by_id(bundle).state is not BundleState.RUNNING:
+            return None
+    return f"its end could not be recorded: {type(error).__name__}: {error}"
