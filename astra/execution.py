@@ -180,7 +180,8 @@ def _record(session: Session, failure: Failure | None) -> None:
         judge = _judge_changed(judge, changed)
         session.trouble = next((error for at, error in changed.items() if not session.recorded[at]), None)
     stages = tuple((s.total, s.overhead) if (s := session.watch.stages.get(name)) else (None, None) for name in STAGES)
-    totals = Totals(stages, said(failure.error if failure else session.trouble))
+    kept = session.desk.account.end() if session.desk.account is not None else (None, None)
+    totals = Totals(stages, said(failure.error if failure else session.trouble), *kept)
     last = session.recorded.rfind(0)  # the last position whose end is not written
     for start in range(0, max(1, last + 1), CHUNK):
         chunk = [at for at in range(start, min(start + CHUNK, last + 1)) if not session.recorded[at]]

@@ -113,10 +113,11 @@ def _end_bundle(chunk: Finish, totals: Totals, now: datetime) -> bool:
     times = [seconds for pair in totals.stages for seconds in pair]
     columns = ", ".join(f"time_{name} = ?, time_{name}_overhead = ?" for name in STAGES)
     statement = (
-        f"UPDATE bundle SET state = 'ended', lease_expires = NULL, ended = ?, error = ?, {columns} "
-        "WHERE id = ? AND token = ? AND state = 'running'"
+        f"UPDATE bundle SET state = 'ended', lease_expires = NULL, ended = ?, error = ?, {columns}, "
+        "peak_memory = ?, log = ?, log_start = ?, log_end = ? WHERE id = ? AND token = ? AND state = 'running'"
     )
-    return changed(statement, (instant_text(now), totals.error, *times, chunk.bundle, chunk.token)) == 1
+    kept = (totals.peak_memory, *(totals.log or (None, None, None)))
+    return changed(statement, (instant_text(now), totals.error, *times, *kept, chunk.bundle, chunk.token)) == 1
 
 
 def release(bundle: int, token: str, reason: str, now: datetime) -> int:
