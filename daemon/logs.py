@@ -51,6 +51,7 @@ def configure_bundles(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Named())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger("peewee").setLevel(logging.INFO)  # or it tells every statement by which astra keeps its records
 
 
 class _Named(logging.Formatter):

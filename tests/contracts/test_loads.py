@@ -1,0 +1,193 @@
+"""Several bundles handed over at once, and what a process keeps from one to the next."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+
+from astra import backlog, queue
+from astra.base import TaskInstance
+from astra.clock import SYSTEM
+from astra.database import migrate
+from astra.database.astradb import Bundle, Task, TaskBundle
+from astra.states import BundleState, ErrorKind, TaskState
+from daemon.executors import Ending
+from tests.support.components import KilledAt, Trace, Traced, Waits, open_gate, waiting
+from tests.support.misbehaving import Keeps, TellsDraining
+from tests.support.processes import lives, until
+from tests.support.rig import Rig, settings, tasks
+
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def load_of(rig: Rig, instance: TaskInstance) -> list[int]:
+    """Enqueue an instance and hand it over as a load of one bundle for each task."""
+    instance.enqueue()
+    claimed = [rig.claim(limit=1) for _ in range(instance.bundle_size)]
+    token = claimed[0].token
+    if any(each.token != token for each in claimed):  # bundles of one claim share a token
+        for each in claimed:
+            Bundle.update(token=token).where(Bundle.id == each.bundle).execute()
+    return rig.hand_over(*(type(each)(each.bundle, each.size, token, each.key) for each in claimed))
+
+
+def notes() -> list[str]:
+    return [row.note for row in Trace.select().order_by(Trace.id)]
+
+
+def test_the_bundles_of_a_load_run_one_after_another_in_one_process(rig: Rig) -> None:
+    bundles = load_of(rig, Traced(note=["a", "b", "c"]))
+    assert rig.endings(bundles) == [Ending(each, None) for each in bundles]
+    assert [row.state for row in Bundle.select()] == [BundleState.ENDED] * 3
+    assert notes() == ["a", "b", "c"]
+    assert len({row.pid for row in Trace.select()}) == 1
+
+
+def test_the_bundle_in_hand_is_to_blame_for_a_death_and_the_others_are_not(rig: Rig) -> None:
+    bundles = load_of(rig, KilledAt(note=["good", "bad", "better"]))
+    first, second, third = rig.endings(bundles)
+    assert first == Ending(bundles[0], None)
+    assert (second.kind, second.position) == (ErrorKind.CRASH, 0)
+    assert third == Ending(bundles[2], "given back: its process ended, which had another bundle in hand")
+    assert [state for state, _ in tasks()] == [TaskState.COMPLETED, TaskState.RUNNING, TaskState.RUNNING]
+    rig.ready_again()
+    assert rig.run(Traced(note="next")).trouble is None
+
+
+@ON_ONE
+def test_a_load_is_held_by_the_process_that_renews_it(rig: Rig, gate: Path) -> None:
+    bundles = load_of(rig, Waits(gate=str(gate), note=["a", "b"]))
+    until(lambda: waiting(gate))
+    held = list(Bundle.select().order_by(Bundle.id))
+    assert [each.state for each in held] == [BundleState.RUNNING] * 2, "all of it starts before the first runs"
+    assert {each.owner_pid for each in held} == {os.getpid()}
+    assert len({each.token for each in held}) == 1
+    open_gate(gate)
+    rig.endings(bundles)
+
+
+@pytest.mark.parametrize("sections", [{"scheduler": {"lease": 1, "tick": 0.05}}])
+def test_the_leases_of_all_bundles_of_a_load_are_renewed(rig: Rig, gate: Path) -> None:
+    load_of(rig, Waits(gate=str(gate), note=["a", "b", "c"]))
+    until(lambda: waiting(gate))
+    began, lapsed = SYSTEM.monotonic(), set()
+
+    def two_leases_later() -> bool:
+        rig.turn()
+        lapsed.update(each.bundle for each in backlog.open_bundles(SYSTEM.now()) if each.lapsed)
+        return SYSTEM.monotonic() - began > 2
+
+    until(two_leases_later)
+    assert lapsed == set()
+
+
+def test_a_bundle_taken_back_before_the_start_is_left_out(rig: Rig) -> None:
+    Traced(note=["a", "b"]).enqueue()
+    claimed = [rig.claim(limit=1) for _ in range(2)]
+    token = claimed[0].token
+    Bundle.update(token=token).execute()
+    queue.release(claimed[1].bundle, token, "changed my mind", SYSTEM.now())
+    bundles = rig.hand_over(*(type(each)(each.bundle, each.size, token, each.key) for each in claimed))
+    words = f"bundle {bundles[1]} was taken back before it started; nothing was run"
+    assert rig.endings(bundles) == [Ending(bundles[0], None), Ending(bundles[1], words)]
+    assert notes() == ["a"]
+
+
+@ON_ONE
+@pytest.mark.parametrize("which", ["all", "its bundle", "another bundle"])
+def test_a_process_is_told_to_begin_no_further_task_until_its_next_load(rig: Rig, gate: Path, which: str) -> None:
+    bundle = rig.submit(TellsDraining(gate=str(gate), note=["a", "b"]))
+    until(lambda: waiting(gate))
+    if which == "all":
+        rig.executor.drain()
+    else:
+        rig.executor.drain_bundle(bundle if which == "its bundle" else bundle + 1)
+    open_gate(gate)
+    rig.ending(bundle)
+    rig.run(TellsDraining(gate=str(gate), note="c"))
+    told = "draining False" if which == "another bundle" else "draining True"
+    assert set(notes()[:-1]) <= {told}
+    assert notes()[-1] == "draining False"
+
+
+@ON_ONE
+def test_what_a_person_cancelled_is_ended_and_not_told_of(rig: Rig, gate: Path) -> None:
+    first, second = load_of(rig, Waits(gate=str(gate), note=["a", "b"]))
+    [pid] = until(lambda: waiting(gate))
+    rig.executor.drop({first, 99}, "somebody cancelled bundle 1")
+    assert not lives(pid)
+    assert rig.turn() == [Ending(second, "given back: somebody cancelled bundle 1")]
+    rig.ready_again()
+    assert rig.run(Traced(note="next")).trouble is None
+
+
+@ON_ONE
+def test_what_is_cancelled_elsewhere_ends_nothing_here(rig: Rig, gate: Path) -> None:
+    bundle = rig.submit(Waits(gate=str(gate)))
+    until(lambda: waiting(gate))
+    rig.executor.drop({bundle + 1}, "another one")
+    open_gate(gate)
+    assert rig.ending(bundle) == Ending(bundle, None)
+
+
+# ------------------------------------------------------------------------------------- from one load to the next
+
+
+@ON_ONE
+@pytest.mark.parametrize("sections", [{"executor": {"workers": 1, "recycle_bundles": 2}}])
+def test_a_process_is_replaced_after_so_many_bundles(rig: Rig) -> None:
+    for _ in range(5):
+        until(lambda: rig.executor.free() == 1 or rig.turn())
+        assert rig.run(Traced()).trouble is None
+    pids = [row.pid for row in Trace.select().order_by(Trace.id)]
+    assert [pids[0] == pids[1], pids[1] == pids[2], pids[2] == pids[3], pids[3] == pids[4]] == [True, False] * 2
+    until(lambda: rig.turn() == [] and not any(map(lives, pids[:4])))
+
+
+@ON_ONE
+@pytest.mark.parametrize("sections", [{"executor": {"workers": 1, "recycle_memory": 250}}])
+def test_a_process_that_holds_much_memory_is_replaced(rig: Rig) -> None:
+    for megabytes in (0, 300, 0):
+        until(lambda: rig.executor.free() == 1 or rig.turn())
+        assert rig.run(Keeps(model="m", megabytes=megabytes)).trouble is None
+    first, large, last = [row.pid for row in Trace.select().order_by(Trace.id)]
+    assert first == large != last
+
+
+def test_what_is_costly_to_load_is_kept_for_the_next_bundle_of_its_key(rig: Rig) -> None:
+    for model in ("giants", "giants", "dwarfs", "giants"):
+        assert rig.run(Keeps(model=model)).trouble is None
+    assert notes() == ["giants: loaded", "giants: kept giants", "dwarfs: loaded", "giants: loaded"]
+
+
+@ON_ONE
+@pytest.mark.parametrize("sections", [{"executor": {"workers": 1, "recycle_memory": 250}}])
+def test_what_another_key_kept_is_given_back_before_the_next_one_runs(rig: Rig) -> None:
+    for model in ("large", ""):
+        Keeps(model=model, megabytes=300).enqueue()
+    claimed = [rig.claim(), rig.claim()]
+    token = claimed[0].token
+    Bundle.update(token=token).execute()
+    rig.endings(rig.hand_over(*(type(each)(each.bundle, each.size, token, each.key) for each in claimed)))
+    assert rig.executor.free() == 1, "nothing is held any more, so the process is not replaced"
+
+
+@ON_ONE
+def test_a_key_goes_to_the_process_that_ran_it_and_a_new_one_to_a_new_process(
+    tmp_path: Path, database: peewee.Database, database_url: str
+) -> None:
+    migrate.create_result_tables([Trace])
+    sections: dict[str, dict[str, Any]] = {"executor": {"workers": 3}}
+    rig = Rig(settings(tmp_path, database_url, sections), "local")
+    try:
+        for model in ("giants", "dwarfs", "giants", "dwarfs", "dwarfs"):
+            assert rig.run(Keeps(model=model)).trouble is None
+    finally:
+        rig.executor.stop()
+    assert [note.partition(" ")[2] for note in notes()] == ["loaded", "loaded", "kept giants", *["kept dwarfs"] * 2]
+    assert len({row.pid for row in Trace.select()}) == 2
+    assert Task.select().count() == TaskBundle.select().count() == 5
