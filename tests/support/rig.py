@@ -55,7 +55,12 @@ class Rig:
     def endings(self, bundles: Sequence[int]) -> list[Ending]:
         """Wait until all these bundles have ended, and return how, in their order."""
         ended: list[Ending] = []
-        until(lambda: ended.extend(self.turn()) or len(ended) >= len(bundles))
+
+        def all_have() -> bool:
+            ended.extend(self.turn())
+            return len(ended) >= len(bundles)
+
+        until(all_have)
         assert {each.bundle for each in ended} == set(bundles)
         return sorted(ended, key=lambda each: bundles.index(each.bundle))
 
