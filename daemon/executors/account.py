@@ -70,14 +70,6 @@ class BundleAccount:
         part, size = self._printed.get(), os.fstat(self._file).st_size
         return (str(self._log), part.start, size) if part is not None and size > part.start else None
 
-    def close(self) -> None:
-        """Leave no empty file behind."""
-        if self._file is not None:
-            _flush()
-            with suppress(OSError):
-                if os.fstat(self._file).st_size == 0:
-                    self._log.unlink()
-
     def _open(self) -> None:
         """Let standard output and error go to the file from now on; where it cannot be had, they stay as they are."""
         _flush()

@@ -111,13 +111,11 @@ class Guard:
     def _run(self) -> None:
         try:
             while not self._over.is_set() and self.verdict is None and self._watched.process.poll() is None:
-                load = self._load
-                if load is None:
+                if self._load is None:
                     self._wake.wait()
                     self._wake.clear()
-                else:
+                elif not self._clock.wait(self._over, _LOOK_EVERY) and (load := self._load) is not None:
                     self._look(load, self._clock.monotonic())
-                    self._clock.wait(self._over, _LOOK_EVERY)
         finally:
             if self._log is not None:
                 os.close(self._log)
@@ -144,7 +142,7 @@ class Guard:
         since = max(self._bundle_since, self._ready) if place.bundle == ON_THE_WAY else self._bundle_since
         if now - since > own.timeout:
             return ErrorKind.TIMEOUT, f"stopped: it ran longer than {own.timeout:g} s"
-        alone = place.bundle != ON_THE_WAY and load.sizes[place.bundle] == 1
+        alone = 0 <= place.bundle < len(load.sizes) and load.sizes[place.bundle] == 1
         in_hand = 0 if place.position is None and alone else place.position
         if own.task_timeout is not None and in_hand is not None and now - self._turn_since > own.task_timeout:
             words = f"stopped: task at position {in_hand} was in hand for longer than {own.task_timeout:g} s"

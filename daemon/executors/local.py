@@ -18,6 +18,7 @@ class LocalExecutor:
 
     def __init__(self, settings: Settings, clock: Clock, wake: Callable[[], None]) -> None:
         self._supervisors = [Supervisor(settings, clock, wake) for _ in range(settings.executor.workers)]
+        self._endings: list[Ending] = []
         self._clock = clock
 
     def start(self) -> None:
@@ -41,7 +42,10 @@ class LocalExecutor:
 
     def turn(self, now: float) -> list[Ending]:
         """Look after every process; return the bundles that ended."""
-        return [ending for each in self._supervisors for ending in each.turn(now)]
+        for each in self._supervisors:
+            self._endings += each.turn(now)  # kept here: the next one's turn may fail
+        endings, self._endings = self._endings, []
+        return endings
 
     def drain(self) -> None:
         """Let no process begin a further task of what it runs."""
@@ -68,7 +72,9 @@ class LocalExecutor:
 
     def stop(self) -> list[int]:
         """End every process now, and return the bundles that were still open."""
-        return [bundle for each in self._supervisors for bundle in each.stop()]
+        bundles = [each.bundle for each in self._endings if each.trouble is not None]
+        self._endings.clear()
+        return bundles + [bundle for each in self._supervisors for bundle in each.stop()]
 
 
 EXECUTOR = LocalExecutor

@@ -49,7 +49,8 @@ class WorkerProcess:
                 pass_fds=[each.descriptor for each in self._shared],
             )  # fmt: skip
         except OSError:
-            self.close()
+            for each in self._shared:
+                each.close()
             raise
         self.log = log_file(settings.bundle_logs, self._process.pid, clock.now())
         watched = Watched(self._process, self.in_hand, self.stacks, self.printed, self.log)
@@ -118,9 +119,12 @@ class WorkerProcess:
         self.let_go()
 
     def close(self) -> None:
-        """Give back what was shared with a process that is gone."""
+        """Give back what was shared with a process that is gone, and leave no empty log behind."""
         for each in self._shared:
             each.close()
+        with suppress(OSError):
+            if self.log.stat().st_size == 0:
+                self.log.unlink()
 
     def _greet(self, settings: Settings) -> None:
         assert self._process.stdin is not None

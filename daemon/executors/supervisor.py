@@ -48,7 +48,7 @@ class Supervisor:
         self._let_go: list[tuple[WorkerProcess, float]] = []
         self._running: _Running | None = None
         self._endings: list[Ending] = []
-        self._failures, self._start_at, self._ran = 0, 0.0, 0
+        self._failures, self._start_at, self._ran, self._is_ready = 0, 0.0, 0, False
         self.key: str | None = None
         """The key of the bundle that the process ran last."""
 
@@ -66,7 +66,7 @@ class Supervisor:
     def start(self) -> None:
         """Start the process. Call it from the thread that lives longest: the process dies with that thread."""
         self._process = WorkerProcess(self._settings, self._clock, self._wake)
-        self._ran, self.key = 0, None
+        self._ran, self.key, self._is_ready = 0, None, False
 
     def submit(self, load: Load, now: float) -> None:
         """Hand a load to the process."""
@@ -87,60 +87,59 @@ class Supervisor:
 
     def turn(self, now: float) -> list[Ending]:
         """Hear the process, renew its leases, replace it where it is gone; return the bundles that ended."""
-        endings, self._endings = self._endings, []
         process = self._process
         if process is not None:
             ran = self._ran
-            endings += self._hear(process, now)
+            self._hear(process, now)
             if process.gone:
-                endings += self._died(process, now)
+                self._died(process, now)
             elif self._running is not None:
-                endings += self._keep(process, self._running, now)
+                self._keep(process, self._running, now)
             elif self._ran > ran:
                 self._recycle(process, now)
         if self._process is None and now >= self._start_at:
             self._replace(now)
         self._see_off(now)
+        endings, self._endings = self._endings, []
         return endings
 
     def drop(self, bundles: set[int], reason: str, now: float) -> None:
         """End the process, if any of these bundles is its: somebody took them away. The others are given back."""
         if self._process is None or not bundles & set(self.bundles):
             return
-        endings = self._end(self._process, now, lambda each: Ending(each, f"given back: {reason}"))
-        self._endings += [each for each in endings if each.bundle not in bundles]
+        self._end(self._process, now, lambda each: Ending(each, f"given back: {reason}"))
+        self._endings = [each for each in self._endings if each.bundle not in bundles]
 
     def stop(self) -> list[int]:
-        """End the process now, and return the bundles that were open."""
+        """End the process now, and return the bundles that were open, or of whose trouble nobody was told yet."""
         for process in filter(None, [self._process, *(each for each, _ in self._let_go)]):
             process.kill()
             if process is self._process:
                 self._hear(process, 0.0)
             process.close()
-        bundles, self._process, self._running = self.bundles, None, None
+        bundles = self.bundles + [each.bundle for each in self._endings if each.trouble is not None]
+        self._process, self._running, self._endings = None, None, []
         self._let_go.clear()
         return bundles
 
     # ------------------------------------------------------------------------------------------- what it says
 
-    def _hear(self, process: WorkerProcess, now: float) -> list[Ending]:
-        endings = []
+    def _hear(self, process: WorkerProcess, now: float) -> None:
         for message in process.hear():
             running = self._running
             if "ready" in message:
-                self._failures = 0
+                self._failures, self._is_ready = 0, True
             elif running is None:
                 continue
             elif "started" in message:
                 running.token, running.renewed = message["started"], now
             elif "ended" in message and message["ended"] in running.open:
                 del running.open[message["ended"]]
-                endings.append(Ending(message["ended"], message["trouble"]))
+                self._endings.append(Ending(message["ended"], message["trouble"]))
             elif "idle" in message:
-                endings += [Ending(each, "its process did not say how it ended") for each in running.open]
+                self._endings += [Ending(each, "its process did not say how it ended") for each in running.open]
                 self._ran += len(running.load.bundles)
                 self._running = None
-        return endings
 
     def _recycle(self, process: WorkerProcess, now: float) -> None:
         """Replace a process that has run many bundles, or holds much memory: what leaks ends with it."""
@@ -165,17 +164,16 @@ class Supervisor:
 
     # -------------------------------------------------------------------------------------------------- leases
 
-    def _keep(self, process: WorkerProcess, running: _Running, now: float) -> list[Ending]:
+    def _keep(self, process: WorkerProcess, running: _Running, now: float) -> None:
         """Renew the leases of the load in time; end the process where the bundle in hand is somebody else's."""
         place = process.in_hand.place()
         in_hand = running.load.bundles[place.bundle].bundle if place.bundle != ON_THE_WAY else None
         # The last chunk may have ended the bundle a moment ago, and the process's own word is on its way.
         if in_hand in running.open and now - running.lost.get(in_hand, now) > _WORD_SECONDS:
             taken = "stopped: its bundle had been taken over"
-            return self._end(process, now, lambda each: Ending(each, taken if each == in_hand else _BESIDE))
-        if running.token is not None and now - running.renewed > self._settings.scheduler.lease / 3:
+            self._end(process, now, lambda each: Ending(each, taken if each == in_hand else _BESIDE))
+        elif running.token is not None and now - running.renewed > self._settings.scheduler.lease / 3:
             self._renew(running, running.token, now)
-        return []
 
     def _renew(self, running: _Running, token: str, now: float) -> None:
         until = self._clock.now() + timedelta(seconds=self._settings.scheduler.lease)
@@ -191,29 +189,29 @@ class Supervisor:
 
     # --------------------------------------------------------------------------------------------------- deaths
 
-    def _died(self, process: WorkerProcess, now: float) -> list[Ending]:
+    def _died(self, process: WorkerProcess, now: float) -> None:
         """Take note of a death: the bundle in hand is to blame, the others of the load had no part in it."""
-        endings = self._end(process, now, lambda each: self._ending(process, each))
+        self._end(process, now, lambda each: self._ending(process, each))
         verdict = process.guard.verdict
         reason = verdict.reason if verdict is not None else process.how_it_died()
-        blamed = next((each.bundle for each in endings if each.kind is not None), None)
+        blamed = next((each.bundle for each in self._endings if each.kind is not None), None)
         event(log, "worker_died", logging.WARNING, reason=reason, bundle=blamed)
         self._put_off(now)
-        return endings
 
-    def _end(self, process: WorkerProcess, now: float, ending_of: Callable[[int], Ending]) -> list[Ending]:
-        """End the process; return the bundles that it has told of as ended, and what became of the others."""
+    def _end(self, process: WorkerProcess, now: float, ending_of: Callable[[int], Ending]) -> None:
+        """End the process, and note what became of the bundles that it has not told of as ended."""
         process.kill()
-        endings = self._hear(process, now)
-        endings += [ending_of(each) for each in self.bundles]
+        self._hear(process, now)
+        self._endings += [ending_of(each) for each in self.bundles]
         process.close()
         self._process, self._running = None, None
-        return endings
 
     def _ending(self, process: WorkerProcess, bundle: int) -> Ending:
         """Return how an open bundle ended whose process died, or was stopped, and note where its log lies."""
         assert self._running is not None
         verdict = process.guard.verdict
+        if not self._is_ready:
+            return Ending(bundle, f"given back: its process never came to listen: {process.how_it_died()}")
         place = verdict.place if verdict is not None else process.in_hand.place()
         index = max(0, place.bundle)  # on the way, the first of the load is to blame: its component does not start
         if self._running.load.bundles[index].bundle != bundle:

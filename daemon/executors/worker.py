@@ -48,7 +48,6 @@ def main() -> None:
         drop_connection()
         in_hand.begin(ON_THE_WAY)
         say({"idle": os.getpid()})
-    account.close()
 
 
 def _load(order: dict[str, Any]) -> Load:

@@ -15,7 +15,7 @@ from astra.clock import SYSTEM
 from astra.database import migrate
 from astra.database.astradb import Bundle, TaskBundle
 from astra.states import BundleState, ErrorKind, TaskOutcome, TaskState
-from astra.work import NewTask
+from astra.work import Claimed, Load, NewTask
 from daemon import executors
 from daemon.executors import Ending
 from daemon.executors.supervisor import Supervisor
@@ -265,6 +265,18 @@ def test_a_process_that_cannot_even_start_is_not_started_in_a_tight_loop(
             until(lambda: supervisor.turn(1.0) or deaths() == 3)
             supervisor.turn(2.9)
             assert not supervisor.idle
+    finally:
+        supervisor.stop()
+
+
+def test_no_bundle_is_to_blame_for_a_process_that_cannot_even_start(tmp_path: Path) -> None:
+    usable = settings(tmp_path, f"sqlite:///{tmp_path / 'astra.sqlite'}")
+    supervisor = Supervisor(replace(usable, database=replace(usable.database, url="nonsense://")), SYSTEM, lambda: None)
+    supervisor.start()
+    try:
+        supervisor.submit(Load((Claimed(1, 1, "token", "x.Y {}"),), 60.0), 0.0)
+        words = "given back: its process never came to listen: its process ended with status 1"
+        assert until(lambda: supervisor.turn(0.0)) == [Ending(1, words)]
     finally:
         supervisor.stop()
 

@@ -126,6 +126,14 @@ def test_what_a_person_cancelled_is_ended_and_not_told_of(rig: Rig, gate: Path) 
 
 
 @ON_ONE
+def test_a_bundle_of_which_nobody_was_told_yet_is_among_those_that_were_stopped(rig: Rig, gate: Path) -> None:
+    first, second = load_of(rig, Waits(gate=str(gate), note=["a", "b"]))
+    until(lambda: waiting(gate))
+    rig.executor.drop({first}, "somebody cancelled bundle 1")
+    assert rig.executor.stop() == [second]
+
+
+@ON_ONE
 def test_what_is_cancelled_elsewhere_ends_nothing_here(rig: Rig, gate: Path) -> None:
     bundle = rig.submit(Waits(gate=str(gate)))
     until(lambda: waiting(gate))

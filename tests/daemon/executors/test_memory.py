@@ -16,7 +16,7 @@ FORKED = """
 import os, signal
 held = b"x" * 100_000_000
 os.fork()
-print(os.getpid(), flush=True)
+os.write(1, f"{os.getpid()}\\n".encode())
 signal.pause()
 """
 ORPHANED = """
