@@ -7,22 +7,27 @@ running, and how each ended; what its tasks came to is in the records by then.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from astra import execution, keeping, provenance, queue
 from astra.base import TaskInstance
+from astra.bundling import rebuild_bundle, rebuild_whole
 from astra.clock import SYSTEM
 from astra.components import component_class
 from astra.database.astradb import Bundle
 from astra.database.connection import available
 from astra.errors import AstraError, ComponentError, LeaseLost
 from astra.members import bundle_by_key
+from astra.outbox import Outbox
 from astra.session import Desk, Session
 from astra.states import BundleState
+from astra.whole import Whole, read_whole
 from astra.work import Claimed, Load
+
+TOGETHER = 2_000  # tasks of small bundles that are read at once
 
 
 @dataclass(frozen=True)
@@ -53,13 +58,20 @@ def run_load(load: Load, desk: Desk, told: Told) -> None:
             told.ended(each.bundle, str(error))
         return
     told.started(token)
+    outbox = Outbox(SYSTEM, told.ended) if len(started) > 1 else None
+    desk = replace(desk, retry=load.retry, outbox=outbox)
     running = {each.bundle: each for each in started}
+    whole = _read_whole(started)
     for index, each in enumerate(load.bundles):
-        if each.bundle in running:
-            _begin(index, each.key, desk)
-            told.ended(each.bundle, _run(running[each.bundle], problem, desk))
-        else:
+        if each.bundle not in running:
             told.ended(each.bundle, f"bundle {each.bundle} was taken back before it started; nothing was run")
+            continue
+        _begin(index, each.key, desk)
+        trouble = _run(running[each.bundle], problem, desk, whole.pop(each.bundle, None))
+        if outbox is None or not outbox.took(each.bundle):
+            told.ended(each.bundle, trouble)
+    if outbox is not None:
+        outbox.flush()
 
 
 def _component(name: str) -> tuple[type[Any], ComponentError | None]:
@@ -90,11 +102,19 @@ def _begin(index: int, key: str, desk: Desk) -> None:
         desk.in_hand.begin(index)
 
 
-def _run(held: Claimed, problem: ComponentError | None, desk: Desk) -> str | None:
+def _read_whole(bundles: Sequence[Claimed]) -> dict[int, Whole]:
+    """Read several small bundles at once; a single one, or large ones, are read as they run."""
+    if len(bundles) < 2 or sum(each.size for each in bundles) > TOGETHER:
+        return {}
+    with available():
+        return read_whole([each.bundle for each in bundles])
+
+
+def _run(held: Claimed, problem: ComponentError | None, desk: Desk, whole: Whole | None) -> str | None:
     """Run one bundle, and return why it could not be recorded, or None."""
     try:
         if problem is None:
-            return _execute(held, desk)
+            return _execute(held, desk, whole)
         execution.fail(Session(held, SYSTEM, interactive=False, desk=desk), problem)
     except LeaseLost as error:
         return str(error)
@@ -103,19 +123,22 @@ def _run(held: Claimed, problem: ComponentError | None, desk: Desk) -> str | Non
     return None
 
 
-def _execute(held: Claimed, desk: Desk) -> str | None:
+def _execute(held: Claimed, desk: Desk, whole: Whole | None) -> str | None:
     try:
         with available():
-            instance = TaskInstance.from_bundle(bundle_by_key(held.bundle))
+            instance = (
+                rebuild_bundle(bundle_by_key(held.bundle), strict=False) if whole is None else rebuild_whole(whole)
+            )
     except (ComponentError, TypeError, ValueError) as error:
         execution.fail(Session(held, SYSTEM, interactive=False, desk=desk), error)
         return None
     try:
-        instance.run_held(held, desk=desk)
+        instance.run_held(held, desk, whole)
     except LeaseLost:
         raise
     except BaseException as error:  # the component's own, and recorded, unless the records could not take its results
-        return _unrecorded(held.bundle, error)
+        kept = desk.outbox is not None and desk.outbox.took(held.bundle)
+        return None if kept else _unrecorded(held.bundle, error)
     return None
 
 

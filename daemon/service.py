@@ -324,7 +324,7 @@ class Service:
             return False
         once = self._until is Until.ONCE
         waiting = self._intake.settled if once else self._intake.waiting
-        left = backlog.pick() is not None if once else backlog.unfinished()
+        left = backlog.is_due() if once else backlog.unfinished()
         if waiting or left or self._relinker.busy or not self._scheduler.idle:
             self._confirming = False
             return False
@@ -358,7 +358,7 @@ class Service:
     def _drain(self) -> None:
         """Take no new bundles; wait for the running ones, as long as the settings or a second signal allow."""
         self._stop.set()
-        self._scheduler.draining = True
+        self._scheduler.drain()
         self._tell_status()
         deadline = self._clock.monotonic() + self._settings.executor.drain
         while self._scheduler.running and self._signals < 2 and self._clock.monotonic() < deadline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
@@ -52,20 +52,20 @@ class Executor(Protocol):
     def turn(self, now: float) -> list[Ending]:
         """Renew the leases of what is alive, replace what is gone, and return the bundles that ended."""
 
-    def drain(self) -> None:
-        """Let no process begin a further task of what it runs; what is handed over later is not meant."""
-
-    def drain_bundle(self, bundle: int) -> None:
-        """Let the process that runs a bundle begin no further task of its load."""
-
-    def drop(self, bundles: set[int], reason: str) -> None:
-        """End the processes that run any of these bundles, whose tasks a person has cancelled: no ending tells of them.
-
-        The other bundles of their loads end as given back, for this reason.
-        """
-
     def is_mine(self, found: OpenBundle) -> bool:
         """Return whether a bundle that is open in the database is still on its way here."""
+
+    def drain(self) -> None:
+        """Have every running bundle begin no further task: what is done is recorded, the rest given back."""
+
+    def drain_bundle(self, bundle: int) -> None:
+        """Have one running bundle, and what comes after it in its load, begin no further task."""
+
+    def drop(self, bundles: Collection[int]) -> None:
+        """End the processes that run these, which were taken away: they leave no ending.
+
+        The other bundles of their loads are given back.
+        """
 
     def stop(self) -> list[int]:
         """End every process now, and return the bundles that were still open."""

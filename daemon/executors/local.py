@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from astra.clock import Clock
 from astra.config import Settings
@@ -58,13 +58,10 @@ class LocalExecutor:
             if bundle in each.bundles:
                 each.drain()
 
-    def drop(self, bundles: set[int], reason: str) -> None:
-        """End the processes that run any of these bundles, whose tasks a person has cancelled: no ending tells of them.
-
-        The other bundles of their loads end as given back, for this reason.
-        """
+    def drop(self, bundles: Collection[int]) -> None:
+        """End the processes that run any of these bundles, which were taken away: no ending tells of them."""
         for each in self._supervisors:
-            each.drop(bundles, reason, self._clock.monotonic())
+            each.drop(bundles, self._clock.monotonic())
 
     def is_mine(self, found: OpenBundle) -> bool:
         """Return whether an open bundle is in one of these processes."""

@@ -7,7 +7,7 @@ loses it. What a process may take is enforced by its `guard`, and a process that
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -27,6 +27,7 @@ from daemon.logs import event
 log = logging.getLogger(__name__)
 _WORD_SECONDS = 5.0
 _LONGEST_BACKOFF = 30.0
+_WITH_ANOTHER = "given back: its process was ended, for another bundle of it had been taken away"
 _BESIDE = "given back: its process ended, which had another bundle in hand"
 
 
@@ -103,11 +104,11 @@ class Supervisor:
         endings, self._endings = self._endings, []
         return endings
 
-    def drop(self, bundles: set[int], reason: str, now: float) -> None:
+    def drop(self, bundles: Collection[int], now: float) -> None:
         """End the process, if any of these bundles is its: somebody took them away. The others are given back."""
-        if self._process is None or not bundles & set(self.bundles):
+        if self._process is None or not set(self.bundles).intersection(bundles):
             return
-        self._end(self._process, now, lambda each: Ending(each, f"given back: {reason}"))
+        self._end(self._process, now, lambda each: Ending(each, _WITH_ANOTHER))
         self._endings = [each for each in self._endings if each.bundle not in bundles]
 
     def stop(self) -> list[int]:
@@ -151,7 +152,7 @@ class Supervisor:
         if reason is not None:
             event(log, "worker_recycled", reason=reason)
             process.let_go()
-            self._let_go.append((process, now + self._settings.executor.grace + _WORD_SECONDS))
+            self._let_go.append((process, now + self._settings.executor.grace))
             self._process, self._start_at = None, now
 
     def _see_off(self, now: float) -> None:

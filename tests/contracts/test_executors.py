@@ -91,7 +91,7 @@ def test_a_bundle_that_runs_too_long_is_stopped(rig: Rig, gate: Path) -> None:
 @ON_ONE
 def test_a_component_that_is_not_there_fails_its_tasks_and_says_so(rig: Rig) -> None:
     queue.enqueue([NewTask("nowhere.Nothing", "1", "{}", "nowhere.Nothing {}")], SYSTEM.now())
-    [bundle] = rig.hand_over(rig.claim())
+    [bundle] = rig.hand_over(*rig.claim())
     assert rig.ending(bundle).trouble is None
     assert [state for state, _ in tasks()] == [TaskState.FAILED]
     assert "there is no component nowhere.Nothing" in str(tasks()[0][1])
@@ -101,7 +101,7 @@ def test_a_component_that_is_not_there_fails_its_tasks_and_says_so(rig: Rig) -> 
 def test_a_component_whose_import_ends_the_process_is_told_as_a_death(rig: Rig) -> None:
     name = "tests.support.deadly.Nothing"
     queue.enqueue([NewTask(name, "1", "{}", f"{name} {{}}")], SYSTEM.now())
-    [bundle] = rig.hand_over(rig.claim())
+    [bundle] = rig.hand_over(*rig.claim())
     ending = rig.ending(bundle)
     assert (ending.trouble, ending.kind) == ("its process ended with status 7", ErrorKind.CRASH)
     assert Bundle.get_by_id(bundle).state is BundleState.SUBMITTED
@@ -114,7 +114,7 @@ def test_an_input_that_has_changed_sinks_only_its_own_task(rig: Rig, tmp_path: P
         path.write_bytes(b"as it was")
     Traced(input_data_products=[str(path) for path in paths]).enqueue()
     paths[1].write_bytes(b"as it is now")
-    [bundle] = rig.hand_over(rig.claim())
+    [bundle] = rig.hand_over(*rig.claim())
     assert rig.ending(bundle).trouble is None
     assert [state for state, _ in tasks()] == [TaskState.PENDING, TaskState.FAILED, TaskState.PENDING]
     assert "input changed" in str(tasks()[1][1])
@@ -124,7 +124,7 @@ def test_an_input_that_has_changed_sinks_only_its_own_task(rig: Rig, tmp_path: P
 def test_a_component_that_no_longer_takes_its_parameters_fails_its_tasks(rig: Rig) -> None:
     name = f"{Waits.__module__}.Waits"
     queue.enqueue([NewTask(name, "0", "{}", f"{name} {{}}")], SYSTEM.now())
-    [bundle] = rig.hand_over(rig.claim())
+    [bundle] = rig.hand_over(*rig.claim())
     assert rig.ending(bundle).trouble is None
     assert [state for state, _ in tasks()] == [TaskState.FAILED]
 
@@ -169,7 +169,7 @@ def test_what_a_component_reads_and_prints_stays_out_of_the_way(rig: Rig) -> Non
 @ON_ONE
 def test_a_bundle_that_was_taken_back_before_it_started_is_not_run(rig: Rig) -> None:
     Traced().enqueue()
-    claimed = rig.claim()
+    [claimed] = rig.claim()
     queue.release(claimed.bundle, claimed.token, "changed my mind", SYSTEM.now())
     rig.hand_over(claimed)
     trouble = rig.ending(claimed.bundle).trouble
@@ -232,7 +232,7 @@ def test_several_bundles_run_at_the_same_time(
         Waits(gate=str(gate), note=["a", "b"]).enqueue()
         bundles = []
         for _ in range(workers):
-            bundles += rig.hand_over(rig.claim(limit=1))
+            bundles += rig.hand_over(*rig.claim(limit=1))
         until(lambda: len(waiting(gate)) == workers)
         assert rig.executor.free() == 0
         open_gate(gate)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from astra.base import Parameter
@@ -85,6 +86,15 @@ class EndsInItsWay(Waits):
         os._exit(0)
 
 
+class Lingers(Traced):
+    """Leaves a thread behind that keeps its process from ending by itself."""
+
+    gate = Parameter(bundled=True)
+
+    def work(self, parameters: dict[str, object]) -> None:
+        threading.Thread(target=(Path(self.gate) / "pipe").read_bytes).start()
+
+
 class Prints(Traced):
     """Prints and logs its note, and dies where that says so."""
 
@@ -123,14 +133,3 @@ class Keeps(Traced):
         words = "loaded" if before is None else f"kept {before[0]}"
         for task, _ in self.iterable():
             self.record_result(task, Trace(pid=os.getpid(), note=f"{self.model}: {words}"))
-
-
-class TellsDraining(Waits):
-    """Records whether its process was told to begin no further task, when the gate had been opened."""
-
-    def execute(self) -> None:
-        assert self._session is not None
-        assert self._session.desk.in_hand is not None
-        draining = self._session.desk.in_hand.draining
-        for task, _ in self.iterable():
-            self.record_result(task, Trace(pid=os.getpid(), note=f"draining {draining}"))

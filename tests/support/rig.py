@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from astra import backlog, provenance, queue
+from astra import provenance, queue
 from astra.base import TaskInstance
 from astra.clock import SYSTEM
 from astra.config import Settings
 from astra.database.astradb import Task, TaskBundle
+from astra.database.connection import run
 from astra.states import TaskState
-from astra.work import Claimed, Load
+from astra.work import Claimed, Load, Pick
 from daemon import executors
 from daemon.executors import Ending
 from tests.support.processes import until
@@ -30,12 +31,12 @@ class Rig:
         self.executor = executors.build(self.settings, SYSTEM, self.woken.set)
         self.executor.start()
 
-    def claim(self, limit: int = 100) -> Claimed:
-        picked = backlog.pick()
-        assert picked is not None
-        claimed = queue.claim(picked[1], limit, provenance.owner(), self.executor.name, SYSTEM.now())
-        assert claimed is not None
-        return replace(claimed, key=picked[1])
+    def claim(self, limit: int = 100, times: int = 1) -> list[Claimed]:
+        """Claim all that waits of the next component, as `times` bundles of up to `limit` of each key."""
+        [(priority, component)] = run("SELECT priority, name FROM task WHERE state = 'pending' ORDER BY id LIMIT 1")
+        keys = run("SELECT DISTINCT bundle_key FROM task WHERE state = 'pending' AND name = ? ORDER BY 1", (component,))
+        picks = [Pick(None, priority, key, limit, times) for (key,) in keys]
+        return queue.claim(picks, provenance.owner(), self.executor.name, SYSTEM.now())
 
     def hand_over(self, *claimed: Claimed) -> list[int]:
         """Hand over a load; return its bundles."""
@@ -47,7 +48,8 @@ class Rig:
         """Enqueue, claim and hand over; return the bundle."""
         for each in instances:
             each.enqueue()
-        return self.hand_over(self.claim())[0]
+        [bundle] = self.hand_over(*self.claim())
+        return bundle
 
     def turn(self) -> list[Ending]:
         return self.executor.turn(SYSTEM.monotonic())
