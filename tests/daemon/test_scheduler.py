@@ -388,6 +388,7 @@ def test_a_task_that_somebody_has_locked_holds_up_no_turn(rig: Rig, database_url
     try:
         other.cursor().execute("SELECT id FROM task FOR UPDATE")
         assert rig.tick().submitted == []
+        other.rollback()
     finally:
         other.close()
     assert len(rig.tick().submitted) == 1
