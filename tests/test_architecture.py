@@ -62,8 +62,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.healpix",
             "astra.identifiers",
             "astra.inhand",
-            "astra.healpix",
-            "astra.identifiers",
+            "astra.keeping",
             "astra.parameters",
             "astra.positions",
             "astra.products",
@@ -88,7 +87,6 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.execution",
             "astra.failures",
             "astra.holds",
-            "astra.keeping",
             "astra.outbox",
             "astra.running",
             "astra.whole",
@@ -210,7 +208,7 @@ BOUNDARIES = frozenset(
         ("astra.session", "words"),
         ("astra.cli.execute", "_run"),  # the component's own, recorded before it comes here
         ("astra.cli.execute", "_debug"),  # a person wants to look at whatever it is
-        ("daemon.executors.worker", "_execute"),  # what the component raised, recorded before it comes this far
+        ("astra.running", "_execute"),  # what the component raised, recorded before it comes this far
         ("daemon.service", "_front_loop"),
         ("daemon.service", "_turn"),
     }

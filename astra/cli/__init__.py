@@ -25,6 +25,7 @@ COMMANDS = (
     "catalog",
     "verify",
     "show",
+    "logs",
     "source",
     "conflicts",
     "execute",

@@ -5,7 +5,7 @@ every later write is fenced by it *and* by its counts: who lost the bundle chang
 Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state machines.
 """
 
-from astra.queue.ending import finish, renew
+from astra.queue.ending import finish, note_log, renew
 from astra.queue.enqueueing import enqueue, make_due, supersede
 from astra.queue.giving_back import expire, fail_gone, release
 from astra.queue.holding import hold, lift, put_off_probe
@@ -20,6 +20,7 @@ __all__ = [
     "hold",
     "lift",
     "make_due",
+    "note_log",
     "open_by_hand",
     "put_off_probe",
     "release",

@@ -34,6 +34,12 @@ def renew(bundles: Sequence[int], token: str, lease: datetime) -> set[int]:
         return {row[0] for row in run(f"{statement} RETURNING id", (instant_text(lease), token))}
 
 
+def note_log(bundle: int, path: str, start: int, end: int) -> None:
+    """Note where the output of a bundle lies that could not do so itself: its process died."""
+    with database.atomic():
+        execute("UPDATE bundle SET log = ?, log_start = ?, log_end = ? WHERE id = ?", (path, start, end, bundle))
+
+
 def finish(chunks: Sequence[Finish], now: datetime) -> None:
     """End chunks of tasks of one or several bundles, with their times and results, in one transaction.
 

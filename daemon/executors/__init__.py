@@ -41,16 +41,16 @@ class Executor(Protocol):
         """Make ready to run bundles."""
 
     def free(self) -> int:
-        """Return how many bundles can be handed over now."""
+        """Return how many loads can be handed over now."""
 
     def slots(self) -> int:
-        """Return how many bundles can run at the same time."""
+        """Return how many loads can run at the same time."""
 
     def submit(self, load: Load, now: float) -> None:
-        """Take over claimed bundles; the process that runs them turns them running."""
+        """Take over claimed bundles of one component; the process that runs them turns them running."""
 
     def turn(self, now: float) -> list[Ending]:
-        """Renew the leases of what is alive, stop what has run too long, and return the bundles that ended."""
+        """Renew the leases of what is alive, replace what is gone, and return the bundles that ended."""
 
     def is_mine(self, found: OpenBundle) -> bool:
         """Return whether a bundle that is open in the database is still on its way here."""
@@ -59,13 +59,16 @@ class Executor(Protocol):
         """Have every running bundle begin no further task: what is done is recorded, the rest given back."""
 
     def drain_bundle(self, bundle: int) -> None:
-        """Have one running bundle begin no further task."""
+        """Have one running bundle, and what comes after it in its load, begin no further task."""
 
     def drop(self, bundles: Collection[int]) -> None:
-        """End the processes that run these, which were taken away: they leave no ending."""
+        """End the processes that run these, which were taken away: they leave no ending.
+
+        The other bundles of their loads are given back.
+        """
 
     def stop(self) -> list[int]:
-        """End every process now, and return the bundles that were still running."""
+        """End every process now, and return the bundles that were still open."""
 
 
 EXECUTORS = ("local",)
