@@ -21,7 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from astra import config, declaring, execution, keeping, queue, work
 from astra.bundling import bundler, rebuild, rebuild_bundle
-from astra.clock import SYSTEM
+from astra.clock import SYSTEM, Clock
 from astra.components import remember
 from astra.database import migrate
 from astra.database.astradb import Bundle, DataProduct, ResultModel, Task

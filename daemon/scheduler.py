@@ -259,7 +259,7 @@ class Scheduler:
         if found.executor == "interactive":
             failed = queue.fail_gone(found.bundle, found.token, "process gone", now)
             event(log, "interactive_gone", logging.WARNING, bundle=found.bundle, failed=failed)
-        elif ending.kind is None:
+        elif ending.kind is None or (ending.kind is ErrorKind.RETRY and found.state is BundleState.SUBMITTED):
             tasks = queue.release(found.bundle, found.token, reason, now)
             event(log, "released", bundle=found.bundle, tasks=tasks, reason=reason)
         else:

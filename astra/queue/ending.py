@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from astra.database.astradb import STAGES
-from astra.database.connection import changed, database, execute_many, is_sqlite, run
+from astra.database.connection import changed, database, execute, execute_many, is_sqlite, run
 from astra.database.fields import instant_text
 from astra.database.staging import insert_rows, load, stage
 from astra.errors import InputChanged, LeaseLost

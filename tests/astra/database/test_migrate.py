@@ -184,7 +184,8 @@ def test_every_unique_field_of_the_models_is_unique_in_the_database(database: pe
 
 
 EXPECTED_INDEXES = {
-    "task_identity", "task_pick", "bundle_asked", "bundle_name", "hold_standing", "task_due", "task_failed", "bundle_open",
+    "task_identity", "task_pick", "bundle_asked", "bundle_name", "hold_standing", "task_due", "task_failed",
+    "bundle_open",
     "task_bundle_task_id", "ingestion_file_version", "data_product_identity", "source_identifier_one",
 }  # fmt: skip
 
