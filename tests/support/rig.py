@@ -39,7 +39,8 @@ class Rig:
         return queue.claim(picks, provenance.owner(), self.executor.name, SYSTEM.now())
 
     def hand_over(self, *claimed: Claimed) -> list[int]:
-        """Hand over a load; return its bundles."""
+        """Hand over a load, as soon as there is a process for it; return its bundles."""
+        until(self._has_room)
         [first, *others] = claimed
         self.executor.submit(Load((first, *others), self.settings.scheduler.lease), SYSTEM.monotonic())
         return [each.bundle for each in claimed]
@@ -71,6 +72,11 @@ class Rig:
 
     def run(self, *instances: TaskInstance) -> Ending:
         return self.ending(self.submit(*instances))
+
+    def _has_room(self) -> bool:
+        if not self.executor.free():  # a process says that it has nothing left to do a moment after its last bundle
+            assert self.turn() == []
+        return bool(self.executor.free())
 
     def ready_again(self) -> None:
         """Wait until there is a process to hand a load to."""
