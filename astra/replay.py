@@ -15,7 +15,7 @@ from astra import provenance, queue, taking_in
 from astra.catalogue.consulting import LOCAL, Linking
 from astra.clock import SYSTEM, Clock
 from astra.database.astradb import Replay
-from astra.database.connection import changed, database
+from astra.database.connection import changed, database, run
 from astra.errors import AstraError
 from astra.ingest import Root
 from astra.replay_plan import PRIORITY, Entry, Left, Plan, Request, Verb, known_work, make_plan
@@ -78,6 +78,12 @@ def resume(replay: int, roots: tuple[Root, ...], rules: tuple[Rule, ...]) -> Pla
     return make_plan(Request(Verb(record.verb), Selection.read(record.selection), roots, rules), replay)
 
 
+def cancel(replay: int) -> bool:
+    """Have nothing more of a replay done, whoever carries it out; False where it is not being carried out."""
+    with database.atomic():
+        return changed("UPDATE replay SET state = 'cancelled' WHERE id = ? AND state = 'running'", (replay,)) == 1
+
+
 def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iterator[Progress]:
     """Do what a plan says, a chunk at a time, each in a transaction of its own; yield after each.
 
@@ -117,7 +123,8 @@ def _count_from(replay: int, left: int) -> None:
 def _advance(replay: int, count: int) -> None:
     """Count what is done; on PostgreSQL this also keeps a second process with the same replay out of this chunk."""
     if changed("UPDATE replay SET done = done + ? WHERE id = ? AND state = 'running'", (count, replay)) != 1:
-        raise AstraError(f"replay {replay} was completed by another process meanwhile; this one stops")
+        state = run("SELECT state FROM replay WHERE id = ?", (replay,))[0][0]
+        raise AstraError(f"replay {replay} is {state} by now, through another process; this one stops")
 
 
 def _enqueue(chunk: Sequence[Entry], progress: Progress, clock: Clock) -> None:
