@@ -51,15 +51,15 @@ class Open(NamedTuple):
     place: str
 
 
-def find(kind: Kind, name: str, rules: Iterable[str] = ()) -> Target:
+def find(kind: Kind, name: str, named: Iterable[str] = ()) -> Target:
     """Return what a name, or a key, means.
 
     Parameters
     ----------
     name
         A component's import path, or the class's name where it is one component's; else a key.
-    rules
-        Import paths of the settings' rules, which may have no record yet.
+    named
+        Import paths that the settings name, of which there may be no record yet.
 
     Raises
     ------
@@ -67,14 +67,14 @@ def find(kind: Kind, name: str, rules: Iterable[str] = ()) -> Target:
         If there is no such record, or a class's name fits several components.
     """
     if kind is Kind.COMPONENT:
-        return Target(kind, _component(name, rules))
+        return Target(kind, _component(name, named))
     if not run(f"SELECT 1 FROM {kind} WHERE id = ?", (int(name),)):
         raise AstraError(f"there is no {kind} {int(name)}")
     return Target(kind, str(int(name)))
 
 
-def _component(name: str, rules: Iterable[str]) -> str:
-    known = sorted({*_recorded(), *rules})
+def _component(name: str, named: Iterable[str]) -> str:
+    known = sorted({*_recorded(), *named})
     fitting = [each for each in known if name in (each, each.rpartition(".")[2])]
     if len(fitting) == 1:
         return fitting[0]
@@ -83,7 +83,7 @@ def _component(name: str, rules: Iterable[str]) -> str:
     short = {each.rpartition(".")[2]: each for each in known}
     near = difflib.get_close_matches(name, [*short, *known], n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(short)) or 'none yet'}"
-    raise AstraError(f"there is no component {name} in the records or the rules; {hint}")
+    raise AstraError(f"there is no component {name} in the records or the settings; {hint}")
 
 
 def _recorded() -> set[str]:

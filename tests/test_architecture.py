@@ -77,6 +77,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "verbs",
         (
+            "astra.alike",
             "astra.asking",
             "astra.backlog",
             "astra.base",
@@ -86,6 +87,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.costs",
             "astra.declaring",
             "astra.execution",
+            "astra.holds",
             "astra.ingest",
             "astra.inputs",
             "astra.known",
@@ -107,7 +109,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.selection",
             "astra.session",
             "astra.standing",
+            "astra.steering",
             "astra.taking_in",
+            "astra.targets",
             "astra.roots",
             "astra.tree",
             "astra.verifying",
@@ -167,6 +171,7 @@ SOLE_WRITERS: Mapping[str, Mapping[str, str]] = {
         "TaskBundle": "task_bundle",
         "TaskInputDataProduct": "task_input_data_product",
         "TaskOutputDataProduct": "task_output_data_product",
+        "Hold": "hold",
     },
     "astra.ledger": {"Ingestion": "ingestion"},
 }

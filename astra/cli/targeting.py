@@ -38,8 +38,8 @@ def opened(config: Path | None, kind: str, names: Sequence[str]) -> list[Target]
     from astra.targets import Kind, find
 
     settings = open_records(config)
-    rules = [rule.task for rule in settings.rules]
-    return list(dict.fromkeys(find(Kind(kind), name, rules) for name in names))
+    named = {each.task for each in (*settings.rules, *settings.schedule)}
+    return list(dict.fromkeys(find(Kind(kind), name, named) for name in names))
 
 
 def counted(count: int, noun: str) -> str:

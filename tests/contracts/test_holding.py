@@ -412,7 +412,7 @@ def test_what_is_meant_is_found_by_name_and_what_is_not_there_is_said() -> None:
     assert targets.find(Kind.COMPONENT, "Rare", ["pack.Rare"]).name == "pack.Rare"
     with pytest.raises(AstraError, match=r"Thing may be other\.Thing or tests\.Thing: give the whole path"):
         targets.find(Kind.COMPONENT, "Thing")
-    with pytest.raises(AstraError, match=r"no component Thnig in the records or the rules; did you mean Thing\?"):
+    with pytest.raises(AstraError, match=r"no component Thnig in the records or the settings; did you mean Thing\?"):
         targets.find(Kind.COMPONENT, "Thnig")
     for kind in (Kind.BUNDLE, Kind.TASK, Kind.REPLAY):
         with pytest.raises(AstraError, match=f"there is no {kind} 4100"):
