@@ -25,7 +25,7 @@ OTHERS = "(other errors)"
 # What differs from one task to the next: paths, then digests and other hexadecimal numbers, then numbers.
 _PATH = re.compile(r"(?<![\w/.])~?(?:/[^\s/'\"`,;:()\[\]{}<>]+)+/?")
 _HEX = re.compile(r"\b(?:0x[0-9a-fA-F]+|(?=[0-9a-fA-F-]*\d)[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4})\b")
-_NUMBER = re.compile(r"(?<![\d.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?<![\d.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _SEVERAL = re.compile(r"#(?:[,;\s]+#)+")
 
 
