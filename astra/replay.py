@@ -99,6 +99,7 @@ def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iter
     progress = Progress(replay, len(plan.entries), left=list(plan.left))
     for start in range(0, len(plan.entries), CHUNK):
         chunk = plan.entries[start : start + CHUNK]
+        _refuse_ended(replay)
         if plan.request.verb is Verb.INGESTION:
             _take_in(chunk, plan.request, progress, settings)
         else:
@@ -123,8 +124,14 @@ def _count_from(replay: int, left: int) -> None:
 def _advance(replay: int, count: int) -> None:
     """Count what is done; on PostgreSQL this also keeps a second process with the same replay out of this chunk."""
     if changed("UPDATE replay SET done = done + ? WHERE id = ? AND state = 'running'", (count, replay)) != 1:
-        state = run("SELECT state FROM replay WHERE id = ?", (replay,))[0][0]
-        raise AstraError(f"replay {replay} is {state} by now, through another process; this one stops")
+        _refuse_ended(replay)
+
+
+def _refuse_ended(replay: int) -> None:
+    """Raise `AstraError` where a replay was cancelled, or another process has completed it."""
+    state = run("SELECT state FROM replay WHERE id = ?", (replay,))[0][0]
+    if state != "running":
+        raise AstraError(f"replay {replay} was {state} by somebody else meanwhile; this process stops")
 
 
 def _enqueue(chunk: Sequence[Entry], progress: Progress, clock: Clock) -> None:
