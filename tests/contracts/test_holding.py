@@ -160,6 +160,12 @@ def test_what_is_run_by_hand_is_not_given_back() -> None:
     assert Bundle.get_by_id(held.bundle).state == "running"
 
 
+def test_no_scheduler_can_take_the_tasks_of_a_bundle_before_they_are_held() -> None:
+    held = running(2)
+    assert queue.give_back(held.bundle, "paused", START, holds.HELD_UNTIL) == 2
+    assert holds.tasks_by_component() == [("tests.Thing", 2, members(held.bundle)[0])]
+
+
 def test_a_held_bundle_s_tasks_wait_until_they_are_resumed() -> None:
     held = running(3)
     queue.finish(Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None), START)
@@ -205,6 +211,8 @@ def test_a_running_bundle_that_another_process_cancels_loses_its_fence() -> None
         queue.finish(Finish(held.bundle, held.token, rows[1:], (), TOTALS), LATER)
     assert states(*members(held.bundle)) == ["completed", "cancelled", "cancelled"]
     assert outcomes(held.bundle) == ["completed", "cancelled", "cancelled"]
+    told = [each.error_message for each in TaskBundle.select().order_by(TaskBundle.position)]
+    assert told == [None, *["cancelled by ada@host: disk full"] * 2]
     bundle = Bundle.get_by_id(held.bundle)
     assert (bundle.state, bundle.error, bundle.ended) == ("released", "cancelled by ada@host: disk full", START)
     assert queue.cancel_running(held.bundle, "again", LATER) == 0
@@ -265,8 +273,9 @@ def test_a_bundle_that_has_ended_stands_for_its_tasks_that_wait_to_be_tried_agai
     one, two = members(held.bundle)
     again = start(claim(1))
     assert members(again.bundle) == [one]
+    queue.release(again.bundle, again.token, "the service stopped", START)
     assert steering.cancel(of_bundle(held.bundle), ADA).waiting == 1
-    assert states(one, two) == ["running", "cancelled"], "one is in a later bundle"
+    assert states(one, two) == ["pending", "cancelled"], "one was in a later bundle"
 
 
 def test_many_are_cancelled_in_chunks_each_a_transaction(

@@ -260,11 +260,12 @@ def test_how_much_is_left_is_said_as_it_changes(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("database")
-def test_a_drain_waits_no_longer_than_it_was_told() -> None:
+def test_a_drain_waits_no_longer_than_it_was_told(capsys: pytest.CaptureFixture[str]) -> None:
     running(1)
     clock, target = FakeClock(), Target(Kind.COMPONENT, "tests.Thing")
     assert drain.wait([target], 2.5, clock) == {target}
     assert clock.waits == [1.0, 1.0, 0.5]
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @ON_ONE
