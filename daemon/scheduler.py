@@ -162,7 +162,7 @@ class Scheduler:
         """Do what people have asked of running bundles: let one come to an end early, stop one that was taken away."""
         if not self._timing:
             return
-        for bundle in backlog.asked("drain"):
+        for bundle in backlog.asked(holds.DRAIN):
             if bundle in self._timing:
                 self._executor.drain_bundle(bundle)
         if taken := backlog.taken_away(self._timing):
