@@ -38,7 +38,7 @@ def opened(config: Path | None, kind: str, names: Sequence[str]) -> list[Target]
     from astra.targets import Kind, find
 
     settings = open_records(config)
-    named = {each.task for each in (*settings.rules, *settings.schedule)}
+    named = {each.task for each in settings.rules} | {each.task for each in settings.schedule}
     return list(dict.fromkeys(find(Kind(kind), name, named) for name in names))
 
 
