@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from astra.base import Parameter
+from astra.errors import PermanentFailure, TemporaryFailure
 from tests.support.components import Trace, Traced, Waits
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,46 @@ class HangsAt(Waits):
     def stuck_in_this_function(self) -> None:
         """Wait at the gate."""
         super().pre_execute()
+
+
+class PoisonedTogether(Traced):
+    """Looks at all its tasks first, and is killed in the work on them together, if one is bad."""
+
+    def execute(self) -> None:
+        if any(task.parameters["note"] == "bad" for task, _ in self.iterable()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().execute()
+
+
+class RaisesOnce(Traced):
+    """Raises the error that its note names, where it has not done so before."""
+
+    where = Parameter(bundled=True)
+
+    def work(self, parameters: dict[str, object]) -> None:
+        before = Path(self.where) / str(parameters["note"])
+        if not before.exists():
+            before.touch()
+            raise ERRORS[str(parameters["note"])]
+
+
+ERRORS: dict[str, BaseException] = {
+    "retry": TemporaryFailure("the server is busy"),
+    "resource": MemoryError("no more"),
+    "timeout": TimeoutError("too slow"),
+    "permanent": PermanentFailure("no such line"),
+    "bug": KeyError("typo"),
+}
+
+
+class FailsUntilMended(Traced):
+    """Raises until a file called mended is there."""
+
+    where = Parameter(bundled=True)
+
+    def work(self, parameters: dict[str, object]) -> None:
+        if not (Path(self.where) / "mended").exists():
+            raise RuntimeError("the model is broken")
 
 
 class Segfaults(Traced):
