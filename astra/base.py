@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple
 
-from astra import config, declaring, execution, queue, work
+from astra import config, declaring, execution, keeping, queue, work
 from astra.bundling import bundler, rebuild, rebuild_bundle
 from astra.clock import SYSTEM, Clock
 from astra.components import remember
@@ -39,6 +39,7 @@ from astra.recording import by_hand, new_tasks
 from astra.rehearsal import Rehearsal
 from astra.session import Desk, Session
 from astra.settings_values import MOST_PRIORITY
+from astra.whole import Whole
 
 __all__ = ["DictParameter", "Parameter", "TaskInstance", "TupleParameter", "bundler"]
 
@@ -73,6 +74,15 @@ class TaskInstance:
     **parameters
         The values of the class's parameters. For one that is not bundled, a list gives each task its own.
 
+    Attributes
+    ----------
+    version
+        The author's own; it is part of what makes two tasks the same work.
+    result_models
+        The tables that the component records results in.
+    retry_on
+        Classes of exceptions that may pass, so that a task which raised one is tried again by the service.
+
     Raises
     ------
     TypeError, ValueError
@@ -83,6 +93,7 @@ class TaskInstance:
 
     version: ClassVar[str] = "0"
     result_models: ClassVar[Sequence[type[ResultModel]]] = ()
+    retry_on: ClassVar[tuple[type[BaseException], ...]] = ()
     parameters: ClassVar[dict[str, Parameter]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -268,6 +279,11 @@ class TaskInstance:
         member = session.member(task)
         return self._outputs(session).record(member.position, task.id, Path(path))
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What is costly to load, for the next bundle of the same key that this process runs: `self.kept["model"]`."""
+        return keeping.of(type(self), self.bundle_key())
+
     def _outputs(self, session: Session) -> Outputs:
         if session.outputs is None:
             root = session.desk.output_root or config.load().output.root
@@ -313,9 +329,14 @@ class TaskInstance:
         author = _authors.get(getattr(method, "__func__", method))
         return method if author is None else functools.partial(author, self)
 
-    def run_held(self, held: work.Claimed, clock: Clock = SYSTEM, desk: Desk = NO_DESK) -> Any:
-        """Run the bundle that this process holds: what an executor's process does. Exceptions are recorded first."""
-        return self._run(Session(held, clock, interactive=False, desk=desk), {})
+    def run_held(
+        self, held: work.Claimed, clock: Clock = SYSTEM, desk: Desk = NO_DESK, whole: Whole | None = None
+    ) -> Any:
+        """Run the bundle that this process holds: what an executor's process does. Exceptions are recorded first.
+
+        Where it has been read whole, it is not read again.
+        """
+        return self._run(Session(held, clock, interactive=False, desk=desk, whole=whole), {})
 
     def _run_by_hand(self, keywords: dict[str, Any]) -> Any:
         migrate.create_result_tables(self.result_models)
@@ -333,6 +354,7 @@ class TaskInstance:
 
     def _run(self, session: Session, keywords: dict[str, Any]) -> Any:
         self._session, self.context = session, {}
+        session.retry_on = self.retry_on
         if self._tasks:  # a parameter that these tasks were recorded without has its default
             session.required = frozenset(name for name, each in self.parameters.items() if each.required)
             session.defaults = {name: each.default for name, each in self.parameters.items() if not each.required}

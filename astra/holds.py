@@ -35,6 +35,13 @@ def on(kind: HoldKind, target: str) -> Hold | None:
     return found
 
 
+def last_lifted(kind: HoldKind, target: str) -> datetime | None:
+    """Return when a component or a replay was last let go; None where it never was held."""
+    found = Hold.select().where((Hold.kind == kind) & (Hold.target == target) & Hold.lifted.is_null(False))
+    latest = found.order_by(Hold.id.desc()).first()
+    return None if latest is None else latest.lifted
+
+
 def over(component: str, replay: int | None) -> list[Hold]:
     """Return the holds that keep a task of a component, and perhaps of a replay, from being started."""
     names = [(HoldKind.COMPONENT, component)]

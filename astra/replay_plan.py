@@ -24,7 +24,7 @@ from astra.ingest import Root
 from astra.known import current_inputs
 from astra.rules import Facts, Rule, tasks_for
 from astra.selection import Condition, Selection, joined, of_products, of_tasks
-from astra.states import HAS_ENDED, IS_LIVE, TaskState
+from astra.states import IS_LIVE, TaskState
 from astra.work import Input, NewTask, with_identity
 
 PRIORITY = 200  # higher numbers run later: replayed work never holds up new files
@@ -264,7 +264,7 @@ def known_work(identities: Sequence[str], replay: int | None) -> tuple[dict[str,
     alive = run(f"SELECT identity, id, replay_id FROM task WHERE {which} AND {IS_LIVE}", (parameter,))
     done = set[str]()
     if replay is not None:
-        ended = f"SELECT identity FROM task WHERE {which} AND {HAS_ENDED} AND replay_id = ?"
+        ended = f"SELECT identity FROM task WHERE {which} AND NOT {IS_LIVE} AND replay_id = ?"
         done = {row[0] for row in run(ended, (parameter, replay))} | {row[0] for row in alive if row[2] == replay}
     return {identity: key for identity, key, own in alive if replay is None or own != replay}, done
 
@@ -299,8 +299,7 @@ def _plan_rule(plan: Plan, replay: int | None) -> None:
 
 def _ever_enqueued(identities: Sequence[str]) -> set[str]:
     which, parameter = among("identity", identities)
-    of = f"SELECT identity FROM task WHERE {which} AND"
-    return {row[0] for row in run(f"{of} {IS_LIVE} UNION {of} {HAS_ENDED}", (parameter, parameter))}
+    return {row[0] for row in run(f"SELECT identity FROM task WHERE {which}", (parameter,))}
 
 
 def _wrapped(sql: str, conditions: Iterable[Condition]) -> Condition:

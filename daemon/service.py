@@ -29,6 +29,7 @@ from astra.errors import DatabaseUnavailable
 from astra.rules import Rule
 from daemon import executors, status
 from daemon.calendar import Calendar, Duty
+from daemon.executors.output import prune
 from daemon.intake import Intake
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
@@ -49,6 +50,7 @@ _STATUS_EVERY = 2.0
 _LONGEST_BACKOFF = 30.0
 _TURN_PATIENCE = 2.0  # no renewal, and no word to systemd, may wait long for another writer
 _FRONT_SECONDS = 10.0
+_PRUNE = "40 3 * * *"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -81,7 +83,8 @@ class Service:
         self._linking = linking_of(settings.catalog, clock)
         self._relinker = Relinker(self._linking, clock)
         relink = Duty("relink", settings.catalog.relink, self._relinker.request)
-        self._calendar = Calendar(settings.schedule, [relink], clock, self._wake.set)
+        pruning = Duty("prune logs", _PRUNE, self._prune_logs)
+        self._calendar = Calendar(settings.schedule, [relink, pruning], clock, self._wake.set)
         self._front_turned = clock.monotonic()
         self._confirming = False
         self._status_trouble: str | None = None
@@ -170,6 +173,10 @@ class Service:
 
     def _end_backfill(self, root: str) -> None:
         roots.end_backfill(root, self._clock.now())
+
+    def _prune_logs(self) -> None:
+        deleted = prune(self._settings.bundle_logs, self._settings.log.keep, self._clock.now())
+        event(log, "logs_pruned", files=deleted)
 
     def _hint(self, root: str, path: str) -> None:
         self._intake.hint(root, path)
@@ -317,7 +324,7 @@ class Service:
             return False
         once = self._until is Until.ONCE
         waiting = self._intake.settled if once else self._intake.waiting
-        left = backlog.pick() is not None if once else backlog.unfinished()
+        left = backlog.is_due() if once else backlog.unfinished()
         if waiting or left or self._relinker.busy or not self._scheduler.idle:
             self._confirming = False
             return False
@@ -351,7 +358,7 @@ class Service:
     def _drain(self) -> None:
         """Take no new bundles; wait for the running ones, as long as the settings or a second signal allow."""
         self._stop.set()
-        self._scheduler.draining = True
+        self._scheduler.drain()
         self._tell_status()
         deadline = self._clock.monotonic() + self._settings.executor.drain
         while self._scheduler.running and self._signals < 2 and self._clock.monotonic() < deadline:

@@ -26,6 +26,7 @@ COMMANDS = (
     "catalog",
     "verify",
     "show",
+    "logs",
     "source",
     "conflicts",
     "execute",

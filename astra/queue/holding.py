@@ -20,9 +20,9 @@ from astra.database.connection import by_index, changed, database, execute, is_s
 from astra.database.fields import instant_text
 from astra.errors import AstraError
 from astra.holds import HELD_UNTIL
-from astra.queue.ending import release
-from astra.queue.enqueueing import CHUNK
-from astra.states import HAS_ENDED, IS_LIVE, HoldKind, TaskState
+from astra.queue.enqueueing import CHUNK, next_generation
+from astra.queue.giving_back import release
+from astra.states import IS_LIVE, HoldKind, TaskState
 
 _CLASHES = 5  # with enqueuers of the same work, before somebody is told
 _LEFT_KEPT = 1000  # of the tasks that a retry leaves alone, so many are named
@@ -295,7 +295,7 @@ def _make_pending(keys: list[int], state: TaskState) -> int:
     condition, parameter = _among_keys(keys)
     return changed(
         "UPDATE task SET state = 'pending', not_before = NULL, cohort = NULL, "
-        "tries_after = coalesce(bundle_id, tries_after) "
+        f"generation = {next_generation('task')}, tries_after = coalesce(bundle_id, tries_after) "
         f"WHERE state IN ('failed', 'cancelled') AND state = ? AND id {condition}",
         (state.value, parameter),
     )
@@ -305,7 +305,7 @@ def _retryable(chunk: list[int], states: frozenset[TaskState], found: Retried) -
     """Return which tasks can be retried, and count the others in `found`."""
     condition, parameter = _among_keys(chunk)
     live = f"SELECT max(l.id) FROM task l WHERE l.identity = t.identity AND l.{IS_LIVE}"
-    newest = f"SELECT max(n.id) FROM task n WHERE n.identity = t.identity AND n.{HAS_ENDED}"
+    newest = f"SELECT max(n.id) FROM task n WHERE n.identity = t.identity AND NOT n.{IS_LIVE}"
     old = (
         "SELECT 1 FROM task_input_data_product i JOIN data_product p ON p.id = i.data_product_id "
         "WHERE i.task_id = t.id AND i.ingestion_id <> p.current_ingestion_id"
