@@ -68,7 +68,9 @@ def fail(count: int, **values: object) -> list[int]:
     """Return so many tasks that failed in one bundle."""
     keys = fill(count, **values)
     held = start(claim(count))
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.FAILED] * count), (), TOTALS), START)
+    queue.finish(
+        [Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.FAILED] * count), (), TOTALS)], START
+    )
     return keys
 
 
@@ -130,17 +132,17 @@ def test_who_ran_a_bundle_that_was_given_back_writes_nothing(begun: bool) -> Non
     held = claim(3)
     if begun:
         held = start(held)
-        queue.finish(Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None), START)
+        queue.finish([Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None)], START)
     first, *others = members(held.bundle)
     done = steering.give_back(THING, ADA)
     assert (done.running, done.bundles) == (2 if begun else 3, 1)
     assert states(first, *others) == ["completed" if begun else "pending", "pending", "pending"]
     bundle = Bundle.get_by_id(held.bundle)
     assert (bundle.state, bundle.error, bundle.ended) == ("released", "paused by ada@host: disk full", START)
-    assert not queue.renew(held.bundle, held.token, LATER)
+    assert not queue.renew([held.bundle], held.token, LATER)
     rows = ended(held.bundle, *[TaskOutcome.COMPLETED] * 3)[1:]
     with pytest.raises(LeaseLost):
-        queue.finish(Finish(held.bundle, held.token, rows, (), TOTALS), LATER)
+        queue.finish([Finish(held.bundle, held.token, rows, (), TOTALS)], LATER)
     with pytest.raises(LeaseLost):
         start(held)
     assert states(*others) == ["pending", "pending"]
@@ -168,7 +170,7 @@ def test_no_scheduler_can_take_the_tasks_of_a_bundle_before_they_are_held() -> N
 
 def test_a_held_bundle_s_tasks_wait_until_they_are_resumed() -> None:
     held = running(3)
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None), START)
+    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None)], START)
     first, *others = members(held.bundle)
     assert steering.hold_work(of_bundle(held.bundle), ADA).running == 2
     assert steering.hold_work(of_bundle(held.bundle), ADA).waiting == 2, "again, it changes nothing"
@@ -203,12 +205,12 @@ def test_single_tasks_are_held_where_nobody_else_is_touched_by_it() -> None:
 
 def test_a_running_bundle_that_another_process_cancels_loses_its_fence() -> None:
     held = running(3)
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None), START)
+    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None)], START)
     assert steering.cancel(of_bundle(held.bundle), ADA).running == 2
     assert states(*members(held.bundle)) == ["completed", "cancelled", "cancelled"]
     rows = ended(held.bundle, *[TaskOutcome.COMPLETED] * 3)
     with pytest.raises(LeaseLost):
-        queue.finish(Finish(held.bundle, held.token, rows[1:], (), TOTALS), LATER)
+        queue.finish([Finish(held.bundle, held.token, rows[1:], (), TOTALS)], LATER)
     assert states(*members(held.bundle)) == ["completed", "cancelled", "cancelled"]
     assert outcomes(held.bundle) == ["completed", "cancelled", "cancelled"]
     told = [each.error_message for each in TaskBundle.select().order_by(TaskBundle.position)]
@@ -262,7 +264,7 @@ def test_a_single_task_is_cancelled_unless_it_would_take_others_with_it() -> Non
     ):
         steering.cancel(of_task(task), ADA)
     assert states(task) == ["running"]
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None), START)
+    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None)], START)
     with pytest.raises(AstraError, match=f"task {task} is completed: there is nothing left of it to cancel"):
         steering.cancel(of_task(task), ADA)
 
@@ -308,7 +310,7 @@ def test_a_component_is_held_while_it_is_drained() -> None:
     steering.drain(THING, ADA)
     assert [each.target for each in holds.standing()] == ["tests.Thing"]
     assert [each.bundle for each in steering.running(THING)] == [held.bundle]
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.COMPLETED] * 2), (), TOTALS), START)
+    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.COMPLETED] * 2), (), TOTALS)], START)
     assert steering.running(THING) == []
 
 
@@ -392,6 +394,7 @@ def test_a_twin_that_is_enqueued_while_a_retry_looks_is_seen_by_its_next_look(mo
 
     monkeypatch.setattr(holding, "_retryable", looking)
     done = queue.retry(keys)
+    print(enqueued, run("SELECT id, identity, state FROM task"))
     assert list(done.again) == keys[1:]
     assert done.left[0].reason == f"task {keys[0]} is queued as task {enqueued[0]}, which is the same work"
     assert states(*keys) == ["failed", "pending"]
