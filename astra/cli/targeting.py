@@ -38,7 +38,7 @@ def opened(config: Path | None, kind: str, names: Sequence[str]) -> list[Target]
     from astra.targets import Kind, find
 
     settings = open_records(config)
-    named = {rule.task for rule in settings.rules} | {entry.task for entry in settings.schedule}
+    named = {each.task for each in settings.rules} | {each.task for each in settings.schedule}
     return list(dict.fromkeys(find(Kind(kind), name, named) for name in names))
 
 

@@ -18,9 +18,10 @@ from astra.queue import holding
 from astra.states import HoldKind, TaskOutcome, TaskState
 from astra.steering import By
 from astra.targets import Kind, Target
-from astra.work import Finish
+from astra.work import Finish, Pick
 from tests.support.clock import START
 from tests.support.tasks import (
+    OWNER,
     TOTALS,
     by_hand,
     claim,
@@ -64,10 +65,11 @@ def outcomes(bundle: int) -> list[str | None]:
     return [each.outcome and str(each.outcome) for each in rows]
 
 
-def fail(count: int, **values: object) -> list[int]:
+def fail(count: int, **values: Any) -> list[int]:
     """Return so many tasks that failed in one bundle."""
     keys = fill(count, **values)
-    held = start(claim(count))
+    [claimed] = queue.claim([Pick(values.get("replay"), 100, "thing {}", count)], OWNER, "local", START)
+    held = start(claimed)
     queue.finish(
         [Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.FAILED] * count), (), TOTALS)], START
     )
@@ -384,7 +386,7 @@ def test_a_twin_that_is_enqueued_while_a_retry_looks_is_seen_by_its_next_look(mo
         enqueued.extend(queue.enqueue([twin], START))
         opened.close()
 
-    def looking(*given: Any) -> list[int]:
+    def looking(*given: Any) -> list[tuple[int, int]]:
         found = look(*given)
         if not enqueued:
             other = threading.Thread(target=somebody)
