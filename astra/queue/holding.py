@@ -18,6 +18,7 @@ import peewee
 from astra.database.astradb import Hold
 from astra.database.connection import by_index, changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
+from astra.database.staging import stage
 from astra.errors import AstraError
 from astra.holds import HELD_UNTIL
 from astra.queue.enqueueing import CHUNK, next_generation
@@ -265,7 +266,7 @@ def plan_retry(keys: Sequence[int], states: frozenset[TaskState] = FAILED) -> Re
     plan = Retried()
     for chunk in _chunks(keys):
         with by_index():
-            plan.again.extend(_retryable(chunk, states, plan))
+            plan.again.extend(key for key, _ in _retryable(chunk, states, plan))
     return plan
 
 
@@ -278,12 +279,13 @@ def _retry_chunk(chunk: list[int], states: frozenset[TaskState], done: Retried) 
         found = Retried()
         try:
             with by_index(), database.atomic():
-                keys = _retryable(chunk, states, found)
-                if sum(_make_pending(keys, state) for state in sorted(states)) != len(keys):
+                rows = _retryable(chunk, states, found)
+                stage("retried", {"id": "BIGINT", "generation": "BIGINT"}, rows)
+                if sum(_make_pending(state) for state in sorted(states)) != len(rows):
                     raise _Clash
         except (peewee.IntegrityError, _Clash):  # a twin was enqueued since we looked: the next look sees it
             continue
-        done.again.extend(keys)
+        done.again.extend(key for key, _ in rows)
         for each in found.left:
             done.leave(*each)
         done.alone += found.alone - len(found.left)
@@ -291,18 +293,19 @@ def _retry_chunk(chunk: list[int], states: frozenset[TaskState], done: Retried) 
     raise AstraError(f"tasks {chunk[0]} to {chunk[-1]} are changed by others all the time: ask for them again")
 
 
-def _make_pending(keys: list[int], state: TaskState) -> int:
-    condition, parameter = _among_keys(keys)
+def _make_pending(state: TaskState) -> int:
+    """Make pending what is staged; the generation, told when no twin lived, is refused where one has come since."""
     return changed(
         "UPDATE task SET state = 'pending', not_before = NULL, cohort = NULL, "
-        f"generation = {next_generation('task')}, tries_after = coalesce(bundle_id, tries_after) "
-        f"WHERE state IN ('failed', 'cancelled') AND state = ? AND id {condition}",
-        (state.value, parameter),
+        "tries_after = coalesce(bundle_id, tries_after), "
+        "generation = (SELECT r.generation FROM retried r WHERE r.id = task.id) "
+        "WHERE state IN ('failed', 'cancelled') AND state = ? AND id IN (SELECT id FROM retried)",
+        (state.value,),
     )
 
 
-def _retryable(chunk: list[int], states: frozenset[TaskState], found: Retried) -> list[int]:
-    """Return which tasks can be retried, and count the others in `found`."""
+def _retryable(chunk: list[int], states: frozenset[TaskState], found: Retried) -> list[tuple[int, int]]:
+    """Return which tasks can be retried, each with its next generation, and count the others in `found`."""
     condition, parameter = _among_keys(chunk)
     live = f"SELECT max(l.id) FROM task l WHERE l.identity = t.identity AND l.{IS_LIVE}"
     newest = f"SELECT max(n.id) FROM task n WHERE n.identity = t.identity AND NOT n.{IS_LIVE}"
@@ -311,17 +314,18 @@ def _retryable(chunk: list[int], states: frozenset[TaskState], found: Retried) -
         "WHERE i.task_id = t.id AND i.ingestion_id <> p.current_ingestion_id"
     )
     rows = run(
-        f"SELECT t.id, t.state, t.identity IS NULL, t.rule, ({live}), ({newest}), EXISTS ({old}) FROM task t "
-        f"WHERE t.id {condition} ORDER BY t.id",
+        f"SELECT t.id, t.state, t.identity IS NULL, t.rule, ({live}), ({newest}), EXISTS ({old}), "
+        f"{next_generation('t')} FROM task t WHERE t.id {condition} ORDER BY t.id",
         (parameter,),
     )
-    keys = []
+    again = []
     for row in rows:
-        if (reason := _why_not(_Candidate(*row), states)) is None:
-            keys.append(row[0])
+        candidate = _Candidate(*row)
+        if (reason := _why_not(candidate, states)) is None:
+            again.append((candidate.task, candidate.generation))
         else:
-            found.leave(row[0], reason)
-    return keys
+            found.leave(candidate.task, reason)
+    return again
 
 
 class _Candidate(NamedTuple):
@@ -332,6 +336,7 @@ class _Candidate(NamedTuple):
     live: int | None
     newest: int | None
     superseded: bool
+    generation: int
 
 
 def _why_not(given: _Candidate, states: frozenset[TaskState]) -> str | None:

@@ -51,7 +51,7 @@ def fail(errors: list[str], after: int = 0, **values: Any) -> list[int]:
         each._replace(error_class="ValueError", error_message=error, error_kind=ErrorKind.BUG)
         for each, error in zip(ended(held.bundle, *[TaskOutcome.FAILED] * len(errors)), errors, strict=True)
     ]
-    queue.finish(Finish(held.bundle, held.token, ends, (), TOTALS), START + timedelta(minutes=after))
+    queue.finish([Finish(held.bundle, held.token, ends, (), TOTALS)], START + timedelta(minutes=after))
     return keys
 
 

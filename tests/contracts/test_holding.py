@@ -18,9 +18,10 @@ from astra.queue import holding
 from astra.states import HoldKind, TaskOutcome, TaskState
 from astra.steering import By
 from astra.targets import Kind, Target
-from astra.work import Finish
+from astra.work import Finish, Pick
 from tests.support.clock import START
 from tests.support.tasks import (
+    OWNER,
     TOTALS,
     by_hand,
     claim,
@@ -64,11 +65,14 @@ def outcomes(bundle: int) -> list[str | None]:
     return [each.outcome and str(each.outcome) for each in rows]
 
 
-def fail(count: int, **values: object) -> list[int]:
+def fail(count: int, **values: Any) -> list[int]:
     """Return so many tasks that failed in one bundle."""
     keys = fill(count, **values)
-    held = start(claim(count))
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.FAILED] * count), (), TOTALS), START)
+    [claimed] = queue.claim([Pick(values.get("replay"), 100, "thing {}", count)], OWNER, "local", START)
+    held = start(claimed)
+    queue.finish(
+        [Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.FAILED] * count), (), TOTALS)], START
+    )
     return keys
 
 
@@ -130,17 +134,17 @@ def test_who_ran_a_bundle_that_was_given_back_writes_nothing(begun: bool) -> Non
     held = claim(3)
     if begun:
         held = start(held)
-        queue.finish(Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None), START)
+        queue.finish([Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None)], START)
     first, *others = members(held.bundle)
     done = steering.give_back(THING, ADA)
     assert (done.running, done.bundles) == (2 if begun else 3, 1)
     assert states(first, *others) == ["completed" if begun else "pending", "pending", "pending"]
     bundle = Bundle.get_by_id(held.bundle)
     assert (bundle.state, bundle.error, bundle.ended) == ("released", "paused by ada@host: disk full", START)
-    assert not queue.renew(held.bundle, held.token, LATER)
+    assert not queue.renew([held.bundle], held.token, LATER)
     rows = ended(held.bundle, *[TaskOutcome.COMPLETED] * 3)[1:]
     with pytest.raises(LeaseLost):
-        queue.finish(Finish(held.bundle, held.token, rows, (), TOTALS), LATER)
+        queue.finish([Finish(held.bundle, held.token, rows, (), TOTALS)], LATER)
     with pytest.raises(LeaseLost):
         start(held)
     assert states(*others) == ["pending", "pending"]
@@ -168,7 +172,7 @@ def test_no_scheduler_can_take_the_tasks_of_a_bundle_before_they_are_held() -> N
 
 def test_a_held_bundle_s_tasks_wait_until_they_are_resumed() -> None:
     held = running(3)
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None), START)
+    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None)], START)
     first, *others = members(held.bundle)
     assert steering.hold_work(of_bundle(held.bundle), ADA).running == 2
     assert steering.hold_work(of_bundle(held.bundle), ADA).waiting == 2, "again, it changes nothing"
@@ -203,12 +207,12 @@ def test_single_tasks_are_held_where_nobody_else_is_touched_by_it() -> None:
 
 def test_a_running_bundle_that_another_process_cancels_loses_its_fence() -> None:
     held = running(3)
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None), START)
+    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None)], START)
     assert steering.cancel(of_bundle(held.bundle), ADA).running == 2
     assert states(*members(held.bundle)) == ["completed", "cancelled", "cancelled"]
     rows = ended(held.bundle, *[TaskOutcome.COMPLETED] * 3)
     with pytest.raises(LeaseLost):
-        queue.finish(Finish(held.bundle, held.token, rows[1:], (), TOTALS), LATER)
+        queue.finish([Finish(held.bundle, held.token, rows[1:], (), TOTALS)], LATER)
     assert states(*members(held.bundle)) == ["completed", "cancelled", "cancelled"]
     assert outcomes(held.bundle) == ["completed", "cancelled", "cancelled"]
     told = [each.error_message for each in TaskBundle.select().order_by(TaskBundle.position)]
@@ -262,7 +266,7 @@ def test_a_single_task_is_cancelled_unless_it_would_take_others_with_it() -> Non
     ):
         steering.cancel(of_task(task), ADA)
     assert states(task) == ["running"]
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None), START)
+    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None)], START)
     with pytest.raises(AstraError, match=f"task {task} is completed: there is nothing left of it to cancel"):
         steering.cancel(of_task(task), ADA)
 
@@ -308,7 +312,7 @@ def test_a_component_is_held_while_it_is_drained() -> None:
     steering.drain(THING, ADA)
     assert [each.target for each in holds.standing()] == ["tests.Thing"]
     assert [each.bundle for each in steering.running(THING)] == [held.bundle]
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.COMPLETED] * 2), (), TOTALS), START)
+    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.COMPLETED] * 2), (), TOTALS)], START)
     assert steering.running(THING) == []
 
 
@@ -382,7 +386,7 @@ def test_a_twin_that_is_enqueued_while_a_retry_looks_is_seen_by_its_next_look(mo
         enqueued.extend(queue.enqueue([twin], START))
         opened.close()
 
-    def looking(*given: Any) -> list[int]:
+    def looking(*given: Any) -> list[tuple[int, int]]:
         found = look(*given)
         if not enqueued:
             other = threading.Thread(target=somebody)
@@ -392,6 +396,7 @@ def test_a_twin_that_is_enqueued_while_a_retry_looks_is_seen_by_its_next_look(mo
 
     monkeypatch.setattr(holding, "_retryable", looking)
     done = queue.retry(keys)
+    print(enqueued, run("SELECT id, identity, state FROM task"))
     assert list(done.again) == keys[1:]
     assert done.left[0].reason == f"task {keys[0]} is queued as task {enqueued[0]}, which is the same work"
     assert states(*keys) == ["failed", "pending"]

@@ -76,7 +76,7 @@ class Steered(RuleBasedStateMachine):
         number, bundle = self._bundle(data)
         rows = ended(number, *[outcome] * len(bundle.tasks))
         try:
-            queue.finish(Finish(number, bundle.held.token, rows, (), TOTALS), START)
+            queue.finish([Finish(number, bundle.held.token, rows, (), TOTALS)], START)
         except LeaseLost:
             assert not bundle.is_open
             return

@@ -66,7 +66,7 @@ def fail(*errors: str) -> list[int]:
         each._replace(error_class="ValueError", error_message=error)
         for each, error in zip(failed, errors, strict=True)
     ]  # fmt: skip
-    queue.finish(Finish(held.bundle, held.token, ends, (), TOTALS), START)
+    queue.finish([Finish(held.bundle, held.token, ends, (), TOTALS)], START)
     return keys
 
 
@@ -180,7 +180,7 @@ def test_a_failed_task_shows_every_try_and_the_command_to_run_next(say: Say, ask
     status, output, _ = say("retry", "task", task)
     assert (status, output) == (1, f"0 tasks pending again, 1 left alone\n  task {task} is pending\n")
     again = start(claim(1))
-    queue.finish(Finish(again.bundle, again.token, ended(again.bundle, TaskOutcome.COMPLETED), (), TOTALS), START)
+    queue.finish([Finish(again.bundle, again.token, ended(again.bundle, TaskOutcome.COMPLETED), (), TOTALS)], START)
     tries = ask("show", "task", task)["tries"]
     assert [(each["bundle"], each["outcome"], each["counts"]) for each in tries] == [
         (again.bundle, "completed", True),
@@ -245,7 +245,7 @@ class Ending(FakeClock):
         super().pause(seconds)
         chunk, self._ends = self._ends[:1], self._ends[1:]
         last = None if self._ends else TOTALS
-        queue.finish(Finish(self._claimed.bundle, self._claimed.token, chunk, (), last), START)
+        queue.finish([Finish(self._claimed.bundle, self._claimed.token, chunk, (), last)], START)
 
 
 @pytest.mark.usefixtures("database")
