@@ -15,7 +15,7 @@ from astra import provenance, queue, taking_in
 from astra.catalogue.consulting import LOCAL, Linking
 from astra.clock import SYSTEM, Clock
 from astra.database.astradb import Replay
-from astra.database.connection import changed, database
+from astra.database.connection import changed, database, run
 from astra.errors import AstraError
 from astra.ingest import Root
 from astra.replay_plan import PRIORITY, Entry, Left, Plan, Request, Verb, known_work, make_plan
@@ -78,6 +78,12 @@ def resume(replay: int, roots: tuple[Root, ...], rules: tuple[Rule, ...]) -> Pla
     return make_plan(Request(Verb(record.verb), Selection.read(record.selection), roots, rules), replay)
 
 
+def cancel(replay: int) -> bool:
+    """Have nothing more of a replay done, whoever carries it out; False where it is not being carried out."""
+    with database.atomic():
+        return changed("UPDATE replay SET state = 'cancelled' WHERE id = ? AND state = 'running'", (replay,)) == 1
+
+
 def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iterator[Progress]:
     """Do what a plan says, a chunk at a time, each in a transaction of its own; yield after each.
 
@@ -93,6 +99,7 @@ def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iter
     progress = Progress(replay, len(plan.entries), left=list(plan.left))
     for start in range(0, len(plan.entries), CHUNK):
         chunk = plan.entries[start : start + CHUNK]
+        _refuse_ended(replay)
         if plan.request.verb is Verb.INGESTION:
             _take_in(chunk, plan.request, progress, settings)
         else:
@@ -117,7 +124,14 @@ def _count_from(replay: int, left: int) -> None:
 def _advance(replay: int, count: int) -> None:
     """Count what is done; on PostgreSQL this also keeps a second process with the same replay out of this chunk."""
     if changed("UPDATE replay SET done = done + ? WHERE id = ? AND state = 'running'", (count, replay)) != 1:
-        raise AstraError(f"replay {replay} was completed by another process meanwhile; this one stops")
+        _refuse_ended(replay)
+
+
+def _refuse_ended(replay: int) -> None:
+    """Raise `AstraError` where a replay was cancelled, or another process has completed it."""
+    state = run("SELECT state FROM replay WHERE id = ?", (replay,))[0][0]
+    if state != "running":
+        raise AstraError(f"replay {replay} was {state} by somebody else meanwhile; this process stops")
 
 
 def _enqueue(chunk: Sequence[Entry], progress: Progress, clock: Clock) -> None:

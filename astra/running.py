@@ -66,6 +66,9 @@ def run_load(load: Load, desk: Desk, told: Told) -> None:
         if each.bundle not in running:
             told.ended(each.bundle, f"bundle {each.bundle} was taken back before it started; nothing was run")
             continue
+        if desk.in_hand is not None and desk.in_hand.draining:
+            _give_back(running[each.bundle], told)
+            continue
         _begin(index, each.key, desk)
         trouble = _run(running[each.bundle], problem, desk, whole.pop(each.bundle, None))
         if outbox is None or not outbox.took(each.bundle):
@@ -92,6 +95,17 @@ def _start(load: Load, component: type[Any]) -> tuple[str, list[Claimed]]:
         lease = now + timedelta(seconds=load.lease)
         owner, code = provenance.owner(os.getppid()), provenance.code_of(component)
         return queue.start(load.bundles, owner, code, provenance.environment_id(), lease, now)
+
+
+def _give_back(held: Claimed, told: Told) -> None:
+    """Give a bundle back that was not begun when the word came to begin nothing more."""
+    try:
+        with available():
+            queue.release(held.bundle, held.token, "not begun: its process was to begin nothing more", SYSTEM.now())
+    except AstraError as error:
+        told.ended(held.bundle, str(error))
+    else:
+        told.ended(held.bundle, None)
 
 
 def _begin(index: int, key: str, desk: Desk) -> None:
@@ -133,7 +147,7 @@ def _execute(held: Claimed, desk: Desk, whole: Whole | None) -> str | None:
         execution.fail(Session(held, SYSTEM, interactive=False, desk=desk), error)
         return None
     try:
-        instance.run_held(held, desk, whole)
+        instance.run_held(held, desk=desk, whole=whole)
     except LeaseLost:
         raise
     except BaseException as error:  # the component's own, and recorded, unless the records could not take its results

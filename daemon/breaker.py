@@ -36,10 +36,10 @@ class Breaker:
 
     def judge(self, ended: backlog.Ended, now: datetime) -> None:
         """Take note of how a bundle ended: pause its component, or let it go on where it was paused."""
-        standing = holds.of(HoldKind.COMPONENT, ended.component)
+        standing = holds.on(HoldKind.COMPONENT, ended.component)
         if standing is not None:
             if standing.probe_at is not None and ended.completed and not self._is_bad(ended.failed, ended.completed):
-                queue.lift(HoldKind.COMPONENT, ended.component, now)
+                queue.lift(HoldKind.COMPONENT, ended.component, now, standing.id)
                 event(log, "component_resumed", component=ended.component, bundle=ended.bundle)
             return
         if not ended.failed:
@@ -64,6 +64,5 @@ class Breaker:
 
     def begin_probe(self, hold: Hold, now: datetime) -> bool:
         """Put the next try off, before this one; False where another service was faster."""
-        assert hold.probe_at is not None
         pause = min(_LONGEST_PAUSE, self._settings.breaker_pause * 2.0 ** min(20, hold.probes + 1))
-        return queue.put_off_probe(hold.id, hold.probe_at, now + timedelta(seconds=pause))
+        return queue.probe(hold.id, now + timedelta(seconds=pause), now)

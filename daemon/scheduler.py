@@ -162,7 +162,7 @@ class Scheduler:
         """Do what people have asked of running bundles: let one come to an end early, stop one that was taken away."""
         if not self._timing:
             return
-        for bundle in backlog.asked("drain"):
+        for bundle in backlog.asked(holds.DRAIN):
             if bundle in self._timing:
                 self._executor.drain_bundle(bundle)
         if taken := backlog.taken_away(self._timing):
@@ -259,7 +259,7 @@ class Scheduler:
         if found.executor == "interactive":
             failed = queue.fail_gone(found.bundle, found.token, "process gone", now)
             event(log, "interactive_gone", logging.WARNING, bundle=found.bundle, failed=failed)
-        elif ending.kind is None:
+        elif ending.kind is None or (ending.kind is ErrorKind.RETRY and found.state is BundleState.SUBMITTED):
             tasks = queue.release(found.bundle, found.token, reason, now)
             event(log, "released", bundle=found.bundle, tasks=tasks, reason=reason)
         else:

@@ -76,6 +76,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "verbs",
         (
+            "astra.alike",
             "astra.asking",
             "astra.backlog",
             "astra.base",
@@ -111,7 +112,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.selection",
             "astra.session",
             "astra.standing",
+            "astra.steering",
             "astra.taking_in",
+            "astra.targets",
             "astra.roots",
             "astra.tree",
             "astra.verifying",
@@ -130,7 +133,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "apscheduler": ("daemon.calendar",),
     "signal": ("daemon.service", "daemon.executors", "astra.interrupts"),
     "multiprocessing": ("daemon.executors",),
-    "subprocess": ("daemon.executors", "astra.provenance", "astra.cli.demo.service"),
+    "subprocess": ("daemon.executors", "astra.failures", "astra.provenance", "astra.cli.demo.service"),
     "astropy.io": ("astra.catalogue", "astra.headers", "astra.simulate", "astra.contrib"),
     "psycopg2": ("astra.database",),
     "sqlite3": ("astra.database",),
@@ -171,6 +174,7 @@ SOLE_WRITERS: Mapping[str, Mapping[str, str]] = {
         "TaskBundle": "task_bundle",
         "TaskInputDataProduct": "task_input_data_product",
         "TaskOutputDataProduct": "task_output_data_product",
+        "Hold": "hold",
     },
     "astra.ledger": {"Ingestion": "ingestion"},
 }

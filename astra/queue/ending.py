@@ -143,14 +143,12 @@ def _move(rows: Sequence[tuple[Any, ...]]) -> int:
 
 def _move_staged(rows: Sequence[tuple[Any, ...]], again: Collection[int]) -> int:
     """Give the staged tasks their states; those that are to be tried again have theirs."""
-    if again:
-        listed = ", ".join(str(int(each)) for each in again)
-        execute(f"DELETE FROM pg_temp.ended WHERE task_id IN ({listed})")
+    others = f" AND task_id NOT IN ({', '.join(str(int(each)) for each in again)})" if again else ""
     moved = 0
     for outcome in {row[3] for row in rows}:
         moved += changed(
             "UPDATE task SET state = ? WHERE state = 'running' "
-            "AND id = ANY (ARRAY(SELECT task_id FROM ended WHERE outcome = ?)) "
+            f"AND id = ANY (ARRAY(SELECT task_id FROM ended WHERE outcome = ?{others})) "
             "AND bundle_id + 0 = ANY (ARRAY(SELECT DISTINCT bundle_id FROM ended))",
             (STATE_AFTER[outcome], outcome),
         )
@@ -191,19 +189,21 @@ def hold(bundle: int, token: str) -> bool:
     return changed(statement, (bundle, token)) == 1
 
 
+_IS_MINE = "WHERE id = ? AND token = ? AND state = 'running'"
+
+
 def _hold_or_end(chunk: Finish, now: datetime) -> bool:
     """Count a chunk's tasks in their bundle, and end it with its last chunk; return whether it is the caller's."""
     completed = sum(each.outcome is TaskOutcome.COMPLETED for each in chunk.ended)
     failed = sum(_counts_as_failure(each) for each in chunk.ended) if completed < len(chunk.ended) else 0
-    guard = "WHERE id = ? AND token = ? AND state = 'running'"
     counts = "completed = completed + ?, failed = failed + ?"
     if (last := chunk.totals) is None:
         own = (completed, failed, chunk.bundle, chunk.token)
-        return changed(f"UPDATE bundle SET {counts} {guard}", own) == 1
+        return changed(f"UPDATE bundle SET {counts} {_IS_MINE}", own) == 1
     totals: list[Any] = [seconds for pair in last.stages for seconds in pair]
     totals += [last.error, last.peak_memory, *(last.log or (None, None, None))]
     columns = ", ".join(f"{name} = ?" for name in _TOTALS)
-    statement = f"UPDATE bundle SET state = 'ended', lease_expires = NULL, ended = ?, {counts}, {columns} {guard}"
+    statement = f"UPDATE bundle SET state = 'ended', lease_expires = NULL, ended = ?, {counts}, {columns} {_IS_MINE}"
     return changed(statement, (instant_text(now), completed, failed, *totals, chunk.bundle, chunk.token)) == 1
 
 

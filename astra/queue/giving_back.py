@@ -107,11 +107,10 @@ def _blame(expiry: Expiry, position: int, now: datetime) -> int:
         (expiry.kind, expiry.reason, expiry.stack, expiry.bundle, position),
     )
     count = tries([task], "expired")[task]
-    guard = "WHERE id = ? AND bundle_id = ? AND state = 'running'"
     if count > expiry.retry.retries:
-        return changed(f"UPDATE task SET state = 'failed' {guard}", (task, expiry.bundle))
+        return changed(f"UPDATE task SET state = 'failed' {_ITS_OWN}", (task, expiry.bundle))
     wait = instant_text(again_after(count, expiry.retry.backoff, now))
-    again = f"UPDATE task SET state = 'pending', not_before = ?, cohort = ? {guard}"
+    again = f"UPDATE task SET state = 'pending', not_before = ?, cohort = ? {_ITS_OWN}"
     execute(again, (wait, -task, task, expiry.bundle))
     return 0
 
@@ -166,6 +165,7 @@ def _close(bundle: int, token: str, state: BundleState, reason: str, now: dateti
     return changed(statement, (state, instant_text(now), reason, bundle, token)) == 1
 
 
+_ITS_OWN = "WHERE id = ? AND bundle_id = ? AND state = 'running'"
 _UNFINISHED = "bundle_id = ? AND state = 'running'"
 
 

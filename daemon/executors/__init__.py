@@ -18,10 +18,10 @@ from astra.work import Load, OpenBundle
 class Ending:
     """A bundle that left its executor.
 
-    `trouble` says what went wrong with it. Where its process died or had to be stopped, `kind` says in which way:
-    `CRASH`, `TIMEOUT` or `RESOURCE`; `position` is the task that the process had in hand, `stack` where each of its
-    threads was, `peak_memory` what it held, in bytes. `kind` is None where the process goes on, or the bundle was one
-    of its load that had no part in it: then it is given back.
+    `trouble` says what went wrong with it, and `kind` in which way: `CRASH`, `TIMEOUT` or `RESOURCE` where its process
+    died or had to be stopped, `RETRY` where its end could not be recorded; `position` is the task that the process had
+    in hand, `stack` where each of its threads was, `peak_memory` what it held, in bytes. `kind` is None where nothing
+    went wrong, or the bundle was one of its load that had no part in it: then it is given back.
     """
 
     bundle: int

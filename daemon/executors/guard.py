@@ -28,6 +28,7 @@ from daemon.executors.stacks import ASK, Stacks
 _LOOK_EVERY = 0.1
 _STACK_SECONDS = 0.5
 _END_SECONDS = 5.0
+_START_SECONDS = 60.0  # that a process may take to come to listen, on a machine that is busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +140,9 @@ class Guard:
 
     def _too_long(self, load: _Load, place: Place, now: float) -> tuple[ErrorKind, str] | None:
         own = load.own
-        since = max(self._bundle_since, self._ready) if place.bundle == ON_THE_WAY else self._bundle_since
-        if now - since > own.timeout:
+        on_the_way = place.bundle == ON_THE_WAY
+        since = max(self._bundle_since, self._ready) if on_the_way else self._bundle_since
+        if now - since > (own.timeout if self._ready or not on_the_way else max(own.timeout, _START_SECONDS)):
             return ErrorKind.TIMEOUT, f"stopped: it ran longer than {own.timeout:g} s"
         alone = 0 <= place.bundle < len(load.sizes) and load.sizes[place.bundle] == 1
         in_hand = 0 if place.position is None and alone else place.position

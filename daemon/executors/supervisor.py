@@ -136,7 +136,8 @@ class Supervisor:
                 running.token, running.renewed = message["started"], now
             elif "ended" in message and message["ended"] in running.open:
                 del running.open[message["ended"]]
-                self._endings.append(Ending(message["ended"], message["trouble"]))
+                kind = ErrorKind.RETRY if message["trouble"] else None
+                self._endings.append(Ending(message["ended"], message["trouble"], kind))
             elif "idle" in message:
                 self._endings += [Ending(each, "its process did not say how it ended") for each in running.open]
                 self._ran += len(running.load.bundles)

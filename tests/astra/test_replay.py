@@ -291,6 +291,30 @@ def test_a_replay_that_was_cut_short_does_the_rest_and_nothing_twice(
         replay.resume(number, (night,), rules)
 
 
+@pytest.mark.parametrize("verb", list(Verb))
+def test_a_replay_that_is_cancelled_while_it_is_carried_out_stops(
+    night: Root, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, verb: Verb
+) -> None:
+    monkeypatch.setattr(replay, "CHUNK", 2)
+    rules = (rule(), rule("deep"))
+    if verb is Verb.RULE:
+        Task.update(identity=None, rule=None).execute()
+    all_are(TaskState.COMPLETED)
+    selected = {"rules": ("deep",)} if verb is Verb.RULE else {"filetypes": ("apVisit",)}
+    plan = replay.make_plan(request(verb, night, *rules, **selected))
+    number = replay.begin(plan, clock)
+    steps = replay.carry_out(plan, number, Settings(clock=clock))
+    next(steps)
+    assert replay.cancel(number)
+    before = rows()
+    with pytest.raises(AstraError, match=f"replay {number} was cancelled by somebody else meanwhile"):
+        next(steps)
+    assert rows() == before
+    with pytest.raises(AstraError, match=f"replay {number} is cancelled: there is nothing left of it to do"):
+        replay.resume(number, (night,), rules)
+    assert not replay.cancel(number)
+
+
 def test_a_replay_that_nobody_asked_for_cannot_be_resumed(database: peewee.Database, root: Root) -> None:
     with pytest.raises(AstraError, match="there is no replay 41"):
         replay.resume(41, (root,), ())

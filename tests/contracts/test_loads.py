@@ -88,7 +88,7 @@ def test_a_bundle_taken_back_before_the_start_is_left_out(rig: Rig) -> None:
     queue.release(claimed[1].bundle, claimed[1].token, "changed my mind", SYSTEM.now())
     bundles = rig.hand_over(*claimed)
     words = f"bundle {bundles[1]} was taken back before it started; nothing was run"
-    assert rig.endings(bundles) == [Ending(bundles[0], None), Ending(bundles[1], words)]
+    assert rig.endings(bundles) == [Ending(bundles[0], None), Ending(bundles[1], words, ErrorKind.RETRY)]
     assert notes() == ["a"]
 
 
