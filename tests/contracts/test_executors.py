@@ -190,6 +190,21 @@ def test_a_bundle_that_another_took_over_writes_nothing(rig: Rig, gate: Path) ->
 
 
 @ON_ONE
+def test_a_process_that_does_not_notice_that_its_bundle_was_taken_over_is_ended(rig: Rig, gate: Path) -> None:
+    bundle = rig.submit(Waits(gate=str(gate)))
+    [pid] = until(lambda: waiting(gate))
+    assert rig.turn() == []
+    [found] = backlog.open_bundles(SYSTEM.now())
+    queue.release(bundle, found.token, "another took over", SYSTEM.now())
+    now = SYSTEM.monotonic()
+    assert rig.executor.turn(now + rig.settings.scheduler.lease) == []
+    assert lives(pid), "its own word may be on its way"
+    taken = rig.executor.turn(now + rig.settings.scheduler.lease + 6)
+    assert taken == [Ending(bundle, "stopped: its bundle had been taken over")]
+    assert not lives(pid)
+
+
+@ON_ONE
 def test_it_knows_its_own_bundles(rig: Rig, gate: Path) -> None:
     rig.submit(Waits(gate=str(gate)))
     until(lambda: waiting(gate))
