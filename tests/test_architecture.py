@@ -86,6 +86,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.costs",
             "astra.declaring",
             "astra.execution",
+            "astra.given",
             "astra.ingest",
             "astra.inputs",
             "astra.known",
