@@ -15,7 +15,7 @@ from astra.clock import SYSTEM
 from astra.database import migrate
 from astra.database.connection import close_database, open_database, run
 from bench import plain, plain_sources, plain_tasks
-from tests.support.postgres import ON_DISK, NoPostgres, PrivateServer, Server, make_template, open_server
+from tests.support.postgres import NoPostgres, PrivateServer, Server, make_template, open_server
 
 MODELS = (*plain.MODELS, *plain_tasks.MODELS, *plain_sources.MODELS)
 # The server of the tests skips what only a power cut would miss. Here everything is as an operator leaves it.
@@ -86,16 +86,18 @@ def sqlite(folder: Path) -> Store:
 
 
 @contextmanager
-def postgresql(folder: Path, choice: str | None) -> Iterator[Store | str]:
+def postgresql(folder: Path, choice: str | None, home: Path) -> Iterator[Store | str]:
     """Yield PostgreSQL, or why there is none.
 
     Parameters
     ----------
     choice
         What `$ASTRA_TEST_POSTGRES` names: a server's URL, ``system``, or nothing for that of the test extra.
+    home
+        Where a server of our own keeps its data.
     """
     try:
-        server = open_server(choice, ON_DISK)
+        server = open_server(choice, home)
     except NoPostgres as error:
         yield str(error)
         return
