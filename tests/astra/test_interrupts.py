@@ -105,7 +105,7 @@ def test_ctrl_c_at_any_instant_cancels_what_is_not_done_and_nothing_else(databas
     except KeyboardInterrupt:  # between two of them
         cut += 1
     storm.over = True  # no call comes before this one, so no interrupt does; one may come after it
-    try:  # noqa: SIM105 (to call `suppress` would let that one out)
+    try:  # not `suppress`: to call it would let that one out
         storm.join()
         os.sched_yield()
         storm.is_alive()  # here at the latest it comes
