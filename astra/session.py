@@ -206,6 +206,8 @@ class Session:
         return bool(self.recorded[position]) or position in self.finished
 
     def _write_in_time(self) -> None:
+        if self.desk.outbox is not None:
+            self.desk.outbox.flush_in_time()
         if not self.finished:
             return
         late = self.clock.monotonic() - self._written > DONE_SECONDS

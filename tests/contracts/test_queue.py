@@ -24,7 +24,7 @@ from astra.database.fields import instant_text
 from astra.database.migrate import create_result_tables
 from astra.errors import AstraError, LeaseLost
 from astra.queue import opening
-from astra.states import BundleState, ErrorKind, TaskOutcome, TaskState
+from astra.states import BundleState, ErrorKind, HoldKind, TaskOutcome, TaskState
 from astra.work import Claimed, Ended, Expiry, Finish, NewTask, Pick, Retry
 from tests.support.clock import START
 from tests.support.processes import environment
@@ -298,6 +298,23 @@ def test_what_is_claimed_or_waits_for_its_time_is_not_told_as_waiting(database: 
     assert keys_of("thing") == []
     assert not backlog.is_due()
     assert backlog.unfinished()
+
+
+def test_what_is_held_back_leaves_nothing_unfinished(database: peewee.Database) -> None:
+    replay = replay_row()
+    one, other = fill(1), fill(1, replay=replay)
+    assert backlog.unfinished()
+    queue.hold(HoldKind.REPLAY, str(replay), "me", "", START)
+    queue.hold_tasks(one)
+    assert not backlog.unfinished()
+    queue.lift_tasks(one)
+    assert backlog.unfinished()
+    queue.hold(HoldKind.COMPONENT, "tests.Thing", "me", "", START)
+    queue.lift(HoldKind.REPLAY, str(replay), START)
+    assert not backlog.unfinished()
+    queue.lift(HoldKind.COMPONENT, "tests.Thing", START)
+    assert backlog.unfinished()
+    assert other
 
 
 # ---------------------------------------------------------------------------------------------------------- claiming
