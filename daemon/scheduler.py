@@ -90,9 +90,8 @@ class Scheduler:
             self._hand_over(now, report)
         return report
 
-    def drain(self) -> None:
-        """Take no new bundles, and have those that run begin no further task."""
-        self.draining = True
+    def wind_up(self) -> None:
+        """Have the bundles that run begin no further task: what is done is recorded, the rest given back."""
         self._executor.drain()
 
     def stop(self) -> int:

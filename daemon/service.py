@@ -356,13 +356,19 @@ class Service:
                 signal.signal(each, old)
 
     def _drain(self) -> None:
-        """Take no new bundles; wait for the running ones, as long as the settings or a second signal allow."""
+        """Take no new bundles; wait for the running ones, as long as the settings or a second signal allow.
+
+        When half of that time is over, they begin no further task, so that what they have done is kept.
+        """
         self._stop.set()
-        self._scheduler.drain()
+        self._scheduler.draining = True
         self._tell_status()
         deadline = self._clock.monotonic() + self._settings.executor.drain
+        wind_up = deadline - self._settings.executor.drain / 2
         while self._scheduler.running and self._signals < 2 and self._clock.monotonic() < deadline:
             self._wake.clear()
+            if self._clock.monotonic() > wind_up:
+                self._scheduler.wind_up()
             self._turn(self._clock.monotonic())
             notify("WATCHDOG=1", f"STATUS=stopping: {self._scheduler.running} bundles still running")
             if self._scheduler.running:
