@@ -15,6 +15,7 @@ from bench.command import Plan
 from bench.files import make_samples, make_tree
 from bench.measure import Table, Turn
 from tests.support.missing import lacking
+from tests.support.postgres import quickest_home
 
 TINY = Plan(
     rounds=1,
@@ -27,6 +28,7 @@ TINY = Plan(
     tree=4,
     extent=Extent(sizes=(20, 1_100), products=12, plain_rows=3, plain_products=4),
     skies=(4, 9),
+    home=quickest_home(),
 )
 
 

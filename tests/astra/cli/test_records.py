@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -157,6 +158,7 @@ def test_a_task_and_its_bundle_are_shown_with_inputs_times_and_results(
     shown = ask("show", "task", str(task["id"]))
     assert shown["inputs"][0]["path"] == str(file)
     assert shown["inputs"][0]["current"] is True
+    assert shown["inputs"][0]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest(), "of the bytes that were read"
     assert shown["results"][0]["table"] == "spectrum_quality"
     assert shown["results"][0]["snr_header"] > 0
     assert shown["times"]["time_total"] > 0
@@ -168,6 +170,7 @@ def test_a_task_and_its_bundle_are_shown_with_inputs_times_and_results(
     status, output, _ = say("show", "task", str(task["id"]))
     assert status == 0
     assert "results:" in output
+    assert shown["inputs"][0]["sha256"] in output
 
 
 @pytest.mark.parametrize("kind", ["source", "product", "task", "bundle", "ingestion"])
