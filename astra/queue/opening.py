@@ -15,7 +15,7 @@ from astra.database.fields import instant_text
 from astra.database.staging import among, load, reserve_ids, stage
 from astra.errors import AstraError, LeaseLost
 from astra.provenance import Code, Owner
-from astra.queue.ending import hold
+from astra.queue.ending import is_holder
 from astra.queue.enqueueing import CHUNK, insert, next_generation
 from astra.queue.giving_back import fail_gone
 from astra.states import IS_DUE, IS_LIVE, TaskState
@@ -177,7 +177,7 @@ def open_by_hand(request: ByHand, now: datetime) -> tuple[Claimed, array[int]]:
     try:
         for chunk in chunks:
             with database.atomic():
-                if not hold(held.bundle, held.token):
+                if not is_holder(held.bundle, held.token):
                     raise LeaseLost(f"bundle {held.bundle} was ended before it was recorded whole; nothing was run")
                 keys.extend(_join(held.bundle, len(keys), chunk, now))
     except BaseException:
