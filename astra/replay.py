@@ -1,8 +1,8 @@
 """Take in again, or enqueue again, on purpose: first a plan that writes nothing, then the doing, in chunks.
 
 Comes from `astra replay`; goes to `ingest` and `queue`, which write as they do for new work, and what it enqueues is
-claimed when no new work waits. Old records stand. What a replay has done bears its id, so one that was cut short is planned
-again and does the rest; it needs no daemon and minds none.
+claimed when no new work waits. Old records stand. What a replay has done bears its id, so one that was cut short is
+planned again and does the rest; it needs no daemon and minds none.
 """
 
 from __future__ import annotations

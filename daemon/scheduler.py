@@ -180,10 +180,12 @@ class Scheduler:
             self._tell(found, now)
             for each in found:
                 self._judge(each)
+        troubled = len(well) < len(self._endings)
+        still_open = {each.bundle: each for each in backlog.open_bundles(self._clock.now())} if troubled else {}
         while self._endings:
             ending = self._endings[0]
             if ending.trouble is not None:
-                self._take_from_dead(ending, now)
+                self._take_from_dead(ending, still_open.get(ending.bundle), now)
             self._timing.pop(ending.bundle, None)
             report.ended.append(ending.bundle)
             self._endings.popleft()
@@ -211,12 +213,12 @@ class Scheduler:
         self._choice.learn(ended.component)
         self._breaker.judge(ended, self._clock.now())
 
-    def _take_from_dead(self, ending: Ending, now: float) -> None:
+    def _take_from_dead(self, ending: Ending, found: OpenBundle | None, now: float) -> None:
+        """Take a bundle back that its executor has lost; one whose end was recorded just before is not found open."""
         seconds = now - self._timing.get(ending.bundle, now)
-        for found in backlog.open_bundles(self._clock.now()):
-            if found.bundle == ending.bundle:
-                self._take_back(found, ending)
-        for each in backlog.ended([ending.bundle]):
+        if found is not None:
+            self._take_back(found, ending)
+        for each in backlog.ended([ending.bundle]) if ending.kind is not None else ():
             self._judge(each)
         event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
 
