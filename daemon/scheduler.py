@@ -72,10 +72,6 @@ class Scheduler:
         """Whether nothing runs and nothing could be claimed at the last turn."""
         return not self._timing and not self.pending
 
-    def start(self) -> None:
-        """Make the executor ready."""
-        self._executor.start()
-
     def tick(self, now: float) -> TickReport:
         """Take one turn at the monotonic time `now`."""
         report = TickReport()
