@@ -6,51 +6,99 @@ is still so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+from astra.database.astradb import STAGES
 from astra.database.connection import by_index, run
 from astra.database.fields import instant_text, read_instant
+from astra.holds import HELD_UNTIL
 from astra.provenance import Owner
-from astra.states import BundleState
-from astra.work import OpenBundle
+from astra.settings_values import MOST_PRIORITY
+from astra.states import IS_DUE, BundleState
+from astra.work import OpenBundle, lane
 
 
-def pick(after: tuple[int, str] | None = None) -> tuple[int, str] | None:
-    """Return the (priority, bundle key) to serve next: round robin within a priority, more urgent ones first.
+class Waiting(NamedTuple):
+    """A bundle key with tasks to be claimed: how many, counted no further than asked; since when the first waits."""
+
+    key: str
+    tasks: int
+    since: datetime
+
+
+# in the words and the order of the one index for all that can be claimed
+_IN_ORDER = "ORDER BY replay_id, priority, bundle_key, id LIMIT 1"
+_PAST = "!"  # comes after the space that ends a component's name in its keys, and before all that names are made of
+
+
+def replays() -> list[int]:
+    """Return the replays that have tasks to be claimed; one look-up each."""
+    found: list[int] = []
+    query = f"SELECT replay_id FROM task WHERE {IS_DUE} AND replay_id > ? {_IN_ORDER}"
+    while rows := run(query, (found[-1] if found else 0,)):
+        found.append(rows[0][0])
+    return found
+
+
+def most_urgent(replay: int | None, after: int = -MOST_PRIORITY - 2) -> int | None:
+    """Return the lowest number of a priority with tasks to be claimed in a lane, of those above `after`."""
+    rows = run(f"SELECT priority FROM task WHERE {IS_DUE} AND {lane(replay)} AND priority > ? {_IN_ORDER}", (after,))
+    return rows[0][0] if rows else None
+
+
+def next_component(replay: int | None, priority: int, after: str = "") -> str | None:
+    """Return the component that comes next in a lane and priority, in the order of names."""
+    query = f"SELECT bundle_key FROM task WHERE {IS_DUE} AND {lane(replay)} AND priority = ? AND bundle_key > ?"
+    rows = run(f"{query} {_IN_ORDER}", (priority, f"{after}{_PAST}"))
+    return rows[0][0].partition(" ")[0] if rows else None
+
+
+def keys(place: tuple[int | None, int, str], after: str, most: int, count: int) -> list[Waiting]:
+    """Return up to `most` bundle keys of a component, those after `after` in their order.
 
     Parameters
     ----------
-    after
-        What was served last.
+    place
+        Lane, priority and component.
+    count
+        How far the tasks of each key are counted.
     """
-    query = "SELECT priority, bundle_key FROM task WHERE state = 'pending' AND not_before IS NULL"
-    order = " ORDER BY priority, bundle_key LIMIT 1"
-    first = run(query + order)
-    if not first or after is None or first[0][0] < after[0]:
-        return tuple(first[0]) if first else None
-    later = run(f"{query} AND priority = ? AND bundle_key > ?{order}", after)
-    return tuple(later[0]) if later else tuple(first[0])
+    replay, priority, component = place
+    past = f"{component}{_PAST}"
+    there = f"FROM task WHERE {IS_DUE} AND {lane(replay)} AND priority = ?"
+    following = f"SELECT bundle_key {there} AND bundle_key > {{after}} AND bundle_key < ? {_IN_ORDER}"
+    first, later = following.format(after="CAST(? AS TEXT)"), following.format(after="found.bundle_key")
+    rows = run(
+        f"WITH RECURSIVE found (bundle_key, number) AS (SELECT ({first}), 1 UNION ALL "
+        f"SELECT ({later}), number + 1 FROM found WHERE found.bundle_key IS NOT NULL AND number < ?) "
+        f"SELECT bundle_key, (SELECT count(*) FROM (SELECT 1 {there} AND task.bundle_key = found.bundle_key LIMIT ?) "
+        f"AS counted), (SELECT created {there} AND task.bundle_key = found.bundle_key {_IN_ORDER}) "
+        "FROM found WHERE bundle_key IS NOT NULL ORDER BY number",
+        (priority, after or component, past, priority, past, most, priority, count, priority),
+    )
+    return [Waiting(key, number, _instant(created)) for key, number, created in rows]
 
 
-def waiting(bundle_key: str, most: int) -> int:
-    """Return how many tasks of a bundle key can be claimed now, counting no further than `most`."""
-    query = "SELECT 1 FROM task WHERE bundle_key = ? AND state = 'pending' AND not_before IS NULL LIMIT ?"
-    count: int = run(f"SELECT count(*) FROM ({query}) AS waiting", (bundle_key, most))[0][0]
-    return count
+def is_due() -> bool:
+    """Return whether any task can be claimed."""
+    return bool(run(f"SELECT 1 FROM task WHERE {IS_DUE} LIMIT 1"))
+
+
+_HELD = "SELECT target FROM hold WHERE lifted IS NULL AND kind ="
+_FREE = (
+    f"name NOT IN ({_HELD} 'component') AND (replay_id IS NULL OR CAST(replay_id AS TEXT) NOT IN ({_HELD} 'replay'))"
+)
 
 
 def unfinished() -> bool:
-    """Return whether any task waits, for its turn or for its time, or is running."""
-    waiting = "SELECT 1 FROM task WHERE state = 'pending' AND not_before IS"
-    return any(
-        run(f"{query} LIMIT 1")
-        for query in (
-            f"{waiting} NULL",
-            f"{waiting} NOT NULL",
-            "SELECT 1 FROM bundle WHERE state IN ('submitted', 'running')",
-        )
+    """Return whether any task waits, for its turn or for its time, or is running; what is held waits for a person."""
+    later = f"SELECT 1 FROM task WHERE state = 'pending' AND not_before < ? AND {_FREE} LIMIT 1"
+    return bool(
+        run("SELECT 1 FROM bundle WHERE state IN ('submitted', 'running') LIMIT 1")
+        or run(f"SELECT 1 FROM task WHERE {IS_DUE} AND {_FREE} LIMIT 1")
+        or run(later, (instant_text(HELD_UNTIL),))
     )
 
 
@@ -80,23 +128,69 @@ def _open(which: str, now: datetime | None) -> list[OpenBundle]:
     ]
 
 
-def ends(bundle: int, most: int) -> tuple[dict[str, int], list[tuple[int, str]]]:
-    """Return how many tasks left a bundle in which way, and the first `most` that failed, each with its error."""
-    rows = run("SELECT outcome, count(*) FROM task_bundle WHERE bundle_id = ? GROUP BY outcome", (bundle,))
+def ended(bundles: Sequence[int]) -> list[Ended]:
+    """Return what became of bundles that have ended."""
+    listed = ", ".join(str(int(key)) for key in bundles) or "0"
+    rows = run(
+        f"SELECT id, name, size, completed, failed FROM bundle WHERE id IN ({listed}) "
+        "AND state IN ('ended', 'expired') ORDER BY id"
+    )
+    return [Ended(*row) for row in rows]
+
+
+def failures(bundle: int, most: int) -> list[tuple[int, str]]:
+    """Return the first `most` tasks that failed in a bundle, each with its error."""
     failed = run(
         "SELECT task_id, coalesce(error_class, '') || ': ' || coalesce(error_message, '') FROM task_bundle "
         "WHERE bundle_id = ? AND outcome = 'failed' ORDER BY position LIMIT ?",
         (bundle, most),
     )
-    return {str(outcome): count for outcome, count in rows}, [(task, error) for task, error in failed]
+    return [(task, error) for task, error in failed]
 
 
-def tries(bundle: int, position: int = 0) -> int:
-    """Return how often a process has died under the task at a position of this bundle, this time included."""
-    query = "SELECT count(*) FROM task_bundle WHERE outcome = 'expired' AND task_id IN"
-    own = "SELECT task_id FROM task_bundle WHERE bundle_id = ? AND position = ?"
-    count: int = run(f"{query} ({own})", (bundle, position))[0][0]
-    return count + 1
+def asked(wish: str) -> list[int]:
+    """Return the bundles on their way or running of which a person wants this."""
+    query = "SELECT id FROM bundle WHERE asked IS NOT NULL AND state IN ('submitted', 'running') AND asked = ?"
+    return [row[0] for row in run(query, (wish,))]
+
+
+def taken_away(bundles: Collection[int]) -> set[int]:
+    """Return those of these bundles that are no longer open, and have not come to their end either."""
+    listed = ", ".join(str(int(key)) for key in bundles) or "0"
+    query = f"SELECT id FROM bundle WHERE id IN ({listed}) AND state IN ('released', 'expired')"
+    return {row[0] for row in run(query)}
+
+
+class Ended(NamedTuple):
+    """A bundle that has ended: its component, and how many of its tasks completed and failed."""
+
+    bundle: int
+    component: str
+    size: int
+    completed: int
+    failed: int
+
+
+class Record(NamedTuple):
+    """What a bundle that has ended tells of its component: seconds in all, and those that belong to no single task."""
+
+    bundle: int
+    size: int
+    completed: int
+    failed: int
+    seconds: float
+    overhead: float
+
+
+def latest(component: str, most: int, since: datetime | None = None) -> list[Record]:
+    """Return the latest bundles of a component that have ended, the newest first; made after `since`, if given."""
+    seconds, overhead = (" + ".join(f"coalesce(time_{name}{part}, 0)" for name in STAGES) for part in ("", "_overhead"))
+    rows = run(
+        f"SELECT id, size, completed, failed, {seconds}, {overhead} FROM bundle WHERE name = ? "
+        f"AND state IN ('ended', 'expired'){' AND created > ?' if since else ''} ORDER BY id DESC LIMIT ?",
+        (component, instant_text(since), most) if since else (component, most),
+    )
+    return [Record(*row) for row in rows]
 
 
 def _instant(value: Any) -> datetime:

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import os
 import weakref
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -19,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple
 
-from astra import config, declaring, execution, queue, work
+from astra import config, declaring, execution, keeping, queue, recording, work
 from astra.bundling import bundler, rebuild, rebuild_bundle
 from astra.clock import SYSTEM, Clock
 from astra.components import remember
@@ -31,14 +30,12 @@ from astra.database.staging import check_row
 from astra.errors import ComponentError, DatabaseUnavailable
 from astra.inputs import entries
 from astra.interrupts import held_back
-from astra.members import Tasks
 from astra.outputs import Outputs
 from astra.parameters import DictParameter, Parameter, TupleParameter, by_value, parameters_of, signature_of
 from astra.progress import Progress, somebody_waits
-from astra.recording import by_hand, new_tasks
 from astra.rehearsal import Rehearsal
 from astra.session import Desk, Session
-from astra.settings_values import MOST_PRIORITY
+from astra.whole import Whole
 
 __all__ = ["DictParameter", "Parameter", "TaskInstance", "TupleParameter", "bundler"]
 
@@ -73,6 +70,13 @@ class TaskInstance:
     **parameters
         The values of the class's parameters. For one that is not bundled, a list gives each task its own.
 
+    Attributes
+    ----------
+    version, result_models
+        The author's own version, part of what makes two tasks the same work; the tables that results are recorded in.
+    retry_on
+        Classes of exceptions that may pass: the service tries a task again that raised one.
+
     Raises
     ------
     TypeError, ValueError
@@ -83,6 +87,7 @@ class TaskInstance:
 
     version: ClassVar[str] = "0"
     result_models: ClassVar[Sequence[type[ResultModel]]] = ()
+    retry_on: ClassVar[tuple[type[BaseException], ...]] = ()
     parameters: ClassVar[dict[str, Parameter]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -268,6 +273,11 @@ class TaskInstance:
         member = session.member(task)
         return self._outputs(session).record(member.position, task.id, Path(path))
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What is costly to load, for the next bundle of the same key that this process runs: `self.kept["model"]`."""
+        return keeping.of(type(self), self.bundle_key())
+
     def _outputs(self, session: Session) -> Outputs:
         if session.outputs is None:
             root = session.desk.output_root or config.load().output.root
@@ -293,19 +303,7 @@ class TaskInstance:
         ValueError
             If the priority is beyond what the records hold.
         """
-        if type(self).__module__ == "__main__" or "<locals>" in type(self).__qualname__:
-            raise ComponentError(
-                f"{type(self).__name__} is defined in a notebook, script or function, where the daemon cannot find it: "
-                "put it in a module that can be imported, or call execute() to run it here"
-            )
-        if not -MOST_PRIORITY - 1 <= priority <= MOST_PRIORITY:
-            raise ValueError(f"priority is a number from {-MOST_PRIORITY - 1} to {MOST_PRIORITY}, not {priority}")
-        migrate.create_result_tables(self.result_models)
-        keys = array("q")
-        with held_back():
-            for chunk in new_tasks(self):  # each in a transaction of its own, so that nobody waits long
-                keys.extend(queue.enqueue([work.with_identity(each, priority) for each in chunk], SYSTEM.now()))
-        return Tasks(keys)
+        return recording.enqueue(self, priority)
 
     def stage(self, name: str) -> Callable[..., Any]:
         """Return the author's own method for a stage."""
@@ -313,14 +311,19 @@ class TaskInstance:
         author = _authors.get(getattr(method, "__func__", method))
         return method if author is None else functools.partial(author, self)
 
-    def run_held(self, held: work.Claimed, clock: Clock = SYSTEM, desk: Desk = NO_DESK) -> Any:
-        """Run the bundle that this process holds: what an executor's process does. Exceptions are recorded first."""
-        return self._run(Session(held, clock, interactive=False, desk=desk), {})
+    def run_held(
+        self, held: work.Claimed, clock: Clock = SYSTEM, desk: Desk = NO_DESK, whole: Whole | None = None
+    ) -> Any:
+        """Run the bundle that this process holds: what an executor's process does. Exceptions are recorded first.
+
+        Where it has been read whole, it is not read again.
+        """
+        return self._run(Session(held, clock, interactive=False, desk=desk, whole=whole), {})
 
     def _run_by_hand(self, keywords: dict[str, Any]) -> Any:
         migrate.create_result_tables(self.result_models)
         with held_back():
-            held, keys = queue.open_by_hand(by_hand(self), SYSTEM.now())
+            held, keys = queue.open_by_hand(recording.by_hand(self), SYSTEM.now())
             session = Session(held, SYSTEM, interactive=True, keys=keys)
             if self.bundle_size > 1 and somebody_waits():
                 session.progress = Progress(type(self).__name__, self.bundle_size, SYSTEM)
@@ -333,6 +336,7 @@ class TaskInstance:
 
     def _run(self, session: Session, keywords: dict[str, Any]) -> Any:
         self._session, self.context = session, {}
+        session.retry_on = self.retry_on
         if self._tasks:  # a parameter that these tasks were recorded without has its default
             session.required = frozenset(name for name, each in self.parameters.items() if each.required)
             session.defaults = {name: each.default for name, each in self.parameters.items() if not each.required}

@@ -12,6 +12,7 @@ from astra.costs import expected_seconds
 from astra.database.astradb import Bundle, Task
 from astra.errors import ComponentError
 from astra.members import parameters_of_bundle, task_keys, tasks_by_key, versions_of_bundle
+from astra.whole import Whole
 
 if TYPE_CHECKING:
     from astra.base import TaskInstance
@@ -53,6 +54,14 @@ def rebuild_bundle(bundle: Bundle, strict: bool) -> TaskInstance:
     if instance.bundle_key() != bundle.bundle_key:  # what is bundled is no longer what was when these tasks met
         spread.read()
     return instance
+
+
+def rebuild_whole(whole: Whole) -> TaskInstance:
+    """Return the instance of all tasks of a bundle that was read whole."""
+    component = component_class(whole.bundle.name)
+    tasks = whole.records()
+    _check_version(component, {task.component_version for task in tasks}, strict=False)
+    return _of_tasks(component, tasks)
 
 
 class Recorded(Mapping[str, list[Any]]):

@@ -180,7 +180,8 @@ def _record(session: Session, failure: Failure | None) -> None:
         judge = _judge_changed(judge, changed)
         session.trouble = next((error for at, error in changed.items() if not session.recorded[at]), None)
     stages = tuple((s.total, s.overhead) if (s := session.watch.stages.get(name)) else (None, None) for name in STAGES)
-    totals = Totals(stages, said(failure.error if failure else session.trouble))
+    account = session.desk.account
+    totals = Totals(stages, said(failure.error if failure else session.trouble), *(account.end() if account else ()))
     last = session.recorded.rfind(0)  # the last position whose end is not written
     for start in range(0, max(1, last + 1), CHUNK):
         chunk = [at for at in range(start, min(start + CHUNK, last + 1)) if not session.recorded[at]]
@@ -191,7 +192,12 @@ def _record(session: Session, failure: Failure | None) -> None:
 
 def _judge(session: Session, failure: Failure | None) -> Judge:
     if failure is None:
-        return lambda position: (TaskOutcome.COMPLETED, None)
+        if not session.left_out:
+            return lambda position: (TaskOutcome.COMPLETED, None)
+        begun = session.begun
+        return lambda position: (TaskOutcome.COMPLETED if begun[position] else TaskOutcome.RELEASED, None)
+    if session.left_out and failure.position is None:  # what stumbles over the tasks it was not given has not failed
+        return lambda position: (TaskOutcome.RELEASED, None)
     blamed = TaskOutcome.CANCELLED if failure.is_cancellation else TaskOutcome.FAILED
     others = TaskOutcome.CANCELLED if session.interactive else TaskOutcome.RELEASED
     culprit = failure.position

@@ -33,7 +33,7 @@ def kind_of(error: BaseException, retry_on: tuple[type[BaseException], ...] = ()
     retry_on
         Classes of exceptions that, says the component, may pass.
     """
-    if isinstance(error, TemporaryFailure | peewee.OperationalError | peewee.InterfaceError | retry_on):
+    if isinstance(error, (TemporaryFailure, peewee.OperationalError, peewee.InterfaceError, *retry_on)):
         return ErrorKind.RETRY
     if isinstance(error, AstraError):
         return ErrorKind.RETRY if error.retry else ErrorKind.PERMANENT

@@ -30,7 +30,7 @@ from astra.products.base import Description
 from astra.rules import Facts, Rule, tasks_for
 from astra.signature import Signature
 from astra.standing import Answer, Ask, Examined, File, Product, Question, Refused, Standing, Verdict, same_content
-from astra.states import HAS_ENDED, IngestionOutcome
+from astra.states import IngestionOutcome
 from astra.tree import LONGEST_PATH
 from astra.work import Input, NewTask
 
@@ -338,7 +338,7 @@ def _facts(each: _Promoted) -> Facts:
 
 def _completed(identities: Sequence[str]) -> set[str]:
     condition, parameter = among("identity", identities)
-    rows = run(f"SELECT identity FROM task WHERE {condition} AND {HAS_ENDED} AND state = 'completed'", (parameter,))
+    rows = run(f"SELECT identity FROM task WHERE {condition} AND state = 'completed'", (parameter,))
     return {row[0] for row in rows}
 
 

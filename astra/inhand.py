@@ -11,6 +11,8 @@ import os
 import struct
 from typing import NamedTuple
 
+ON_THE_WAY = -1
+"""In place of a bundle: none of the load is being run yet, or none any more."""
 _NONE = -1
 _PLACE = struct.Struct("qqq")
 _WORD = struct.Struct("q")
@@ -32,9 +34,9 @@ class InHand:
         if descriptor is None:
             os.ftruncate(self.descriptor, _PLACE.size + _WORD.size)
         self._shared = mmap.mmap(self.descriptor, _PLACE.size + _WORD.size)
-        self._turn, self._bundle = 0, 0
+        self._turn, self._bundle = 0, ON_THE_WAY
         if descriptor is None:
-            self.begin(0)
+            self.begin(ON_THE_WAY)
 
     def begin(self, bundle: int) -> None:
         """Say which bundle of the load is being run, from 0; no task of it is in hand yet."""

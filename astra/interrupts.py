@@ -14,10 +14,11 @@ from types import FrameType
 
 
 class _Hold:
-    """Whether interrupts are held back now, and how many have come meanwhile."""
+    """Whether interrupts are held back now, and how many have come meanwhile; whether the signal is ours."""
 
     on = False
     waiting = 0
+    ours = False
 
 
 def _keep(number: int, frame: FrameType | None) -> None:
@@ -29,19 +30,26 @@ def _keep(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def held_back() -> Iterator[None]:
     """Hold interrupts back; the first that came is raised at the end, when nothing is half done any more."""
-    ours = threading.current_thread() is threading.main_thread() and not _Hold.on
-    before = signal.getsignal(signal.SIGINT) if ours else None
-    if not ours or before not in (signal.default_int_handler, _keep):
+    if _Hold.on or threading.current_thread() is not threading.main_thread():
         yield
-        return
-    _Hold.on, _Hold.waiting = True, 0
-    signal.signal(signal.SIGINT, _keep)
-    try:
+    elif _Hold.ours:  # inside `let_through`, inside another of these: asking the system again would cost more
+        _Hold.on = True
+        try:
+            yield
+        finally:
+            _Hold.on = False
+        _raise_waiting()
+    elif signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
-    finally:
-        _Hold.on = False
-        signal.signal(signal.SIGINT, before)
-    _raise_waiting()
+    else:
+        _Hold.on, _Hold.ours, _Hold.waiting = True, True, 0
+        signal.signal(signal.SIGINT, _keep)
+        try:
+            yield
+        finally:
+            _Hold.on = _Hold.ours = False
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        _raise_waiting()
 
 
 @contextmanager

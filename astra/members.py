@@ -55,16 +55,17 @@ def task_keys(bundle: int) -> array[int]:
 
 
 _TASK = [name.column_name for name in Task._meta.sorted_fields]
+TASK_COLUMNS = ", ".join(f't."{name}"' for name in _TASK)
+BUNDLE_COLUMNS = ", ".join(f'b."{name.column_name}"' for name in Bundle._meta.sorted_fields)
 _PRODUCT = [name.column_name for name in DataProduct._meta.sorted_fields]
 
 
 def bundle_by_key(key: int) -> Bundle:
     """Return the record of a bundle: what each one begins with, so without the cost of building the query anew."""
-    columns = ", ".join(f'"{each.column_name}"' for each in Bundle._meta.sorted_fields)
-    rows = run(f"SELECT {columns} FROM bundle WHERE id = ?", (key,))
+    rows = run(f"SELECT {BUNDLE_COLUMNS} FROM bundle b WHERE b.id = ?", (key,))
     if not rows:
         raise AstraError(f"there is no bundle {key}; nothing was run")
-    bundle: Bundle = _record(Bundle, rows[0])
+    bundle: Bundle = as_record(Bundle, rows[0])
     return bundle
 
 
@@ -130,10 +131,9 @@ def tasks_by_key(keys: Sequence[int]) -> list[Task]:
     found: dict[int, Task] = {}
     for start in range(0, len(keys), RANGE):
         listed = ", ".join(str(int(key)) for key in keys[start : start + RANGE])
-        columns = ", ".join(f't."{name}"' for name in _TASK)
         with by_index():
-            rows = run(f"SELECT {columns} FROM task t WHERE t.id IN ({listed})")
-        found |= {row[0]: _record(Task, row) for row in rows}
+            rows = run(f"SELECT {TASK_COLUMNS} FROM task t WHERE t.id IN ({listed})")
+        found |= {row[0]: as_record(Task, row) for row in rows}
     return [found[key] for key in keys]
 
 
@@ -145,28 +145,27 @@ def has_inputs(bundle: int) -> bool:
 
 def members_of_range(bundle: int, first: int) -> Iterator[tuple[Task, Member]]:
     """Return the tasks of a bundle from position `first` on, in order, `RANGE` at the most; two statements."""
-    return _members(_tasks_of_range(bundle, first), _inputs_of_range(bundle, first))
+    return as_members(_tasks_of_range(bundle, first), _inputs_of_range(bundle, first))
 
 
 def lone_members_of_range(bundle: int, first: int) -> Iterator[tuple[Task, Member]]:
     """Return what `members_of_range` does, of a bundle without inputs; one statement."""
-    return _members(_tasks_of_range(bundle, first), ())
+    return as_members(_tasks_of_range(bundle, first), ())
 
 
 def _tasks_of_range(bundle: int, first: int) -> Iterator[tuple[Task, int]]:
-    columns = ", ".join(f't."{name}"' for name in _TASK)
     tasks = run(
-        f"SELECT {columns}, m.position FROM task_bundle m JOIN task t ON t.id = m.task_id "
+        f"SELECT {TASK_COLUMNS}, m.position FROM task_bundle m JOIN task t ON t.id = m.task_id "
         "WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position",
         (bundle, first, first + RANGE - 1),
     )
-    return ((_record(Task, row), row[-1]) for row in tasks)
+    return ((as_record(Task, row), row[-1]) for row in tasks)
 
 
 def _inputs_of_range(bundle: int, first: int) -> list[Any]:
     return run(
-        f"SELECT i.task_id, {_INPUT} FROM task_bundle m JOIN task_input_data_product i ON i.task_id = m.task_id "
-        f"{_OF_INPUT} WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position, i.position",
+        f"SELECT i.task_id, {INPUT_COLUMNS} FROM task_bundle m JOIN task_input_data_product i ON i.task_id = m.task_id "
+        f"{OF_INPUT} WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? ORDER BY m.position, i.position",
         (bundle, first, first + RANGE - 1),
     )
 
@@ -177,13 +176,13 @@ def members_of_tasks(keys: Sequence[int], first: int) -> Iterator[tuple[Task, Me
     listed = ", ".join(str(int(key)) for key in own)
     with by_index():
         inputs = run(
-            f"SELECT i.task_id, {_INPUT} FROM task_input_data_product i {_OF_INPUT} "
+            f"SELECT i.task_id, {INPUT_COLUMNS} FROM task_input_data_product i {OF_INPUT} "
             f"WHERE i.task_id IN ({listed}) ORDER BY i.task_id, i.position"
         )
-    return _members(zip(tasks_by_key(own), range(first, first + len(own)), strict=True), inputs)
+    return as_members(zip(tasks_by_key(own), range(first, first + len(own)), strict=True), inputs)
 
 
-def _members(tasks: Iterable[tuple[Task, int]], inputs: Sequence[Any]) -> Iterator[tuple[Task, Member]]:
+def as_members(tasks: Iterable[tuple[Task, int]], inputs: Sequence[Any]) -> Iterator[tuple[Task, Member]]:
     """Yield each task, made when its turn has come, with its place; rows of `inputs` begin with the task's key.
 
     Records that live on while others are made would cost more in garbage collection than in making.
@@ -196,7 +195,7 @@ def _members(tasks: Iterable[tuple[Task, int]], inputs: Sequence[Any]) -> Iterat
     for task, position in tasks:
         member = Member(position, task.id)
         for _, key, size, mtime_ns, ctime_ns, inode, header_sha256, sha256, source, *row in own.get(task.id, ()):
-            product = products.get(row[0]) or products.setdefault(row[0], _record(DataProduct, row))
+            product = products.get(row[0]) or products.setdefault(row[0], as_record(DataProduct, row))
             member.data_products.append(product)
             member.sources[product.id] = source
             if key is not None:
@@ -205,8 +204,8 @@ def _members(tasks: Iterable[tuple[Task, int]], inputs: Sequence[Any]) -> Iterat
         yield task, member
 
 
-_INPUT = f"{_GIVEN}, l.source_id, " + ", ".join(f'p."{name}"' for name in _PRODUCT)
-_OF_INPUT = (
+INPUT_COLUMNS = f"{_GIVEN}, l.source_id, " + ", ".join(f'p."{name}"' for name in _PRODUCT)
+OF_INPUT = (
     "JOIN data_product p ON p.id = i.data_product_id LEFT JOIN ingestion g ON g.id = i.ingestion_id "
     "LEFT JOIN source_data_product l ON l.data_product_id = p.id AND l.superseded_by_id IS NULL"
 )
@@ -253,7 +252,7 @@ def states_by_key(keys: Sequence[int]) -> list[TaskState]:
     return [TaskState(found[key]) for key in keys]
 
 
-def _record(model: type[Any], values: Any) -> Any:
+def as_record(model: type[Any], values: Any) -> Any:
     """Return a model's instance from one row, without the cost of asking peewee to build it."""
     instance: Any = object.__new__(model)
     names, converters = _COLUMNS[model]

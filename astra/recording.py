@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 from astra import backlog, provenance, queue
 from astra.clock import SYSTEM
-from astra.errors import AstraError
+from astra.database.migrate import create_result_tables
+from astra.errors import AstraError, ComponentError
 from astra.inputs import recorded_inputs, refuse_missing, resolve
-from astra.members import states_by_key, tasks_by_key
+from astra.interrupts import held_back
+from astra.members import Tasks, states_by_key, tasks_by_key
+from astra.settings_values import MOST_PRIORITY
 from astra.states import TaskState
-from astra.work import ByHand, Input, NewTask, repeat
+from astra.work import ByHand, Input, NewTask, repeat, with_identity
 
 if TYPE_CHECKING:
     from astra.base import TaskInstance
@@ -45,6 +48,24 @@ def _inputs(instance: TaskInstance, start: int, count: int) -> Sequence[tuple[In
         recorded = recorded_inputs(keys)
         return resolve([[each.data_product for each in recorded[key]] for key in keys])
     return [()] * count if instance._inputs is None else resolve(instance._inputs[start : start + count])
+
+
+def enqueue(instance: TaskInstance, priority: int) -> Tasks:
+    """Record an instance's tasks as pending; see `TaskInstance.enqueue`."""
+    component = type(instance)
+    if component.__module__ == "__main__" or "<locals>" in component.__qualname__:
+        raise ComponentError(
+            f"{component.__name__} is defined in a notebook, script or function, where the daemon cannot find it: "
+            "put it in a module that can be imported, or call execute() to run it here"
+        )
+    if not -MOST_PRIORITY - 1 <= priority <= MOST_PRIORITY:
+        raise ValueError(f"priority is a number from {-MOST_PRIORITY - 1} to {MOST_PRIORITY}, not {priority}")
+    create_result_tables(instance.result_models)
+    keys = array("q")
+    with held_back():
+        for chunk in new_tasks(instance):  # each in a transaction of its own, so that nobody waits long
+            keys.extend(queue.enqueue([with_identity(each, priority) for each in chunk], SYSTEM.now()))
+    return Tasks(keys)
 
 
 def by_hand(instance: TaskInstance) -> ByHand:

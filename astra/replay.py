@@ -1,24 +1,24 @@
 """Take in again, or enqueue again, on purpose: first a plan that writes nothing, then the doing, in chunks.
 
-Comes from `astra replay`; goes to `ingest` and `queue`, which write as they do for new work, below it in priority. Old
-records stand. What a replay has done bears its id, so one that was cut short is planned again and does the rest; it
-needs no daemon and minds none.
+Comes from `astra replay`; goes to `ingest` and `queue`, which write as they do for new work, and what it enqueues is
+claimed when no new work waits. Old records stand. What a replay has done bears its id, so one that was cut short is
+planned again and does the rest; it needs no daemon and minds none.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from astra import provenance, queue, taking_in
 from astra.catalogue.consulting import LOCAL, Linking
 from astra.clock import SYSTEM, Clock
 from astra.database.astradb import Replay
-from astra.database.connection import changed, database
+from astra.database.connection import changed, database, run
 from astra.errors import AstraError
 from astra.ingest import Root
-from astra.replay_plan import PRIORITY, Entry, Left, Plan, Request, Verb, known_work, make_plan
+from astra.replay_plan import Entry, Left, Plan, Request, Verb, known_work, make_plan
 from astra.rules import Rule
 from astra.selection import Selection
 
@@ -78,6 +78,12 @@ def resume(replay: int, roots: tuple[Root, ...], rules: tuple[Rule, ...]) -> Pla
     return make_plan(Request(Verb(record.verb), Selection.read(record.selection), roots, rules), replay)
 
 
+def cancel(replay: int) -> bool:
+    """Have nothing more of a replay done, whoever carries it out; False where it is not being carried out."""
+    with database.atomic():
+        return changed("UPDATE replay SET state = 'cancelled' WHERE id = ? AND state = 'running'", (replay,)) == 1
+
+
 def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iterator[Progress]:
     """Do what a plan says, a chunk at a time, each in a transaction of its own; yield after each.
 
@@ -93,6 +99,7 @@ def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iter
     progress = Progress(replay, len(plan.entries), left=list(plan.left))
     for start in range(0, len(plan.entries), CHUNK):
         chunk = plan.entries[start : start + CHUNK]
+        _refuse_ended(replay)
         if plan.request.verb is Verb.INGESTION:
             _take_in(chunk, plan.request, progress, settings)
         else:
@@ -117,7 +124,14 @@ def _count_from(replay: int, left: int) -> None:
 def _advance(replay: int, count: int) -> None:
     """Count what is done; on PostgreSQL this also keeps a second process with the same replay out of this chunk."""
     if changed("UPDATE replay SET done = done + ? WHERE id = ? AND state = 'running'", (count, replay)) != 1:
-        raise AstraError(f"replay {replay} was completed by another process meanwhile; this one stops")
+        _refuse_ended(replay)
+
+
+def _refuse_ended(replay: int) -> None:
+    """Raise `AstraError` where a replay was cancelled, or another process has completed it."""
+    state = run("SELECT state FROM replay WHERE id = ?", (replay,))[0][0]
+    if state != "running":
+        raise AstraError(f"replay {replay} was {state} by somebody else meanwhile; this process stops")
 
 
 def _enqueue(chunk: Sequence[Entry], progress: Progress, clock: Clock) -> None:
@@ -135,8 +149,7 @@ def _enqueue(chunk: Sequence[Entry], progress: Progress, clock: Clock) -> None:
 
 
 def _take_in(chunk: Sequence[Entry], request: Request, progress: Progress, settings: Settings) -> None:
-    later = [replace(rule, priority=max(rule.priority, PRIORITY)) for rule in request.rules]
-    terms = taking_in.Terms(request.roots, later, settings.patience, progress.replay, settings.linking)
+    terms = taking_in.Terms(request.roots, request.rules, settings.patience, progress.replay, settings.linking)
     entries = {each.place: each for each in chunk}
     # It has transactions of its own, so the count follows them: cut short in between, `resume` puts it right.
     for recorded in taking_in.take_in(entries, terms, settings.clock):

@@ -17,15 +17,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, TypeVar
-
-import peewee
+from typing import Any, Protocol, TypeVar
 
 from astra import ledger, queue
 from astra.clock import Clock
 from astra.database.astradb import DataProduct, ResultModel, Task
-from astra.database.connection import available
+from astra.database.connection import REFUSED, available
 from astra.errors import ComponentError, DatabaseUnavailable, InputChanged
+from astra.failures import kind_of
 from astra.given import Use, check_after_use
 from astra.inhand import InHand
 from astra.interrupts import held_back, let_through
@@ -39,18 +38,18 @@ from astra.members import (
     task_keys,
     uses_of_range,
 )
+from astra.outbox import Kept, Outbox
 from astra.outputs import Outputs, products_of
 from astra.progress import Progress
 from astra.states import TaskOutcome
 from astra.stopwatch import Stopwatch
-from astra.work import Claimed, Ended, Finish, Totals
+from astra.whole import Whole
+from astra.work import NO_RETRY, Claimed, Ended, Finish, Retry, Totals
 
 _MEMBER = "bundle_member"  # where a task handed out by `iterable()` carries its place
 DONE_AT_ONCE = 1_000  # tasks that `done` collects before it writes them
 DONE_SECONDS = 0.2  # or how long it holds them, while others are quick
 DATABASE_PATIENCE = 120.0  # seconds that a finished chunk waits for a database that is away
-# How a database, or its driver, says that a row cannot be kept; what says that it is away has become another error.
-REFUSED = (peewee.DatabaseError, peewee.InterfaceError, TypeError, ValueError, OverflowError)
 LOOPS = 16  # loops over `iterable()` inside each other that one error may end, the innermost first
 MESSAGE_LENGTH = 2_000
 TRACEBACK_LENGTH = 20_000
@@ -60,12 +59,29 @@ Place = tuple[CodeType, int]  # a code object and the instruction it was at
 Judge = Callable[[int], tuple[TaskOutcome, BaseException | None]]
 
 
+class Account(Protocol):
+    """What a process keeps of each bundle that it runs, beside its tasks: how much memory it took, what it printed."""
+
+    def begin(self, index: int) -> None:
+        """Begin the account of the bundle at this place of its load."""
+
+    def end(self) -> tuple[int | None, tuple[str, int, int] | None]:
+        """Return the peak of memory in bytes, and the log's path with where what was printed begins and ends in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a process lends to the bundles it runs: where it says which task is in hand, and where their files go."""
+    """What a process lends to the bundles it runs: where it says which task is in hand, and where their files go.
+
+    And the account that is kept of each, how often their tasks may be tried again, and where the ends of short ones
+    wait for each other.
+    """
 
     in_hand: InHand | None = None
     output_root: Path | None = None
+    account: Account | None = None
+    retry: Retry = NO_RETRY
+    outbox: Outbox | None = None
 
 
 @dataclass
@@ -89,27 +105,35 @@ class Session:
     progress: Progress | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
+    retry_on: tuple[type[BaseException], ...] = ()
+    whole: Whole | None = None
+    left_out: bool = False  # whether a task was not begun, for the bundle is to come to an end early
 
     def __post_init__(self) -> None:
+        if self.whole is not None:
+            self.keys = self.whole.keys
         self.keys = self.keys or self._patiently(lambda: task_keys(self.held.bundle))
         self.recorded = bytearray(self.held.size)  # 1 at the position of each task whose end is written
+        self.begun = bytearray(self.held.size)  # 1 at the position of each task that was handed out
         self.watch = Stopwatch(self.held.size, self.clock)
         self._written, self._most_held = self.clock.monotonic(), 1
         self._process = os.getpid()
         self._traced: dict[int, tuple[BaseException, str]] = {}
         self._checksums: list[ledger.Checksum] = []  # of files that tasks have read, not recorded yet
-        self._inputs: bool | None = None  # whether its tasks have any, once that is known
+        # whether its tasks have any inputs, once that is known
+        self._inputs: bool | None = None if self.whole is None else bool(self.whole.inputs)
 
     def iterate(self) -> Iterator[tuple[Task, list[DataProduct]]]:
         """Hand out the tasks that have not ended yet, timing each until the next is asked for."""
         if self.progress is not None:
             self.progress.begin()
         for task, member in self._members():
-            if self._has_ended(member.position):
+            if self._has_ended(member.position) or self._is_left_out(member.position):
                 continue
+            self.begun[member.position] = 1
             setattr(task, _MEMBER, member)
-            for name, default in self.defaults.items():
-                task.parameters.setdefault(name, copy.deepcopy(default))
+            if not task.parameters.keys() >= self.defaults.keys():
+                task.parameters.update(self._lacking_defaults(task.parameters))
             self.handed = member
             self.watch.enter(member.position)
             self._say_in_hand()
@@ -133,6 +157,9 @@ class Session:
 
     def _members(self) -> Iterator[tuple[Task, Member]]:
         """Yield the tasks and their places in order, holding one range of them at a time."""
+        if self.whole is not None:
+            yield from self.whole.members()
+            return
         read = members_of_range if self._has_inputs() else lone_members_of_range
         for first in range(0, self.held.size, RANGE):
             yield from self._patiently(partial(read, self.held.bundle, first))
@@ -141,6 +168,17 @@ class Session:
         if self._inputs is None:
             self._inputs = self._patiently(partial(has_inputs, self.held.bundle))
         return self._inputs
+
+    def _is_left_out(self, position: int) -> bool:
+        """Whether a task is not to be begun any more; one that was, in an earlier loop, is handed out again."""
+        if self.desk.in_hand is None or self.begun[position] or not self.desk.in_hand.draining:
+            return False
+        self.left_out = True
+        return True
+
+    def _lacking_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the defaults that a task was recorded without; each task has its own, to do with as it likes."""
+        return {name: copy.deepcopy(value) for name, value in self.defaults.items() if name not in given}
 
     def _say_in_hand(self) -> None:
         if self.desk.in_hand is not None:
@@ -172,6 +210,8 @@ class Session:
         return bool(self.recorded[position]) or position in self.finished
 
     def _write_in_time(self) -> None:
+        if self.desk.outbox is not None:
+            self.desk.outbox.flush_in_time()
         if not self.finished:
             return
         late = self.clock.monotonic() - self._written > DONE_SECONDS
@@ -209,7 +249,10 @@ class Session:
                 own = self.results.pop(position, [])
                 if outcome is TaskOutcome.COMPLETED and own:
                     results[position] = own
-            self._write_halving(ended, results, totals)
+            if totals is not None and self.desk.outbox is not None and len(ended) == self.held.size:
+                self.desk.outbox.keep(Kept(self, ended, results, totals))
+            else:
+                self.write_halving(ended, results, totals)
             for position in positions:
                 self.recorded[position] = 1
 
@@ -223,33 +266,39 @@ class Session:
         self.trouble = self.trouble or next(iter(failed.values()), None)
         return lambda position: (TaskOutcome.FAILED, failed[position]) if position in failed else judge(position)
 
-    def _write_halving(
+    def write_halving(
         self, ended: Sequence[Ended], results: Mapping[int, list[ResultModel]], totals: Totals | None
     ) -> None:
         """Write a chunk; where the database refuses a result, the task whose result it is fails, and no other."""
-        rows = [row for each in ended for row in results.get(each.position, ())]
-        made = [(each.task, product) for each in ended for product in self.kept.get(each.position, ())]
+        chunk = self.chunk(ended, results, totals)
         try:
-            return self._finish(replace(self._chunk(ended, rows, totals), outputs=made))
+            return self.finish([chunk])
         except REFUSED as error:
-            if not rows:
+            if not chunk.results:
                 raise
             if len(ended) == 1:
                 self.trouble = self.trouble or error
                 failed = [self._ended(ended[0].position, TaskOutcome.FAILED, error)]
-                return self._finish(self._chunk(failed, [], self._with_trouble(totals)))
+                return self.finish([self.chunk(failed, {}, self._with_trouble(totals))])
         middle = len(ended) // 2
-        self._write_halving(ended[:middle], results, None)
-        self._write_halving(ended[middle:], results, self._with_trouble(totals))
+        self.write_halving(ended[:middle], results, None)
+        self.write_halving(ended[middle:], results, self._with_trouble(totals))
 
     def _with_trouble(self, totals: Totals | None) -> Totals | None:
         return totals and replace(totals, error=totals.error or said(self.trouble))
 
-    def _chunk(self, ended: Sequence[Ended], rows: Sequence[ResultModel], totals: Totals | None) -> Finish:
-        return Finish(self.held.bundle, self.held.token, ended, rows, totals)
+    def chunk(self, ended: Sequence[Ended], results: Mapping[int, list[ResultModel]], totals: Totals | None) -> Finish:
+        """Return what `queue` is to write of these tasks."""
+        rows = [row for each in ended for row in results.get(each.position, ())] if results else []
+        made = [(each.task, product) for each in ended for product in self._products(each)] if self.kept else []
+        return Finish(self.held.bundle, self.held.token, ended, rows, totals, made, self.desk.retry)
 
-    def _finish(self, chunk: Finish) -> None:
-        self._patiently(lambda: queue.finish(chunk, self.clock.now()))
+    def _products(self, ended: Ended) -> Sequence[int]:
+        return self.kept.get(ended.position, ()) if ended.outcome is TaskOutcome.COMPLETED else ()
+
+    def finish(self, chunks: Sequence[Finish]) -> None:
+        """Have chunks of this bundle, or of several, written."""
+        self._patiently(lambda: queue.finish(chunks, self.clock.now()))
 
     def changed_inputs(self) -> dict[int, InputChanged]:
         """Return, by position, the tasks without an end whose inputs are no longer what they were given.
@@ -303,6 +352,8 @@ class Session:
         ended = Ended(position, self.keys[position], outcome, *self.watch.own(position))
         if error is None:
             return ended
+        kind = kind_of(error, self.retry_on) if outcome is TaskOutcome.FAILED else None
+        ended = ended._replace(error_kind=kind)
         if id(error) in self._traced:  # one error of many tasks has its traceback once, with the first of them
             return ended._replace(error_class=type(error).__name__, error_message=self._traced[id(error)][1])
         text = "".join(traceback.format_exception(error))[-TRACEBACK_LENGTH:]

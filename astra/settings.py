@@ -172,7 +172,10 @@ class Executor:
         default=None,
     )
     drain: float = _setting(
-        values.number(least=0), "seconds that running bundles may take to finish when the service stops", default=60.0
+        values.number(least=0),
+        "seconds that running bundles may take to finish when the service stops; after half of it they begin no "
+        "further task",
+        default=60.0,
     )
 
 

@@ -66,9 +66,9 @@ class IngestionOutcome(StrEnum):
     NOTED = "noted"
 
 
-# Partial indexes of the tables are made for these conditions, and SQLite uses one for its own words only.
+# What can be claimed: a partial index is made for this, and SQLite uses it for its own words only. And what is alive.
+IS_DUE = "state = 'pending' AND not_before IS NULL"
 IS_LIVE = "state IN ('pending', 'running')"
-HAS_ENDED = "state IN ('completed', 'failed', 'cancelled')"
 
 # The state that each outcome leaves a task in. One whose process died may be tried again: `expire` decides.
 STATE_AFTER = {

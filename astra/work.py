@@ -50,17 +50,26 @@ class Claimed:
 
 
 class Pick(NamedTuple):
-    """What to claim: up to `limit` pending tasks of one lane (a replay's, or None for live work), priority and key."""
+    """What to claim: bundles of up to `limit` pending tasks of one lane, priority and key; `times` of them.
+
+    A lane is a replay's, or None for live work.
+    """
 
     replay: int | None
     priority: int
     key: str
     limit: int
+    times: int = 1
 
     @property
     def component(self) -> str:
         """The component's import path, with which every key of it begins."""
         return self.key.partition(" ")[0]
+
+
+def lane(replay: int | None) -> str:
+    """Return the condition that a task is of a lane."""
+    return "replay_id IS NULL" if replay is None else f"replay_id = {int(replay)}"
 
 
 class Retry(NamedTuple):

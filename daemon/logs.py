@@ -46,6 +46,20 @@ def configure(log: Log, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(log.level.upper())
 
 
+def configure_bundles(level: str) -> None:
+    """Send what components log, and the libraries they use, to standard error: to the log of their bundle."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Named())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger("peewee").setLevel(logging.INFO)  # or it tells every statement by which astra keeps its records
+
+
+class _Named(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_when(record)} {record.levelname.lower():7} {record.name}: {record.getMessage()}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = str(record.msg) if isinstance(record.msg, Event) else _one_line(record.getMessage())

@@ -7,24 +7,28 @@ Comes from `queue`, which holds the tasks that intake and people enqueued; goes 
 from __future__ import annotations
 
 import logging
-import math
 from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from astra import backlog, provenance, queue
+from astra import backlog, holds, provenance, queue
 from astra.clock import Clock
 from astra.config import Settings
+from astra.database.astradb import Hold
 from astra.database.connection import available
 from astra.errors import DatabaseUnavailable
-from astra.states import BundleState
-from astra.work import Claimed, Expiry, OpenBundle, again_after
+from astra.states import BundleState, ErrorKind
+from astra.work import Expiry, Load, OpenBundle, Pick, Retry
+from daemon.breaker import Breaker
+from daemon.choosing import Choice
 from daemon.executors import Ending, Executor
 from daemon.logs import event
 
 log = logging.getLogger(__name__)
 _RECOVER_EVERY = 15.0
-_FAILURES_TOLD = 5  # of one bundle; `astra tasks` has them all
+_FAILURES_TOLD = 5  # of one bundle, and bundles; `astra failures` has them all
+_BUNDLES_TOLD = 10  # one by one, of those that end together
 _STRANDED = 5  # leases after which a bundle that nobody has started is given back
 
 
@@ -46,11 +50,12 @@ class Scheduler:
     """Bundles pending tasks and keeps the executor busy."""
 
     def __init__(self, settings: Settings, executor: Executor, clock: Clock) -> None:
-        self._settings = settings.scheduler
+        self._settings = settings
         self._executor = executor
         self._clock = clock
         self._owner = provenance.owner()
-        self._served: tuple[int, str] | None = None
+        self._choice = Choice(settings)
+        self._breaker = Breaker(settings.scheduler)
         self._recover_at = 0.0
         self._timing: dict[int, float] = {}
         self._endings: deque[Ending] = deque()
@@ -67,24 +72,23 @@ class Scheduler:
         """Whether nothing runs and nothing could be claimed at the last turn."""
         return not self._timing and not self.pending
 
-    def start(self) -> None:
-        """Make the executor ready."""
-        self._executor.start()
-
     def tick(self, now: float) -> TickReport:
         """Take one turn at the monotonic time `now`."""
         report = TickReport()
         self._endings.extend(self._executor.turn(now))
-        while self._endings:  # each leaves when it is dealt with: the database may go away in between
-            self._collect(self._endings[0], now, report)
-            self._endings.popleft()
+        self._collect(now, report)
         if now >= self._recover_at:
             report.recovered.extend(self._recover())
             self._recover_at = now + _RECOVER_EVERY
+        self._obey()
         queue.make_due(self._clock.now())
         if not self.draining:
             self._hand_over(now, report)
         return report
+
+    def wind_up(self) -> None:
+        """Have the bundles that run begin no further task: what is done is recorded, the rest given back."""
+        self._executor.drain()
 
     def stop(self) -> int:
         """End what still runs, and give its tasks back unrun; return how many bundles that were."""
@@ -107,62 +111,115 @@ class Scheduler:
                 tasks = queue.release(found.bundle, found.token, "the service stopped", now)
                 event(log, "released", bundle=found.bundle, tasks=tasks, reason="the service stopped")
 
+    # --------------------------------------------------------------------------------------------- handing over
+
     def _hand_over(self, now: float, report: TickReport) -> None:
         free = self._executor.free()
         self.pending = False
+        if not free:
+            self.pending = True
+            return
+        standing = holds.standing()
+        held = {(each.kind, each.target) for each in standing}
+        for each in self._breaker.due(standing, self._clock.now())[:free]:
+            free -= self._probe(each, now, report)
         while free:
-            key = backlog.pick(self._served)
-            if key is None:
+            picks = self._choice.next(held, self._executor.slots(), self._clock.now())
+            if not picks:
                 return
-            limit = self._bundle_limit(key[1])
-            claimed = queue.claim(key[1], limit, self._owner, self._executor.name, self._clock.now())
-            self._served = key
-            if claimed is None:  # somebody was faster, or holds a lock on it: the next turn asks for the next key
+            if not self._submit(picks, now, report):  # somebody was faster: the next turn asks for the next key
                 break
-            self._executor.submit(claimed, now)
-            self._timing[claimed.bundle] = now
-            report.submitted.append(claimed.bundle)
-            event(log, "submitted", bundle=claimed.bundle, tasks=claimed.size, key=key[1])
             free -= 1
         self.pending = True
 
-    def _bundle_limit(self, bundle_key: str) -> int:
-        """Return how many tasks to take at once: a fair share for every process, so that none waits for another."""
-        slots, most = self._executor.slots(), self._settings.max_bundle_size
-        waiting = backlog.waiting(bundle_key, most * slots)
-        return max(1, min(most, math.ceil(waiting / slots)))
+    def _probe(self, hold: Hold, now: float, report: TickReport) -> bool:
+        """Hand over one bundle of a component that the circuit breaker has paused; return whether there was one."""
+        picks = self._choice.probe(hold.target, self._clock.now())
+        if not picks or not self._breaker.begin_probe(hold, self._clock.now()):
+            return False
+        event(log, "component_tried", component=hold.target)
+        return self._submit(picks, now, report)
 
-    def _collect(self, ending: Ending, now: float, report: TickReport) -> None:
-        seconds = now - self._timing.get(ending.bundle, now)
-        if ending.trouble is None:
-            outcomes, failed = backlog.ends(ending.bundle, _FAILURES_TOLD)
+    def _submit(self, picks: list[Pick], now: float, report: TickReport) -> bool:
+        claimed = queue.claim(picks, self._owner, self._executor.name, self._clock.now())
+        if not claimed:
+            return False
+        scheduler = self._settings.scheduler
+        load = Load(tuple(claimed), scheduler.lease, Retry(scheduler.retries, scheduler.backoff))
+        self._executor.submit(load, now)
+        self._timing.update(dict.fromkeys((each.bundle for each in claimed), now))
+        report.submitted.extend(each.bundle for each in claimed)
+        tasks, more = sum(each.size for each in claimed), {"bundles": len(claimed)} if len(claimed) > 1 else {}
+        event(log, "submitted", bundle=claimed[0].bundle, tasks=tasks, key=claimed[0].key, **more)
+        return True
+
+    def _obey(self) -> None:
+        """Do what people have asked of running bundles: let one come to an end early, stop one that was taken away."""
+        if not self._timing:
+            return
+        for bundle in backlog.asked(holds.DRAIN):
+            if bundle in self._timing:
+                self._executor.drain_bundle(bundle)
+        if taken := backlog.taken_away(self._timing):
+            self._executor.drop(taken)
+            for bundle in taken:
+                event(log, "taken_away", logging.WARNING, bundle=bundle)
+                self._timing.pop(bundle, None)
+
+    # ------------------------------------------------------------------------------------------------ collecting
+
+    def _collect(self, now: float, report: TickReport) -> None:
+        """Take note of what ended. Each leaves when it is dealt with: the database may go away in between."""
+        well = [each for each in self._endings if each.trouble is None]
+        if well:
+            found = backlog.ended([each.bundle for each in well])
+            self._tell(found, now)
+            for each in found:
+                self._judge(each)
+        troubled = len(well) < len(self._endings)
+        still_open = {each.bundle: each for each in backlog.open_bundles(self._clock.now())} if troubled else {}
+        while self._endings:
+            ending = self._endings[0]
+            if ending.trouble is not None:
+                self._take_from_dead(ending, still_open.get(ending.bundle), now)
+            self._timing.pop(ending.bundle, None)
+            report.ended.append(ending.bundle)
+            self._endings.popleft()
+
+    def _tell(self, ended: Sequence[backlog.Ended], now: float) -> None:
+        """Log how bundles ended: one by one, or many short ones together."""
+        failed = [each for each in ended if each.failed]
+        if len(ended) > _BUNDLES_TOLD:
+            tasks, completed = sum(each.size for each in ended), sum(each.completed for each in ended)
             level = logging.WARNING if failed else logging.INFO
-            event(log, "ended", level, bundle=ending.bundle, seconds=seconds, **dict(sorted(outcomes.items())))
-            for task, error in failed:
-                event(log, "failed", logging.WARNING, task=task, bundle=ending.bundle, error=error)
+            event(log, "ended", level, bundles=len(ended), tasks=tasks, completed=completed)
         else:
-            for found in backlog.open_bundles(self._clock.now()):
-                if found.bundle == ending.bundle:
-                    started = self._as_started(found) if ending.died else found
-                    self._take_back(started, ending.trouble, ending.position)
-            event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
-        self._timing.pop(ending.bundle, None)
-        report.ended.append(ending.bundle)
+            for each in ended:
+                outcomes = {"completed": each.completed, "failed": each.failed}
+                outcomes["others"] = each.size - each.completed - each.failed
+                level = logging.WARNING if each.failed else logging.INFO
+                seconds = now - self._timing.get(each.bundle, now)
+                given = {name: count for name, count in outcomes.items() if count}
+                event(log, "ended", level, bundle=each.bundle, seconds=seconds, **given)
+        for each in failed[:_FAILURES_TOLD]:
+            for task, error in backlog.failures(each.bundle, _FAILURES_TOLD):
+                event(log, "failed", logging.WARNING, task=task, bundle=each.bundle, error=error)
 
-    def _as_started(self, found: OpenBundle) -> OpenBundle:
-        """Turn a bundle running whose process died on the way: a component that cannot be imported alive is a try.
+    def _judge(self, ended: backlog.Ended) -> None:
+        self._choice.learn(ended.component)
+        self._breaker.judge(ended, self._clock.now())
 
-        Given back unrun, it would be taken, and kill its process, for ever.
-        """
-        if found.state is not BundleState.SUBMITTED:
-            return found
-        now, unknown = self._clock.now(), provenance.Code(provenance.astra_version(), "", None, None, None)
-        claimed = Claimed(found.bundle, found.size, found.token)
-        token = queue.start(claimed, self._owner, unknown, provenance.environment_id(), now, now)
-        return replace(found, state=BundleState.RUNNING, token=token)
+    def _take_from_dead(self, ending: Ending, found: OpenBundle | None, now: float) -> None:
+        """Take a bundle back that its executor has lost; one whose end was recorded just before is not found open."""
+        seconds = now - self._timing.get(ending.bundle, now)
+        if found is not None:
+            self._take_back(found, ending)
+        for each in backlog.ended([ending.bundle]) if ending.kind is not None else ():
+            self._judge(each)
+        event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
 
     def _recover(self) -> list[int]:
-        """Free the bundles whose lease has run out, or whose process is known to be dead."""
+        """Free the bundles whose lease has run out, or whose supervisor is known to be dead."""
         freed = []
         for found in backlog.open_bundles(self._clock.now()):
             if self._executor.is_mine(found):
@@ -176,7 +233,8 @@ class Scheduler:
                 reason = "it was never handed over"
             else:
                 continue
-            self._take_back(found, reason)
+            kind = ErrorKind.INTERRUPTED if found.state is BundleState.RUNNING else None
+            self._take_back(found, Ending(found.bundle, reason, kind))
             freed.append(found.bundle)
         return freed
 
@@ -191,18 +249,19 @@ class Scheduler:
         """
         waited = self._clock.now() - found.created
         mine = found.state is BundleState.SUBMITTED and found.executor == self._executor.name
-        return mine and waited > timedelta(seconds=_STRANDED * self._settings.lease)
+        return mine and waited > timedelta(seconds=_STRANDED * self._settings.scheduler.lease)
 
-    def _take_back(self, found: OpenBundle, reason: str, position: int | None = None) -> None:
-        now = self._clock.now()
+    def _take_back(self, found: OpenBundle, ending: Ending) -> None:
+        now, reason = self._clock.now(), ending.trouble or ""
         if found.executor == "interactive":
             failed = queue.fail_gone(found.bundle, found.token, "process gone", now)
             event(log, "interactive_gone", logging.WARNING, bundle=found.bundle, failed=failed)
-        elif found.state is BundleState.SUBMITTED:
+        elif ending.kind is None or (ending.kind is ErrorKind.RETRY and found.state is BundleState.SUBMITTED):
             tasks = queue.release(found.bundle, found.token, reason, now)
             event(log, "released", bundle=found.bundle, tasks=tasks, reason=reason)
         else:
-            again = again_after(backlog.tries(found.bundle, position or 0), self._settings.backoff, now)
-            expiry = Expiry(found.bundle, found.token, reason, self._settings.retries, again, position)
-            waiting, failed = queue.expire(expiry, now)
+            scheduler = self._settings.scheduler
+            retry = Retry(scheduler.retries, scheduler.backoff)
+            told = (ending.position, ending.stack, ending.peak_memory)
+            waiting, failed = queue.expire(Expiry(found.bundle, found.token, ending.kind, reason, retry, *told), now)
             event(log, "expired", logging.WARNING, bundle=found.bundle, waiting=waiting, failed=failed, reason=reason)

@@ -62,8 +62,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.healpix",
             "astra.identifiers",
             "astra.inhand",
-            "astra.healpix",
-            "astra.identifiers",
+            "astra.keeping",
             "astra.parameters",
             "astra.positions",
             "astra.products",
@@ -77,6 +76,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "verbs",
         (
+            "astra.alike",
             "astra.asking",
             "astra.backlog",
             "astra.base",
@@ -86,6 +86,11 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.costs",
             "astra.declaring",
             "astra.execution",
+            "astra.failures",
+            "astra.holds",
+            "astra.outbox",
+            "astra.running",
+            "astra.whole",
             "astra.given",
             "astra.ingest",
             "astra.inputs",
@@ -108,7 +113,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.selection",
             "astra.session",
             "astra.standing",
+            "astra.steering",
             "astra.taking_in",
+            "astra.targets",
             "astra.roots",
             "astra.tree",
             "astra.verifying",
@@ -127,7 +134,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "apscheduler": ("daemon.calendar",),
     "signal": ("daemon.service", "daemon.executors", "astra.interrupts"),
     "multiprocessing": ("daemon.executors",),
-    "subprocess": ("daemon.executors", "astra.provenance", "astra.cli.demo.service"),
+    "subprocess": ("daemon.executors", "astra.failures", "astra.provenance", "astra.cli.demo.service"),
     "astropy.io": ("astra.catalogue", "astra.headers", "astra.simulate", "astra.contrib"),
     "psycopg2": ("astra.database",),
     "sqlite3": ("astra.database",),
@@ -168,6 +175,7 @@ SOLE_WRITERS: Mapping[str, Mapping[str, str]] = {
         "TaskBundle": "task_bundle",
         "TaskInputDataProduct": "task_input_data_product",
         "TaskOutputDataProduct": "task_output_data_product",
+        "Hold": "hold",
     },
     "astra.ledger": {"Ingestion": "ingestion"},
 }
@@ -205,7 +213,7 @@ BOUNDARIES = frozenset(
         ("astra.session", "words"),
         ("astra.cli.execute", "_run"),  # the component's own, recorded before it comes here
         ("astra.cli.execute", "_debug"),  # a person wants to look at whatever it is
-        ("daemon.executors.worker", "_execute"),  # what the component raised, recorded before it comes this far
+        ("astra.running", "_execute"),  # what the component raised, recorded before it comes this far
         ("daemon.service", "_front_loop"),
         ("daemon.service", "_turn"),
     }

@@ -80,7 +80,7 @@ DAMAGE: tuple[tuple[Callable[[Path], None], set[Kind]], ...] = (
      {Kind.WRONG_LINK, Kind.GHOST}),
     (sql("UPDATE task SET state = 'cancelled'"), {Kind.NO_TASK}),
     (
-        sql("DROP INDEX task_live", f"INSERT INTO task ({TASK}, identity) SELECT {TASK}, identity FROM task"),
+        sql("DROP INDEX task_identity", f"INSERT INTO task ({TASK}, identity) SELECT {TASK}, identity FROM task"),
         {Kind.DOUBLED_TASK},
     ),
 )  # fmt: skip

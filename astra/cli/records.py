@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from astra import holds
 from astra.components import component_class
 from astra.database.astradb import TIME_COLUMNS, Bundle, DataProduct, Environment, Ingestion, Replay, Task
 from astra.database.connection import run
 from astra.database.fields import read_instant
 from astra.errors import AstraError
+from astra.states import TaskState
 
 if TYPE_CHECKING:
     from astra.base import TaskInstance
@@ -81,10 +83,12 @@ def task(key: int) -> dict[str, Any] | None:
         "LEFT JOIN ingestion g ON g.id = i.ingestion_id WHERE i.task_id = ? ORDER BY i.position",
         key,
     )
-    bundles = _rows(
-        "bundle outcome state executor host started ended error_class error_message",
-        "SELECT b.id, m.outcome, b.state, b.executor, b.host, b.started, b.ended, m.error_class, m.error_message "
-        "FROM task_bundle m JOIN bundle b ON b.id = m.bundle_id WHERE m.task_id = ? ORDER BY b.id DESC",
+    tries = _rows(
+        "bundle outcome kind error_class error_message seconds began ended host executor counts",
+        "SELECT b.id, m.outcome, m.error_kind, m.error_class, coalesce(m.error_message, b.error), "
+        "m.time_pre_execute + coalesce(m.time_execute, 0) + coalesce(m.time_post_execute, 0), b.started, b.ended, "
+        "b.host, b.executor, b.id > t.tries_after FROM task_bundle m JOIN bundle b ON b.id = m.bundle_id "
+        "JOIN task t ON t.id = m.task_id WHERE m.task_id = ? ORDER BY b.id DESC",
         key,
     )
     times = run(f"SELECT {', '.join(TIME_COLUMNS)} FROM task_time WHERE task_id = ?", (key,))
@@ -97,14 +101,37 @@ def task(key: int) -> dict[str, Any] | None:
     repeats = [each[0] for each in run("SELECT id FROM task WHERE repeat_of_id = ? ORDER BY id", (key,))]
     return {
         **_columns(row),
+        "held": _held(row),
+        "next": _next(row),
         "times": dict(zip(TIME_COLUMNS, times[0], strict=True)) if times else None,
         "inputs": [{**each, "current": bool(each["current"])} for each in inputs],
         "outputs": [{"data_product": each.id, "path": each.path} for each in row.output_data_products],
-        "bundles": bundles,
+        "tries": [{**each, "counts": bool(each["counts"])} for each in tries],
         "repeated_by": repeats,
         "results": _results(row.name, "task", key),
         "traceback": traceback[0][0] if traceback else None,
     }
+
+
+def _held(row: Task) -> list[str] | None:
+    """Return what keeps a task that has not ended from being started, each as a sentence; None where nothing does."""
+    if row.state not in (TaskState.PENDING, TaskState.RUNNING):
+        return None
+    found = [f"{each.kind} {each.target} {holds.told(each)}" for each in holds.over(row.name, row.__data__["replay"])]
+    found += ["this task, by itself or with its bundle"] if holds.is_held(row.not_before) else []
+    return found or None
+
+
+def _next(row: Task) -> str | None:
+    """Return the command that brings a task on, which does not go on by itself."""
+    if row.state == TaskState.FAILED:
+        return f"astra execute task {row.id}" if row.identity is None else f"astra retry task {row.id}"
+    if row.state == TaskState.PENDING and holds.is_held(row.not_before):
+        return f"astra resume task {row.id}"
+    if row.state == TaskState.PENDING:
+        for each in holds.over(row.name, row.__data__["replay"]):
+            return f"astra resume {each.kind} {each.target}"
+    return None
 
 
 def bundle(key: int) -> dict[str, Any] | None:
@@ -116,13 +143,15 @@ def bundle(key: int) -> dict[str, Any] | None:
     environment = Environment.get_or_none(Environment.id == row.__data__["environment"])
     ran = {"python": environment.python, "platform": environment.platform} if environment else None
     tasks = _rows(
-        "position task outcome state time_pre_execute time_execute time_post_execute error_class error_message",
+        "position task outcome state time_pre_execute time_execute time_post_execute kind error_class error_message",
         "SELECT m.position, t.id, m.outcome, t.state, m.time_pre_execute, m.time_execute, m.time_post_execute, "
-        "m.error_class, m.error_message FROM task_bundle m JOIN task t ON t.id = m.task_id WHERE m.bundle_id = ? "
-        f"ORDER BY m.position LIMIT {MEMBERS}",
+        "m.error_kind, m.error_class, m.error_message FROM task_bundle m JOIN task t ON t.id = m.task_id "
+        f"WHERE m.bundle_id = ? ORDER BY m.position LIMIT {MEMBERS}",
         key,
     )
     packages = environment.packages if environment else {}
+    outcomes = run("SELECT outcome, count(*) FROM task_bundle WHERE bundle_id = ? GROUP BY outcome ORDER BY 1", (key,))
+    shown["outcomes"] = {outcome or "unfinished": count for outcome, count in outcomes}
     return {**shown, "ran": ran, "packages": packages, "tasks": tasks}
 
 
@@ -160,7 +189,7 @@ def _rows(names: str, sql: str, key: int) -> list[dict[str, Any]]:
     columns = names.split()
     rows = [dict(zip(columns, row, strict=True)) for row in run(sql, (key,))]
     for row in rows:
-        for name in ("taken_in", "started", "ended"):
+        for name in ("taken_in", "began", "started", "ended"):
             if name in row:
                 row[name] = read_instant(row[name])
     return rows

@@ -212,7 +212,8 @@ class Bundle(AstraModel):
 class Task(AstraModel):
     """One component on its inputs with its parameters. `time_*` answer from its latest bundle.
 
-    After a crash only tasks of one `cohort` run together; tries in bundles up to `tries_after` no longer count.
+    `generation` counts how often its identity has come to life. After a crash only tasks of one `cohort` run together;
+    tries in bundles up to `tries_after` no longer count.
     """
 
     id = BigAutoField()
@@ -230,6 +231,7 @@ class Task(AstraModel):
     replay = Link(Replay, null=True)
     bundle = Link(Bundle, null=True)
     created = InstantField()
+    generation = BigIntegerField(null=True)
     cohort = BigIntegerField(null=True)
     tries_after = BigIntegerField(default=0)
 

@@ -20,6 +20,8 @@ from astra.database.fields import POSTGRESQL_TYPES
 from astra.database.sqlite import SqliteWithWriteLock, open_sqlite
 from astra.errors import ConfigurationError, DatabaseUnavailable
 
+# How a database, or its driver, says that a row cannot be kept; what says that it is away has become another error.
+REFUSED = (peewee.DatabaseError, peewee.InterfaceError, TypeError, ValueError, OverflowError)
 CONNECT_SECONDS = 10  # how long a server may take to answer at all
 _opening = threading.RLock()
 

@@ -5,20 +5,46 @@ every later write is fenced by it *and* by its counts: who lost the bundle chang
 Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state machines.
 """
 
-from astra.queue.ending import expire, fail_gone, finish, release, renew
+from astra.queue.ending import finish, note_log, renew
 from astra.queue.enqueueing import enqueue, make_due, supersede
+from astra.queue.giving_back import expire, fail_gone, release
+from astra.queue.holding import (
+    ask,
+    cancel_pending,
+    cancel_running,
+    give_back,
+    hold,
+    hold_tasks,
+    lift,
+    lift_tasks,
+    plan_retry,
+    probe,
+    retry,
+)
 from astra.queue.opening import claim, open_by_hand, start
 
 __all__ = [
+    "ask",
+    "cancel_pending",
+    "cancel_running",
     "claim",
     "enqueue",
     "expire",
     "fail_gone",
     "finish",
+    "give_back",
+    "hold",
+    "hold_tasks",
+    "lift",
+    "lift_tasks",
     "make_due",
+    "note_log",
     "open_by_hand",
+    "plan_retry",
+    "probe",
     "release",
     "renew",
+    "retry",
     "start",
     "supersede",
 ]

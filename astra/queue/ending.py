@@ -2,53 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 from astra.database.astradb import STAGES
-from astra.database.connection import changed, database, execute, is_sqlite, run
+from astra.database.connection import changed, database, execute, execute_many, is_sqlite, run
 from astra.database.fields import instant_text
 from astra.database.staging import insert_rows, load, stage
 from astra.errors import InputChanged, LeaseLost
+from astra.failures import PASSING, again_after
 from astra.queue.enqueueing import enqueue
-from astra.states import STATE_AFTER, BundleState
-from astra.work import Ended, Expiry, Finish, Input, NewTask, Totals
+from astra.states import STATE_AFTER, ErrorKind, TaskOutcome
+from astra.work import Ended, Finish, Input, NewTask
 
 # What `Ended` holds, as it is staged.
-_ENDED = {"position": "BIGINT", "task_id": "BIGINT", "outcome": "TEXT"}
+_ENDED = {"bundle_id": "BIGINT", "position": "BIGINT", "task_id": "BIGINT", "outcome": "TEXT"}
 _ENDED |= {f"time_{name}": "REAL" for name in STAGES}
-_ENDED |= {"error_class": "TEXT", "error_message": "TEXT", "traceback": "TEXT"}
+_ENDED |= {"error_class": "TEXT", "error_message": "TEXT", "traceback": "TEXT", "error_kind": "TEXT"}
+_TIMES = 7  # where the times end
+# What `Totals` holds, as the bundle has it.
+_TOTALS = [f"time_{name}{part}" for name in STAGES for part in ("", "_overhead")]
+_TOTALS += ["error", "peak_memory", "log", "log_start", "log_end"]
 
 
-def renew(bundle: int, token: str, lease: datetime) -> bool:
-    """Lengthen a running bundle's lease; False where it is no longer the caller's."""
+def renew(bundles: Sequence[int], token: str, lease: datetime) -> set[int]:
+    """Lengthen the lease of running bundles that share a token; return those that are still the caller's."""
+    listed = ", ".join(str(int(each)) for each in bundles)
     with database.atomic():
-        statement = "UPDATE bundle SET lease_expires = ? WHERE id = ? AND token = ? AND state = 'running'"
-        return changed(statement, (instant_text(lease), bundle, token)) == 1
+        statement = f"UPDATE bundle SET lease_expires = ? WHERE id IN ({listed}) AND token = ? AND state = 'running'"
+        return {row[0] for row in run(f"{statement} RETURNING id", (instant_text(lease), token))}
 
 
-def finish(chunk: Finish, now: datetime) -> None:
-    """End a chunk of a bundle's tasks with their times and results, in one transaction; with `totals`, the bundle too.
+def note_log(bundle: int, path: str, start: int, end: int) -> None:
+    """Note where the output of a bundle lies that could not do so itself: its process died."""
+    with database.atomic():
+        execute("UPDATE bundle SET log = ?, log_start = ?, log_end = ? WHERE id = ?", (path, start, end, bundle))
+
+
+def finish(chunks: Sequence[Finish], now: datetime) -> None:
+    """End chunks of tasks of one or several bundles, with their times and results, in one transaction.
+
+    Each is a chunk of another bundle; where it has `totals`, its bundle ends too. A task that raised what may pass is
+    pending again, as often as its chunk's `retry` allows.
 
     Raises
     ------
     LeaseLost
-        If the bundle, or one of the tasks, is no longer the caller's: nothing is written.
+        If a bundle, or one of the tasks, is no longer the caller's: nothing of all this is written.
     """
     with database.atomic():
-        last = chunk.totals
-        if not (hold(chunk.bundle, chunk.token) if last is None else _end_bundle(chunk, last, now)):
-            raise LeaseLost(
-                f"bundle {chunk.bundle} is no longer this process's: {len(chunk.ended)} of its tasks were not recorded"
-            )
-        if chunk.ended:
-            _end_tasks(chunk.bundle, chunk.ended)
-        insert_rows(chunk.results)
-        if chunk.outputs:
-            rows = [(task, chunk.bundle, product) for task, product in chunk.outputs]
-            load("task_output_data_product", ["task_id", "bundle_id", "data_product_id"], rows)
-        if changed_inputs := [each.task for each in chunk.ended if each.error_class == InputChanged.__name__]:
-            _follow(changed_inputs, now)
+        for chunk in chunks:
+            if not _hold_or_end(chunk, now):
+                raise LeaseLost(_lost(chunk.bundle, len(chunk.ended)))
+        if any(chunk.ended for chunk in chunks):
+            _end_tasks(chunks, now)
+        insert_rows([row for chunk in chunks for row in chunk.results])
+        if outputs := [(task, chunk.bundle, product) for chunk in chunks for task, product in chunk.outputs]:
+            load("task_output_data_product", ["task_id", "bundle_id", "data_product_id"], outputs)
+        changed_inputs = InputChanged.__name__
+        if followed := [each.task for chunk in chunks for each in chunk.ended if each.error_class == changed_inputs]:
+            _follow(followed, now)
+
+
+def _lost(bundle: int, tasks: int) -> str:
+    """Say that a bundle was taken away, and why, as far as its record tells."""
+    found = run("SELECT error FROM bundle WHERE id = ?", (bundle,))
+    why = f" ({found[0][0]})" if found and found[0][0] else ""
+    return f"bundle {bundle} is no longer this process's{why}: {tasks} of its tasks were not recorded"
 
 
 def _follow(tasks: Sequence[int], now: datetime) -> None:
@@ -73,134 +94,119 @@ def _follow(tasks: Sequence[int], now: datetime) -> None:
         enqueue(again, now)
 
 
-def _end_tasks(bundle: int, ended: Sequence[Ended]) -> None:
-    stage("ended", _ENDED, ended)
-    names = ", ".join(_ENDED)
-    updates = ", ".join(f"{name} = excluded.{name}" for name in list(_ENDED)[2:])
-    # An upsert, not UPDATE ... FROM: a new bundle is estimated at one row, which makes that one quadratic.
-    counted = changed(
-        f"INSERT INTO task_bundle (bundle_id, {names}) SELECT CAST(? AS BIGINT), {names} FROM ended WHERE true "
-        f"ON CONFLICT (bundle_id, position) DO UPDATE SET {updates} "
-        "WHERE task_bundle.outcome IS NULL AND task_bundle.task_id = excluded.task_id",
-        (bundle,),
+def _end_tasks(chunks: Sequence[Finish], now: datetime) -> None:
+    rows = [(chunk.bundle, *each) for chunk in chunks for each in chunk.ended]
+    counted = _end_members(rows) if is_sqlite() else _end_staged_members(rows)
+    again = _to_try_again([chunk for chunk in chunks if chunk.retry.retries], now)
+    moved = execute_many(
+        "UPDATE task SET state = 'pending', not_before = ?, cohort = coalesce(?, cohort) "
+        "WHERE id = ? AND bundle_id = ? AND state = 'running'",
+        [(wait, cohort, task, bundle) for task, (bundle, wait, cohort) in again.items()],
     )
-    moved = 0
-    for outcome in {each.outcome for each in ended}:
-        moved += changed(
-            "UPDATE task SET state = ? WHERE bundle_id = ? AND state = 'running' "
-            f"AND id {_each_of('SELECT task_id FROM ended WHERE outcome = ?')}",
-            (STATE_AFTER[outcome], bundle, outcome),
+    left = [row for row in rows if row[2] not in again] if again else rows
+    moved += _move(left) if is_sqlite() else _move_staged(left, again)
+    if counted != len(rows) or moved != len(rows):
+        raise LeaseLost(f"bundle {rows[0][0]}: some of its tasks had ended already; this chunk was not recorded")
+
+
+def _end_members(rows: Sequence[tuple[Any, ...]]) -> int:
+    """Write how tasks left their bundles, row by row; those without an error in fewer words."""
+    names, count = list(_ENDED), 0
+    for last, own in ((_TIMES, [row for row in rows if row[_TIMES] is None]), (None, [r for r in rows if r[_TIMES]])):
+        columns = ", ".join(f"{name} = ?" for name in names[3:last])
+        count += execute_many(
+            f"UPDATE task_bundle SET {columns} WHERE bundle_id = ? AND position = ? AND task_id = ? "
+            "AND outcome IS NULL",
+            [(*row[3:last], *row[:3]) for row in own],
         )
-    if counted != len(ended) or moved != len(ended):
-        raise LeaseLost(f"bundle {bundle}: some of its tasks had ended already; this chunk was not recorded")
+    return count
 
 
-def hold(bundle: int, token: str) -> bool:
+def _end_staged_members(rows: Sequence[tuple[Any, ...]]) -> int:
+    stage("ended", _ENDED, rows)
+    names = ", ".join(_ENDED)
+    updates = ", ".join(f"{name} = excluded.{name}" for name in list(_ENDED)[3:])
+    # An upsert, not UPDATE ... FROM: a new bundle is estimated at one row, which makes that one quadratic.
+    return changed(
+        f"INSERT INTO task_bundle ({names}) SELECT {names} FROM ended WHERE true "
+        f"ON CONFLICT (bundle_id, position) DO UPDATE SET {updates} "
+        "WHERE task_bundle.outcome IS NULL AND task_bundle.task_id = excluded.task_id"
+    )
+
+
+def _move(rows: Sequence[tuple[Any, ...]]) -> int:
+    return execute_many(
+        "UPDATE task SET state = ? WHERE id = ? AND bundle_id = ? AND state = 'running'",
+        [(STATE_AFTER[row[3]], row[2], row[0]) for row in rows],
+    )
+
+
+def _move_staged(rows: Sequence[tuple[Any, ...]], again: Collection[int]) -> int:
+    """Give the staged tasks their states; those that are to be tried again have theirs."""
+    others = f" AND task_id NOT IN ({', '.join(str(int(each)) for each in again)})" if again else ""
+    moved = 0
+    for outcome in {row[3] for row in rows}:
+        moved += changed(
+            "UPDATE task SET state = ? WHERE state = 'running' "
+            f"AND id = ANY (ARRAY(SELECT task_id FROM ended WHERE outcome = ?{others})) "
+            "AND bundle_id + 0 = ANY (ARRAY(SELECT DISTINCT bundle_id FROM ended))",
+            (STATE_AFTER[outcome], outcome),
+        )
+    return moved
+
+
+def _to_try_again(chunks: Sequence[Finish], now: datetime) -> dict[int, tuple[int, str | None, int | None]]:
+    """Return the tasks that raised what may pass and have tries left: their bundle, when, and with whom.
+
+    What ran out of memory or of time runs alone the next time.
+    """
+    raised = [(chunk, each) for chunk in chunks for each in chunk.ended if each.error_kind in PASSING]
+    if not raised:
+        return {}
+    count = tries([each.task for _, each in raised], "failed")
+    again = {}
+    for chunk, each in raised:
+        if count[each.task] <= chunk.retry.retries:
+            wait = instant_text(again_after(count[each.task], chunk.retry.backoff, now))
+            again[each.task] = chunk.bundle, wait, None if each.error_kind is ErrorKind.RETRY else -each.task
+    return again
+
+
+def tries(tasks: Sequence[int], outcome: str) -> dict[int, int]:
+    """Return how often each of these tasks left a bundle in this way, since a person last asked for it."""
+    listed = ", ".join(str(int(each)) for each in tasks)
+    counted = run(
+        "SELECT t.id, count(*) FROM task t JOIN task_bundle m ON m.task_id = t.id AND m.bundle_id > t.tries_after "
+        f"WHERE t.id IN ({listed}) AND m.outcome = ? AND m.error_kind IS NOT NULL GROUP BY t.id",
+        (outcome,),
+    )
+    return dict.fromkeys(tasks, 0) | dict(counted)
+
+
+def is_holder(bundle: int, token: str) -> bool:
     """Return whether the bundle is the caller's, and keep it so until the transaction ends."""
     statement = "UPDATE bundle SET state = state WHERE id = ? AND token = ? AND state = 'running'"
     return changed(statement, (bundle, token)) == 1
 
 
-def _end_bundle(chunk: Finish, totals: Totals, now: datetime) -> bool:
-    """End the bundle, if it is the caller's; return whether it was."""
-    times = [seconds for pair in totals.stages for seconds in pair]
-    columns = ", ".join(f"time_{name} = ?, time_{name}_overhead = ?" for name in STAGES)
-    statement = (
-        f"UPDATE bundle SET state = 'ended', lease_expires = NULL, ended = ?, error = ?, {columns} "
-        "WHERE id = ? AND token = ? AND state = 'running'"
-    )
-    return changed(statement, (instant_text(now), totals.error, *times, chunk.bundle, chunk.token)) == 1
+_IS_MINE = "WHERE id = ? AND token = ? AND state = 'running'"
 
 
-def release(bundle: int, token: str, reason: str, now: datetime) -> int:
-    """Give a bundle's unfinished tasks back to the queue, unrun; return how many. 0 where it is not the caller's."""
-    with database.atomic():
-        if not _close(bundle, token, BundleState.RELEASED, reason, now):
-            return 0
-        given = changed(
-            f"UPDATE task SET state = 'pending' WHERE bundle_id = ? AND state = 'running' AND id {_members()}",
-            (bundle, bundle),
-        )
-        execute("UPDATE task_bundle SET outcome = 'released' WHERE bundle_id = ? AND outcome IS NULL", (bundle,))
-    return given
+def _hold_or_end(chunk: Finish, now: datetime) -> bool:
+    """Count a chunk's tasks in their bundle, and end it with its last chunk; return whether it is the caller's."""
+    completed = sum(each.outcome is TaskOutcome.COMPLETED for each in chunk.ended)
+    failed = sum(_counts_as_failure(each) for each in chunk.ended) if completed < len(chunk.ended) else 0
+    counts = "completed = completed + ?, failed = failed + ?"
+    if (last := chunk.totals) is None:
+        own = (completed, failed, chunk.bundle, chunk.token)
+        return changed(f"UPDATE bundle SET {counts} {_IS_MINE}", own) == 1
+    totals: list[Any] = [seconds for pair in last.stages for seconds in pair]
+    totals += [last.error, last.peak_memory, *(last.log or (None, None, None))]
+    columns = ", ".join(f"{name} = ?" for name in _TOTALS)
+    statement = f"UPDATE bundle SET state = 'ended', lease_expires = NULL, ended = ?, {counts}, {columns} {_IS_MINE}"
+    return changed(statement, (instant_text(now), completed, failed, *totals, chunk.bundle, chunk.token)) == 1
 
 
-def expire(expiry: Expiry, now: datetime) -> tuple[int, int]:
-    """Take a bundle from a process that died or was ended: its tasks wait for another try, or fail after `retries`.
-
-    Returns
-    -------
-    tuple of int
-        How many tasks will be tried again, and how many failed. Both 0 where the bundle had ended meanwhile.
-    """
-    with database.atomic():
-        if not _close(expiry.bundle, expiry.token, BundleState.EXPIRED, expiry.reason, now):
-            return 0, 0
-        if expiry.position is not None:
-            _release_but(expiry.bundle, expiry.position)
-        execute(
-            "UPDATE task_bundle SET outcome = 'expired', error_class = 'ProcessDied', error_message = ? "
-            "WHERE bundle_id = ? AND outcome IS NULL",
-            (expiry.reason, expiry.bundle),
-        )
-        failed = changed(
-            f"UPDATE task SET state = 'failed' WHERE id {_members()} AND bundle_id = ? AND state = 'running' "
-            "AND (SELECT count(*) FROM task_bundle m WHERE m.task_id = task.id AND m.outcome = 'expired') > ?",
-            (expiry.bundle, expiry.bundle, expiry.retries),
-        )
-        waiting = changed(
-            f"UPDATE task SET state = 'pending', not_before = ? WHERE id {_members()} "
-            "AND bundle_id = ? AND state = 'running'",
-            (instant_text(expiry.not_before), expiry.bundle, expiry.bundle),
-        )
-    return waiting, failed
-
-
-def _release_but(bundle: int, position: int) -> None:
-    """Give back the unfinished tasks of a bundle but the one that was in hand: they had no part in what happened."""
-    execute(
-        f"UPDATE task SET state = 'pending' WHERE id {_members()} AND bundle_id = ? AND state = 'running' "
-        "AND id <> (SELECT task_id FROM task_bundle WHERE bundle_id = ? AND position = ?)",
-        (bundle, bundle, bundle, position),
-    )
-    execute(
-        "UPDATE task_bundle SET outcome = 'released' WHERE bundle_id = ? AND outcome IS NULL AND position <> ?",
-        (bundle, position),
-    )
-
-
-def fail_gone(bundle: int, token: str, reason: str, now: datetime) -> int:
-    """End a bundle that nobody will try again: its unfinished tasks failed, and how many those were is returned."""
-    with database.atomic():
-        if not _close(bundle, token, BundleState.EXPIRED, reason, now):
-            return 0
-        execute(
-            "UPDATE task_bundle SET outcome = 'failed', error_class = 'ProcessDied', error_message = ? "
-            "WHERE bundle_id = ? AND outcome IS NULL",
-            (reason, bundle),
-        )
-        return changed(
-            f"UPDATE task SET state = 'failed' WHERE bundle_id = ? AND state = 'running' AND id {_members()}",
-            (bundle, bundle),
-        )
-
-
-def _close(bundle: int, token: str, state: BundleState, reason: str, now: datetime) -> bool:
-    statement = (
-        "UPDATE bundle SET state = ?, ended = ?, error = ?, lease_expires = NULL "
-        "WHERE id = ? AND token = ? AND state IN ('submitted', 'running')"
-    )
-    return changed(statement, (state, instant_text(now), reason, bundle, token)) == 1
-
-
-def _members() -> str:
-    """Return the condition that a task is one of a bundle's, whose key is to be given."""
-    return _each_of("SELECT task_id FROM task_bundle WHERE bundle_id = ?")
-
-
-def _each_of(keys: str) -> str:
-    """Return a condition that leads both databases to look each key up, whatever they believe of the table's size.
-
-    A queue's statistics are always stale: told that a bundle has one task, PostgreSQL would walk all of a table.
-    """
-    return f"IN ({keys})" if is_sqlite() else f"= ANY (ARRAY({keys}))"
+def _counts_as_failure(ended: Ended) -> bool:
+    """Whether a task's end speaks against its component: not where its input was rewritten."""
+    return ended.outcome is TaskOutcome.FAILED and ended.error_class != InputChanged.__name__

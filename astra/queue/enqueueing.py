@@ -7,9 +7,9 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from astra.database.connection import changed, database, execute, is_sqlite, run
+from astra.database.connection import by_index, changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
-from astra.database.staging import load, reserve_ids, stage
+from astra.database.staging import among, load, reserve_ids, stage
 from astra.provenance import astra_version
 from astra.states import IS_LIVE, TaskState
 from astra.work import NewTask
@@ -58,28 +58,47 @@ def insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now: 
         return keys
     if _insert_without_twins(rows, inputs, common) == len(tasks):
         return keys
-    existing = dict(run(f"SELECT n.id, t.id FROM new_task n JOIN task t ON t.identity = n.identity AND t.{IS_LIVE}"))
+    existing = _live([task.identity for task in tasks if task.identity])
     # A twin may have ended since it was met: then nothing stands for that task yet.
-    gone = [at for at, (key, t) in enumerate(zip(keys, tasks, strict=True)) if t.identity and key not in existing]
-    keys = [existing.get(key, key) for key in keys]
+    gone = [at for at, (_, t) in enumerate(zip(keys, tasks, strict=True)) if t.identity and t.identity not in existing]
+    keys = [existing.get(str(task.identity), key) for key, task in zip(keys, tasks, strict=True)]
     if gone:
         for at, key in zip(gone, insert([tasks[at] for at in gone], state, bundle, now), strict=True):
             keys[at] = key
     return keys
 
 
+def _live(identities: Sequence[str]) -> dict[str, int]:
+    condition, parameter = among("identity", identities)
+    with by_index():
+        return dict(run(f"SELECT identity, id FROM task WHERE {condition} AND {IS_LIVE}", (parameter,)))
+
+
+_IDENTITY = list(_NEW_TASK).index("identity")
+
+
 def _insert_without_twins(rows: Sequence[Any], inputs: Sequence[Any], common: Sequence[Any]) -> int:
-    """Record the tasks that have no live twin, with their inputs; return how many those are."""
-    stage("new_task", _NEW_TASK, rows)
-    names = ", ".join(_NEW_TASK)
-    # Ordered by identity, so that two enqueuers of the same work cannot deadlock.
-    inserted = changed(
-        f"INSERT INTO task ({names}, {', '.join(_COMMON)}) "
-        f"SELECT {names}, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS {_instant()}) "
-        f"FROM new_task WHERE true ORDER BY identity, id ON CONFLICT (identity) "
-        f"WHERE identity IS NOT NULL AND {IS_LIVE} DO NOTHING",
-        common,
-    )
+    """Record the tasks that have no live twin, with their inputs; return how many those are.
+
+    Where somebody else enqueues the same work at the same moment, one of the two is refused by the generation's index.
+    """
+    lived = _lived([row[_IDENTITY] for row in rows if row[_IDENTITY] is not None])
+    new: list[tuple[Any, ...]] = []
+    seen: set[str] = set()
+    for row in rows:
+        identity = row[_IDENTITY]
+        if identity is None:
+            new.append((*row, None))
+            continue
+        generation, alive = lived.get(identity, (0, 0))
+        if not alive and identity not in seen:
+            seen.add(identity)
+            new.append((*row, generation + 1))
+    if is_sqlite():  # whose write lock keeps true what was read here
+        load("task", [*_NEW_TASK, "generation", *_COMMON], [(*row, *common) for row in new])
+        inserted = len(new)
+    else:
+        inserted = _insert_staged(new, common)
     if inserted == len(rows):
         load("task_input_data_product", list(_NEW_INPUT), inputs)
     elif inputs:
@@ -90,6 +109,34 @@ def _insert_without_twins(rows: Sequence[Any], inputs: Sequence[Any], common: Se
             f"SELECT {columns} FROM new_input i JOIN task t ON t.id = i.task_id"
         )
     return inserted
+
+
+def _lived(identities: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return, by identity, the latest generation there was, and how many tasks of it are alive."""
+    condition, parameter = among("identity", identities)
+    alive = f"sum(CASE WHEN {IS_LIVE} THEN 1 ELSE 0 END)"
+    query = f"SELECT identity, coalesce(max(generation), 0), {alive} FROM task WHERE {condition} GROUP BY identity"
+    return {identity: (generation, living) for identity, generation, living in run(query, (parameter,))}
+
+
+def _insert_staged(rows: Sequence[Any], common: Sequence[Any]) -> int:
+    stage("new_task", {**_NEW_TASK, "generation": "BIGINT"}, rows)
+    names = f"{', '.join(_NEW_TASK)}, generation"
+    # Ordered by identity, so that two enqueuers of the same work cannot deadlock.
+    return changed(
+        f"INSERT INTO task ({names}, {', '.join(_COMMON)}) "
+        f"SELECT {names}, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS TIMESTAMPTZ) FROM new_task "
+        "ORDER BY identity, id ON CONFLICT (identity, generation) WHERE identity IS NOT NULL DO NOTHING",
+        common,
+    )
+
+
+def next_generation(table: str) -> str:
+    """Return the expression for the generation that the identity of a row of `table` takes when it comes to life."""
+    return (
+        f"CASE WHEN {table}.identity IS NOT NULL THEN "
+        f"(SELECT coalesce(max(g.generation), 0) + 1 FROM task g WHERE g.identity = {table}.identity) END"
+    )
 
 
 def supersede(data_products: Sequence[int], now: datetime) -> int:
@@ -112,7 +159,3 @@ def make_due(now: datetime) -> int:
             "UPDATE task SET not_before = NULL WHERE state = 'pending' AND not_before IS NOT NULL AND not_before <= ?",
             (instant_text(now),),
         )
-
-
-def _instant() -> str:
-    return "TEXT" if is_sqlite() else "TIMESTAMPTZ"

@@ -5,105 +5,162 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from astra.database.connection import by_index, changed, database, execute, is_sqlite, run
+import peewee
+
+from astra.database.connection import by_index, changed, database, execute, execute_many, is_sqlite, run
 from astra.database.fields import instant_text
-from astra.database.staging import among, load, stage
+from astra.database.staging import among, load, reserve_ids, stage
 from astra.errors import AstraError, LeaseLost
 from astra.provenance import Code, Owner
-from astra.queue.ending import fail_gone, hold
-from astra.queue.enqueueing import CHUNK, insert
-from astra.states import IS_LIVE, TaskState
-from astra.work import ByHand, Claimed, NewTask, new_token
+from astra.queue.ending import is_holder
+from astra.queue.enqueueing import CHUNK, insert, next_generation
+from astra.queue.giving_back import fail_gone
+from astra.states import IS_DUE, IS_LIVE, TaskState
+from astra.work import ByHand, Claimed, NewTask, Pick, lane, new_token
 
 
-def claim(bundle_key: str, limit: int, owner: Owner, executor: str, now: datetime) -> Claimed | None:
-    """Take up to `limit` pending tasks of one bundle key as a submitted bundle; None where somebody was faster."""
-    token, created = new_token(), instant_text(now)
-    ours = (token, owner.boot, owner.pid, owner.start, owner.host, owner.user, executor, created)
+def claim(picks: Sequence[Pick], owner: Owner, executor: str, now: datetime) -> list[Claimed]:
+    """Take pending tasks as submitted bundles, all in one transaction; what somebody else was faster to take is left.
+
+    Parameters
+    ----------
+    picks
+        What to take: all of one lane, priority and component, each key once.
+    owner
+        The process that will see to them.
+    executor
+        Where they are to run.
+
+    Returns
+    -------
+    list of Claimed
+        The bundles, which share a token. None holds tasks of two cohorts.
+    """
+    ours = (owner.boot, owner.pid, owner.start, owner.host, owner.user, executor, instant_text(now))
+    token = new_token()
     with database.atomic():
-        return _claim_sqlite(bundle_key, limit, token, ours) if is_sqlite() else _claim(bundle_key, limit, token, ours)
+        taken = _claim_sqlite(picks, token, ours) if is_sqlite() else _claim(picks, token, ours)
+    return [Claimed(bundle, size, token, key) for bundle, size, key in taken]
 
 
 _BUNDLE = 'token, owner_boot, owner_pid, owner_start, host, "user", executor, created'
-_PENDING = "FROM task WHERE bundle_key = ? AND state = 'pending' AND not_before IS NULL ORDER BY priority, id LIMIT ?"
+# in the words and the order of the index that leads there
+_WAITING = f"WHERE {IS_DUE} AND {{lane}} AND priority = ?"
+_IN_ORDER = "ORDER BY replay_id, priority, bundle_key, id"
 
 
-def _claim_sqlite(bundle_key: str, limit: int, token: str, ours: tuple[object, ...]) -> Claimed | None:
-    found = run(f"SELECT name {_PENDING}", (bundle_key, 1))
-    if not found:
-        return None
-    bundle: int = execute(
-        f"INSERT INTO bundle (name, bundle_key, size, state, {_BUNDLE}) "
-        "VALUES (?, ?, 0, 'submitted', ?, ?, ?, ?, ?, ?, ?, ?)",
-        (found[0][0], bundle_key, *ours),
-    ).lastrowid
-    size = changed(
-        "INSERT INTO task_bundle (bundle_id, position, task_id) "
-        f"SELECT ?, row_number() OVER (ORDER BY priority, id) - 1, id FROM (SELECT id, priority {_PENDING})",
-        (bundle, bundle_key, limit),
+def _claim_sqlite(picks: Sequence[Pick], token: str, ours: tuple[object, ...]) -> list[tuple[int, int, str]]:
+    parts: list[tuple[Pick, str, list[int]]] = []
+    for pick in picks:
+        waiting = _WAITING.format(lane=lane(pick.replay))
+        rows = run(
+            f"SELECT id, cohort, name FROM task {waiting} AND bundle_key = ? {_IN_ORDER} LIMIT ?",
+            (pick.priority, pick.key, pick.limit * pick.times),
+        )
+        keys = [row[0] for row in rows if row[1] == rows[0][1]]
+        parts += [(pick, rows[0][2], keys[at : at + pick.limit]) for at in range(0, len(keys), pick.limit)]
+    if not parts:
+        return []
+    bundles = reserve_ids("bundle", len(parts))
+    execute_many(
+        f"INSERT INTO bundle (id, name, bundle_key, size, state, {_BUNDLE}) "
+        "VALUES (?, ?, ?, ?, 'submitted', ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(key, name, pick.key, len(own), token, *ours) for key, (pick, name, own) in zip(bundles, parts, strict=True)],
     )
-    execute(
-        "UPDATE task SET state = 'running', bundle_id = ? WHERE state = 'pending' "
-        "AND id IN (SELECT task_id FROM task_bundle WHERE bundle_id = ?)",
-        (bundle, bundle),
+    members = [(key, at, task) for key, part in zip(bundles, parts, strict=True) for at, task in enumerate(part[2])]
+    execute_many("INSERT INTO task_bundle (bundle_id, position, task_id) VALUES (?, ?, ?)", members)
+    execute_many(
+        "UPDATE task SET state = 'running', bundle_id = ? WHERE id = ? AND state = 'pending'",
+        [(key, task) for key, _, task in members],
     )
-    execute("UPDATE bundle SET size = ? WHERE id = ?", (size, bundle))
-    return Claimed(bundle, size, token)
+    return [(key, len(own), pick.key) for key, (pick, _, own) in zip(bundles, parts, strict=True)]
 
 
-def _claim(bundle_key: str, limit: int, token: str, ours: tuple[object, ...]) -> Claimed | None:
+def _claim(picks: Sequence[Pick], token: str, ours: tuple[object, ...]) -> list[tuple[int, int, str]]:
     _plan_by_index()
-    rows = run(
+    waiting = _WAITING.format(lane=lane(picks[0].replay))
+    return run(
         f"""
-        WITH picked AS MATERIALIZED (SELECT id, name, priority {_PENDING} FOR UPDATE SKIP LOCKED),
-        ordered AS MATERIALIZED (SELECT id, row_number() OVER (ORDER BY priority, id) - 1 AS position FROM picked),
+        WITH asked AS MATERIALIZED (
+            SELECT * FROM unnest(CAST(? AS TEXT[]), CAST(? AS INTEGER[]), CAST(? AS INTEGER[]))
+            WITH ORDINALITY AS asked (key, most, size, pick)),
+        picked AS MATERIALIZED (
+            SELECT asked.pick, asked.size, found.id, found.name, found.cohort FROM asked CROSS JOIN LATERAL (
+                SELECT id, name, cohort FROM task {waiting} AND bundle_key = asked.key {_IN_ORDER}
+                LIMIT asked.most FOR UPDATE SKIP LOCKED) found),
+        led AS (
+            SELECT picked.*, first_value(cohort) OVER (PARTITION BY pick ORDER BY id) AS ahead FROM picked),
+        numbered AS MATERIALIZED (
+            SELECT pick, size, id, name, row_number() OVER (PARTITION BY pick ORDER BY id) - 1 AS number FROM led
+            WHERE cohort IS NOT DISTINCT FROM ahead),
+        parts AS (
+            SELECT pick, number / size AS part, count(*) AS size, min(name) AS name FROM numbered
+            GROUP BY pick, number / size ORDER BY pick, number / size),
+        bundles AS MATERIALIZED (SELECT parts.*, nextval('bundle_id_seq') AS bundle FROM parts),
         made AS (
-            INSERT INTO bundle (name, bundle_key, size, state, {_BUNDLE})
-            SELECT min(name), ?, count(*), 'submitted', ?, ?, ?, ?, ?, ?, ?, CAST(? AS TIMESTAMPTZ) FROM picked
-            HAVING count(*) > 0 RETURNING id, size),
+            INSERT INTO bundle (id, name, bundle_key, size, state, {_BUNDLE})
+            SELECT bundle, name, key, bundles.size, 'submitted', ?, ?, ?, ?, ?, ?, ?, CAST(? AS TIMESTAMPTZ)
+            FROM bundles JOIN asked USING (pick)),
+        placed AS MATERIALIZED (
+            SELECT bundle, number % numbered.size AS position, id FROM numbered
+            JOIN bundles ON bundles.pick = numbered.pick AND bundles.part = numbered.number / numbered.size),
         moved AS (
-            UPDATE task SET state = 'running', bundle_id = made.id FROM ordered, made WHERE task.id = ordered.id
-            RETURNING task.id),
+            UPDATE task SET state = 'running', bundle_id = placed.bundle FROM placed WHERE task.id = placed.id),
         members AS (
-            INSERT INTO task_bundle (bundle_id, position, task_id)
-            SELECT made.id, ordered.position, ordered.id FROM ordered, made RETURNING position)
-        SELECT made.id, made.size FROM made
+            INSERT INTO task_bundle (bundle_id, position, task_id) SELECT bundle, position, id FROM placed)
+        SELECT bundle, bundles.size, key FROM bundles JOIN asked USING (pick) ORDER BY bundle
         """,
-        (bundle_key, limit, bundle_key, *ours),
+        (
+            [each.key for each in picks],
+            [each.limit * each.times for each in picks],
+            [each.limit for each in picks],
+            picks[0].priority,
+            token,
+            *ours,
+        ),
     )
-    return Claimed(rows[0][0], rows[0][1], token) if rows else None
 
 
 def _plan_by_index() -> None:
     """Keep PostgreSQL to the indexes for this transaction: a queue's statistics are always stale, and mislead it."""
-    if not is_sqlite():
-        execute("SET LOCAL enable_seqscan = off")
-        execute("SET LOCAL enable_bitmapscan = off")
+    execute("SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)")
 
 
-def start(claimed: Claimed, owner: Owner, code: Code, environment: int, lease: datetime, now: datetime) -> str:
-    """Turn a submitted bundle running in this process, and return the token that fences its writes from now on.
+def start(
+    claimed: Sequence[Claimed], owner: Owner, code: Code, environment: int, until: datetime, now: datetime
+) -> tuple[str, list[Claimed]]:
+    """Turn submitted bundles of one claim running, with a lease until an instant.
+
+    Returns
+    -------
+    tuple of (str, list of Claimed)
+        The token that fences every write of theirs from now on, and the bundles that were still there to be started,
+        with it.
 
     Raises
     ------
     LeaseLost
-        If the bundle was released, or another process has started it.
+        If all were released, or started by another process.
     """
     token = new_token()
-    ours = (token, owner.boot, owner.pid, owner.start, owner.host, owner.user, instant_text(lease), instant_text(now))
+    ours = (token, owner.boot, owner.pid, owner.start, owner.host, owner.user, instant_text(until), instant_text(now))
     made = (environment, code.version, code.component_version, code.source_sha256, code.git_commit, code.git_dirty)
+    listed = ", ".join(str(int(each.bundle)) for each in claimed)
     with database.atomic():
-        started = changed(
+        rows = run(
             "UPDATE bundle SET state = 'running', token = ?, owner_boot = ?, owner_pid = ?, owner_start = ?, host = ?, "
             '"user" = ?, lease_expires = ?, started = ?, environment_id = ?, version = ?, component_version = ?, '
-            "source_sha256 = ?, git_commit = ?, git_dirty = ? WHERE id = ? AND token = ? AND state = 'submitted'",
-            (*ours, *made, claimed.bundle, claimed.token),
+            f"source_sha256 = ?, git_commit = ?, git_dirty = ? WHERE id IN ({listed}) AND token = ? "
+            "AND state = 'submitted' RETURNING id",
+            (*ours, *made, claimed[0].token),
         )
-    if started != 1:
-        raise LeaseLost(f"bundle {claimed.bundle} was taken back before it started; nothing was run")
-    return token
+    started = {row[0] for row in rows}
+    if not started:
+        raise LeaseLost(f"bundle {claimed[0].bundle} was taken back before it started; nothing was run")
+    return token, [replace(each, token=token) for each in claimed if each.bundle in started]
 
 
 def open_by_hand(request: ByHand, now: datetime) -> tuple[Claimed, array[int]]:
@@ -120,7 +177,7 @@ def open_by_hand(request: ByHand, now: datetime) -> tuple[Claimed, array[int]]:
     try:
         for chunk in chunks:
             with database.atomic():
-                if not hold(held.bundle, held.token):
+                if not is_holder(held.bundle, held.token):
                     raise LeaseLost(f"bundle {held.bundle} was ended before it was recorded whole; nothing was run")
                 keys.extend(_join(held.bundle, len(keys), chunk, now))
     except BaseException:
@@ -159,14 +216,29 @@ def _take(tasks: Sequence[int], bundle: int) -> None:
     """Move recorded tasks that are not running or completed into a bundle run by hand."""
     if not tasks:
         return
-    stage("taken", {"id": "BIGINT"}, [(each,) for each in tasks])
-    taken = changed(
-        "UPDATE task SET state = 'running', bundle_id = ?, not_before = NULL "
-        "WHERE id IN (SELECT id FROM taken) AND state IN ('pending', 'failed', 'cancelled')",
-        (bundle,),
-    )
+    rows = _with_generations(tasks)
+    stage("taken", {"id": "BIGINT", "generation": "BIGINT"}, rows)
+    try:
+        taken = changed(
+            "UPDATE task SET state = 'running', bundle_id = ?, not_before = NULL, "
+            "generation = coalesce((SELECT n.generation FROM taken n WHERE n.id = task.id), generation) "
+            "WHERE id IN (SELECT id FROM taken) AND state IN ('pending', 'failed', 'cancelled')",
+            (bundle,),
+        )
+    except peewee.IntegrityError as error:  # its generation was told when no twin lived: one has come since
+        raise AstraError("somebody enqueued the same work at this moment; nothing was started: try again") from error
     if taken != len(tasks):
         raise AstraError(_taken_already(len(tasks) - taken, len(tasks)))
+
+
+def _with_generations(tasks: Sequence[int]) -> list[tuple[int, int | None]]:
+    """Return recorded tasks, each with the generation that it takes when it comes to life; None where it lives."""
+    listed = ", ".join(str(int(each)) for each in tasks)
+    rows = run(
+        f"SELECT t.id, t.identity, t.state, {next_generation('t')} FROM task t WHERE t.id IN ({listed}) ORDER BY t.id"
+    )
+    _refuse_queued({identity: key for key, identity, _, _ in rows if identity is not None})
+    return [(key, None if state == TaskState.PENDING else generation) for key, _, state, generation in rows]
 
 
 def _taken_already(count: int, most: int) -> str:

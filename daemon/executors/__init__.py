@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
@@ -11,17 +11,17 @@ from astra.clock import Clock
 from astra.config import Settings
 from astra.errors import ConfigurationError
 from astra.states import ErrorKind
-from astra.work import Claimed, OpenBundle
+from astra.work import Load, OpenBundle
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """A bundle that left its executor.
 
-    `trouble` says what went wrong with it. Where its process died or had to be stopped, `kind` says in which way:
-    `CRASH`, `TIMEOUT` or `RESOURCE`; `position` is the task that the process had in hand, `stack` where each of its
-    threads was, `peak_memory` what it held, in bytes. `kind` is None where the process goes on, or the bundle was one
-    of its load that had no part in it: then it is given back.
+    `trouble` says what went wrong with it, and `kind` in which way: `CRASH`, `TIMEOUT` or `RESOURCE` where its process
+    died or had to be stopped, `RETRY` where its end could not be recorded; `position` is the task that the process had
+    in hand, `stack` where each of its threads was, `peak_memory` what it held, in bytes. `kind` is None where nothing
+    went wrong, or the bundle was one of its load that had no part in it: then it is given back.
     """
 
     bundle: int
@@ -41,22 +41,34 @@ class Executor(Protocol):
         """Make ready to run bundles."""
 
     def free(self) -> int:
-        """Return how many bundles can be handed over now."""
+        """Return how many loads can be handed over now."""
 
     def slots(self) -> int:
-        """Return how many bundles can run at the same time."""
+        """Return how many loads can run at the same time."""
 
-    def submit(self, claimed: Claimed, now: float) -> None:
-        """Take over a claimed bundle; its process turns it running."""
+    def submit(self, load: Load, now: float) -> None:
+        """Take over claimed bundles of one component; the process that runs them turns them running."""
 
     def turn(self, now: float) -> list[Ending]:
-        """Renew the leases of what is alive, stop what has run too long, and return the bundles that ended."""
+        """Renew the leases of what is alive, replace what is gone, and return the bundles that ended."""
 
     def is_mine(self, found: OpenBundle) -> bool:
         """Return whether a bundle that is open in the database is still on its way here."""
 
+    def drain(self) -> None:
+        """Have every running bundle begin no further task: what is done is recorded, the rest given back."""
+
+    def drain_bundle(self, bundle: int) -> None:
+        """Have one running bundle, and what comes after it in its load, begin no further task."""
+
+    def drop(self, bundles: Collection[int]) -> None:
+        """End the processes that run these, which were taken away: they leave no ending.
+
+        The other bundles of their loads are given back.
+        """
+
     def stop(self) -> list[int]:
-        """End every process now, and return the bundles that were still running."""
+        """End every process now, and return the bundles that were still open."""
 
 
 EXECUTORS = ("local",)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from astra.clock import Clock
 from astra.config import Settings
-from astra.work import Claimed, OpenBundle
+from astra.work import Load, OpenBundle
 from daemon.executors import Ending
 from daemon.executors.supervisor import Supervisor
 
@@ -18,6 +18,8 @@ class LocalExecutor:
 
     def __init__(self, settings: Settings, clock: Clock, wake: Callable[[], None]) -> None:
         self._supervisors = [Supervisor(settings, clock, wake) for _ in range(settings.executor.workers)]
+        self._endings: list[Ending] = []
+        self._clock = clock
 
     def start(self) -> None:
         """Start the processes."""
@@ -25,28 +27,51 @@ class LocalExecutor:
             each.start()
 
     def free(self) -> int:
-        """Return how many bundles can be handed over now."""
+        """Return how many loads can be handed over now."""
         return sum(each.idle for each in self._supervisors)
 
     def slots(self) -> int:
-        """Return how many bundles can run at the same time."""
+        """Return how many loads can run at the same time."""
         return len(self._supervisors)
 
-    def submit(self, claimed: Claimed, now: float) -> None:
-        """Hand a claimed bundle to an idle process."""
-        next(each for each in self._supervisors if each.idle).submit(claimed, now)
+    def submit(self, load: Load, now: float) -> None:
+        """Hand a load to an idle process: to the one that last ran the same key, if there is one, else to a new one."""
+        key = load.bundles[0].key
+        idle = [each for each in self._supervisors if each.idle]
+        min(idle, key=lambda each: (each.key != key, each.key is not None)).submit(load, now)
 
     def turn(self, now: float) -> list[Ending]:
         """Look after every process; return the bundles that ended."""
-        return [ending for each in self._supervisors if (ending := each.turn(now)) is not None]
+        for each in self._supervisors:
+            self._endings += each.turn(now)  # kept here: the next one's turn may fail
+        endings, self._endings = self._endings, []
+        return endings
+
+    def drain(self) -> None:
+        """Let no process begin a further task of what it runs."""
+        for each in self._supervisors:
+            each.drain()
+
+    def drain_bundle(self, bundle: int) -> None:
+        """Let the process that runs a bundle begin no further task of its load."""
+        for each in self._supervisors:
+            if bundle in each.bundles:
+                each.drain()
+
+    def drop(self, bundles: Collection[int]) -> None:
+        """End the processes that run any of these bundles, which were taken away: no ending tells of them."""
+        for each in self._supervisors:
+            each.drop(bundles, self._clock.monotonic())
 
     def is_mine(self, found: OpenBundle) -> bool:
         """Return whether an open bundle is in one of these processes."""
-        return any(each.bundle == found.bundle for each in self._supervisors)
+        return any(found.bundle in each.bundles for each in self._supervisors)
 
     def stop(self) -> list[int]:
-        """End every process now, and return the bundles that were still running."""
-        return [bundle for each in self._supervisors if (bundle := each.stop()) is not None]
+        """End every process now, and return the bundles that were still open."""
+        bundles = [each.bundle for each in self._endings if each.trouble is not None]
+        self._endings.clear()
+        return bundles + [bundle for each in self._supervisors for bundle in each.stop()]
 
 
 EXECUTOR = LocalExecutor

@@ -1,200 +1,246 @@
-"""Starts the process that runs bundles, renews its lease, enforces the time limit and tells how it died.
+"""Keeps one process that runs bundles: hands loads to it, renews their leases, tells how it died, replaces it.
 
 The component's own thread never renews: one that holds the interpreter for minutes keeps its lease, one that is gone
-loses it. The process is made by `subprocess`, never forked from this one, which has threads.
+loses it. What a process may take is enforced by its `guard`, and a process that was stopped is found dead here.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from datetime import timedelta
-from queue import Empty, SimpleQueue
-from typing import Any
 
 from astra import queue
 from astra.clock import Clock
 from astra.config import Settings
 from astra.database.connection import available
 from astra.errors import DatabaseUnavailable
-from astra.inhand import InHand
-from astra.work import Claimed
+from astra.inhand import ON_THE_WAY
+from astra.states import ErrorKind
+from astra.work import Load
 from daemon.executors import Ending
+from daemon.executors.memory import MEGABYTE, Family
+from daemon.executors.process import WorkerProcess
 from daemon.logs import event
 
 log = logging.getLogger(__name__)
-_STOP_SECONDS = 5.0
 _WORD_SECONDS = 5.0
 _LONGEST_BACKOFF = 30.0
+_WITH_ANOTHER = "given back: its process was ended, for another bundle of it had been taken away"
+_BESIDE = "given back: its process ended, which had another bundle in hand"
 
 
 @dataclass
 class _Running:
-    claimed: Claimed
-    since: float
+    load: Load
     renewed: float
+    open: dict[int, None]
     token: str | None = None
-    lost: float | None = None
+    lost: dict[int, float] = field(default_factory=dict)
 
 
 class Supervisor:
-    """One worker process and the bundle it runs."""
+    """One process at a time, and the load that it runs."""
 
     def __init__(self, settings: Settings, clock: Clock, wake: Callable[[], None]) -> None:
         self._settings, self._clock, self._wake = settings, clock, wake
-        self._process: subprocess.Popen[str] | None = None
-        self._messages: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._process: WorkerProcess | None = None
+        self._let_go: list[tuple[WorkerProcess, float]] = []
         self._running: _Running | None = None
-        self._in_hand = InHand()
-        self._failures, self._start_at = 0, 0.0
+        self._endings: list[Ending] = []
+        self._failures, self._start_at, self._ran, self._is_ready = 0, 0.0, 0, False
+        self.key: str | None = None
+        """The key of the bundle that the process ran last."""
 
     @property
-    def bundle(self) -> int | None:
-        """The bundle that is on its way or running."""
-        return self._running.claimed.bundle if self._running else None
+    def bundles(self) -> list[int]:
+        """The bundles that are on their way or running, or wait in the load."""
+        return list(self._running.open) if self._running else []
 
     @property
     def idle(self) -> bool:
-        """Whether a bundle can be handed over."""
-        return self._running is None and self._process is not None and self._process.poll() is None
+        """Whether a load can be handed over."""
+        process = self._process
+        return self._running is None and process is not None and process.lives and process.guard.verdict is None
 
     def start(self) -> None:
-        """Start the worker process. Call it from the thread that lives longest: the worker dies with that thread."""
-        command = [sys.executable, "-m", "daemon.executors.worker", str(os.getpid())]
-        self._messages = SimpleQueue()
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True,
-            pass_fds=(self._in_hand.descriptor,),
-        )  # fmt: skip
-        database = self._settings.database
-        first = {"url": database.url, "synchronous": database.synchronous, "in_hand": self._in_hand.descriptor}
-        self._send({**first, "output": str(self._settings.output.root)})
-        threading.Thread(target=self._read, args=(self._process, self._messages), daemon=True).start()
+        """Start the process. Call it from the thread that lives longest: the process dies with that thread."""
+        self._process = WorkerProcess(self._settings, self._clock, self._wake)
+        self._ran, self.key, self._is_ready = 0, None, False
 
-    def submit(self, claimed: Claimed, now: float) -> None:
-        """Hand a claimed bundle to the worker."""
-        self._running = _Running(claimed, now, now)
-        self._in_hand.set(None)
-        lease = self._settings.scheduler.lease
-        self._send({"bundle": claimed.bundle, "size": claimed.size, "token": claimed.token, "lease": lease})
-
-    def turn(self, now: float) -> Ending | None:
-        """Hear the worker, renew its lease, stop it where it has run too long; return the bundle that ended."""
-        ending = self._hear(now)
-        if ending is None and self._process is not None and self._process.poll() is not None:
-            # its children may hold the pipe open, so its end need not be heard of
-            ending = self._died(_how_it_died(self._process.returncode), now)
-        if self._process is None and now >= self._start_at:
-            self.start()
-        if ending is not None or self._running is None:
-            return ending
-        if now - self._running.since > self._settings.executor.timeout:
-            self._kill()
-            return self._end(f"stopped: it ran longer than {self._settings.executor.timeout:g} s", died=True)
-        if self._running.lost is not None:
-            # The last chunk may have ended the bundle a moment ago, and the worker's own word is on its way.
-            if now - self._running.lost > _WORD_SECONDS:
-                self._kill()
-                return self._end("stopped: its bundle had been taken over")
-            return None
-        if self._running.token and now - self._running.renewed > self._settings.scheduler.lease / 3:
-            self._renew(self._running, now)
-        return None
-
-    def stop(self) -> int | None:
-        """End the worker now, and return the bundle it was running."""
-        bundle = self.bundle
-        if self._process is not None:
-            self._kill()
-        self._running = None
-        self._in_hand.close()
-        return bundle
-
-    def _send(self, message: dict[str, Any]) -> None:
+    def submit(self, load: Load, now: float) -> None:
+        """Hand a load to the process."""
         assert self._process is not None
-        assert self._process.stdin is not None
-        with suppress(OSError):  # a worker that is gone is told of by its end of the other pipe
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
+        self._running = _Running(load, now, {each.bundle: None for each in load.bundles})
+        self._process.in_hand.begin(ON_THE_WAY)
+        self._process.in_hand.draining = False
+        self._process.stacks.clear()
+        own = self._settings.of(load.bundles[0].key.partition(" ")[0])
+        self._process.guard.watch(own, [each.size for each in load.bundles])
+        self._process.hand_over(load)
+        self.key = load.bundles[-1].key
 
-    def _read(self, process: subprocess.Popen[str], messages: SimpleQueue[dict[str, Any]]) -> None:
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                messages.put(json.loads(line))
-                self._wake()
-        process.wait()
-        messages.put({"gone": process.returncode})
-        self._wake()
+    def drain(self) -> None:
+        """Let the process begin no further task of its load."""
+        if self._process is not None:
+            self._process.in_hand.draining = True
 
-    def _hear(self, now: float) -> Ending | None:
-        while True:
-            try:
-                message = self._messages.get_nowait()
-            except Empty:
-                return None
-            if "gone" in message:
-                return self._died(_how_it_died(message["gone"]), now)
+    def turn(self, now: float) -> list[Ending]:
+        """Hear the process, renew its leases, replace it where it is gone; return the bundles that ended."""
+        process = self._process
+        if process is not None:
+            ran = self._ran
+            self._hear(process, now)
+            if process.gone:
+                self._died(process, now)
+            elif self._running is not None:
+                self._keep(process, self._running, now)
+            elif self._ran > ran:
+                self._recycle(process, now)
+        if self._process is None and now >= self._start_at:
+            self._replace(now)
+        self._see_off(now)
+        endings, self._endings = self._endings, []
+        return endings
+
+    def drop(self, bundles: Collection[int], now: float) -> None:
+        """End the process, if any of these bundles is its: somebody took them away. The others are given back."""
+        if self._process is None or not set(self.bundles).intersection(bundles):
+            return
+        self._end(self._process, now, lambda each: Ending(each, _WITH_ANOTHER))
+        self._endings = [each for each in self._endings if each.bundle not in bundles]
+
+    def stop(self) -> list[int]:
+        """End the process now, and return the bundles that were open, or of whose trouble nobody was told yet."""
+        for process in filter(None, [self._process, *(each for each, _ in self._let_go)]):
+            process.kill()
+            if process is self._process:
+                self._hear(process, 0.0)
+            process.close()
+        bundles = self.bundles + [each.bundle for each in self._endings if each.trouble is not None]
+        self._process, self._running, self._endings = None, None, []
+        self._let_go.clear()
+        return bundles
+
+    # ------------------------------------------------------------------------------------------- what it says
+
+    def _hear(self, process: WorkerProcess, now: float) -> None:
+        for message in process.hear():
+            running = self._running
             if "ready" in message:
-                self._failures = 0
-            if self._running is None:
+                self._failures, self._is_ready = 0, True
+            elif running is None:
                 continue
-            if "ready" in message:
-                self._running.since = now  # the time to start the worker is not the bundle's
-            if message.get("started") == self._running.claimed.bundle:
-                self._running.token = message["token"]
-                self._running.since = self._running.renewed = now
-            elif message.get("ended") == self._running.claimed.bundle:
-                return self._end(message["trouble"])
+            elif "started" in message:
+                running.token, running.renewed = message["started"], now
+            elif "ended" in message and message["ended"] in running.open:
+                del running.open[message["ended"]]
+                kind = ErrorKind.RETRY if message["trouble"] else None
+                self._endings.append(Ending(message["ended"], message["trouble"], kind))
+            elif "idle" in message:
+                self._endings += [Ending(each, "its process did not say how it ended") for each in running.open]
+                self._ran += len(running.load.bundles)
+                self._running = None
 
-    def _died(self, trouble: str, now: float) -> Ending | None:
-        """Take note of the worker's end; one that cannot even start is not started again and again without a pause."""
-        event(log, "worker_died", logging.WARNING, reason=trouble, bundle=self.bundle)
-        self._kill()
-        self._start_at = now + (min(_LONGEST_BACKOFF, 2.0 ** (self._failures - 1)) if self._failures else 0.0)
-        self._failures += 1
-        return self._end(trouble, died=True) if self._running else None
+    def _recycle(self, process: WorkerProcess, now: float) -> None:
+        """Replace a process that has run many bundles, or holds much memory: what leaks ends with it."""
+        most, reason = self._settings.executor.recycle_memory, None
+        if self._ran >= self._settings.executor.recycle_bundles:
+            reason = f"it has run {self._ran} bundles"
+        elif most is not None and (held := Family(process.pid).resident()) > most * MEGABYTE:
+            reason = f"it holds {held / MEGABYTE:,.0f} MB"
+        if reason is not None:
+            event(log, "worker_recycled", reason=reason)
+            process.let_go()
+            self._let_go.append((process, now + self._settings.executor.grace))
+            self._process, self._start_at = None, now
 
-    def _end(self, trouble: str | None, died: bool = False) -> Ending:
-        assert self._running is not None
-        ending = Ending(self._running.claimed.bundle, trouble, died, self._in_hand.get() if died else None)
-        self._running = None
-        return ending
+    def _see_off(self, now: float) -> None:
+        """Close the accounts of processes that were to end by themselves; one that does not is ended."""
+        for process, deadline in list(self._let_go):
+            if not process.lives or now > deadline:
+                process.kill()
+                process.close()
+                self._let_go.remove((process, deadline))
 
-    def _renew(self, running: _Running, now: float) -> None:
-        assert running.token is not None
+    # -------------------------------------------------------------------------------------------------- leases
+
+    def _keep(self, process: WorkerProcess, running: _Running, now: float) -> None:
+        """Renew the leases of the load in time; end the process where the bundle in hand is somebody else's."""
+        place = process.in_hand.place()
+        in_hand = running.load.bundles[place.bundle].bundle if place.bundle != ON_THE_WAY else None
+        # The last chunk may have ended the bundle a moment ago, and the process's own word is on its way.
+        if in_hand in running.open and now - running.lost.get(in_hand, now) > _WORD_SECONDS:
+            taken = "stopped: its bundle had been taken over"
+            self._end(process, now, lambda each: Ending(each, taken if each == in_hand else _BESIDE))
+        elif running.token is not None and now - running.renewed > self._settings.scheduler.lease / 3:
+            self._renew(running, running.token, now)
+
+    def _renew(self, running: _Running, token: str, now: float) -> None:
         until = self._clock.now() + timedelta(seconds=self._settings.scheduler.lease)
         try:
             with available():
-                held = queue.renew(running.claimed.bundle, running.token, until)
+                held = queue.renew(list(running.open), token, until)
         except DatabaseUnavailable as error:
-            event(log, "lease_not_renewed", logging.WARNING, bundle=running.claimed.bundle, reason=str(error))
+            event(log, "lease_not_renewed", logging.WARNING, bundle=next(iter(running.open)), reason=str(error))
             return
         running.renewed = now
-        if not held:
-            running.lost = now
+        for each in running.open.keys() - held:
+            running.lost.setdefault(each, now)
 
-    def _kill(self) -> None:
-        process, self._process = self._process, None
-        self._messages = SimpleQueue()
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # with the programs that a component started
-        with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel ends when its disk answers
-            process.wait(_STOP_SECONDS)
-        if process.stdin is not None:
-            with suppress(OSError):
-                process.stdin.close()
+    # --------------------------------------------------------------------------------------------------- deaths
 
+    def _died(self, process: WorkerProcess, now: float) -> None:
+        """Take note of a death: the bundle in hand is to blame, the others of the load had no part in it."""
+        self._end(process, now, lambda each: self._ending(process, each))
+        verdict = process.guard.verdict
+        reason = verdict.reason if verdict is not None else process.how_it_died()
+        blamed = next((each.bundle for each in self._endings if each.kind is not None), None)
+        event(log, "worker_died", logging.WARNING, reason=reason, bundle=blamed)
+        self._put_off(now)
 
-def _how_it_died(status: int) -> str:
-    return f"its process was ended by signal {-status}" if status < 0 else f"its process ended with status {status}"
+    def _end(self, process: WorkerProcess, now: float, ending_of: Callable[[int], Ending]) -> None:
+        """End the process, and note what became of the bundles that it has not told of as ended."""
+        process.kill()
+        self._hear(process, now)
+        self._endings += [ending_of(each) for each in self.bundles]
+        process.close()
+        self._process, self._running = None, None
+
+    def _ending(self, process: WorkerProcess, bundle: int) -> Ending:
+        """Return how an open bundle ended whose process died, or was stopped, and note where its log lies."""
+        assert self._running is not None
+        verdict = process.guard.verdict
+        if not self._is_ready:
+            return Ending(bundle, f"given back: its process never came to listen: {process.how_it_died()}")
+        place = verdict.place if verdict is not None else process.in_hand.place()
+        index = max(0, place.bundle)  # on the way, the first of the load is to blame: its component does not start
+        if self._running.load.bundles[index].bundle != bundle:
+            return Ending(bundle, _BESIDE)
+        if (part := process.printed_by(index)) is not None:
+            self._note_log(bundle, *part)
+        peak = process.guard.peak
+        if verdict is not None:
+            return Ending(bundle, verdict.reason, verdict.kind, place.position, verdict.stack, peak)
+        stack = process.stacks.text()
+        return Ending(bundle, process.how_it_died(), ErrorKind.CRASH, place.position, stack, peak)
+
+    def _note_log(self, bundle: int, path: str, start: int, end: int) -> None:
+        try:
+            with available():
+                queue.note_log(bundle, path, start, end)
+        except DatabaseUnavailable as error:
+            event(log, "log_not_noted", logging.WARNING, bundle=bundle, path=path, reason=str(error))
+
+    def _replace(self, now: float) -> None:
+        try:
+            self.start()
+        except OSError as error:  # no memory, no process number left
+            event(log, "worker_died", logging.WARNING, reason=f"it could not be started: {error}")
+            self._put_off(now)
+
+    def _put_off(self, now: float) -> None:
+        """Start the next process at once; or, where the last one could not even start, after a growing pause."""
+        self._start_at = now + (min(_LONGEST_BACKOFF, 2.0 ** (self._failures - 1)) if self._failures else 0.0)
+        self._failures += 1

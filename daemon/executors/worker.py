@@ -1,7 +1,7 @@
-"""The process that runs bundles: one at a time, told which by its supervisor, for as long as the supervisor lives.
+"""The process that runs bundles: one load at a time, told which by its supervisor, for as long as that lives.
 
-Comes from `supervisor`, over this process's standard input; goes to `astra.execution`. What the component prints goes
-to standard error, so that only this file writes to the supervisor.
+Comes from `process`, over this process's standard input; goes to `astra.running`. What components print goes to the
+process's log, so that only this file writes to the supervisor.
 """
 
 from __future__ import annotations
@@ -10,23 +10,19 @@ import ctypes
 import json
 import os
 import sys
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from astra import execution, provenance, queue
-from astra.base import TaskInstance
 from astra.clock import SYSTEM
-from astra.components import component_class
-from astra.database.astradb import Bundle
-from astra.database.connection import available, drop_connection, open_database
-from astra.errors import AstraError, ComponentError, LeaseLost
-from astra.inhand import InHand
-from astra.members import bundle_by_key
-from astra.session import Desk, Session
-from astra.states import BundleState
-from astra.work import Claimed
+from astra.database.connection import drop_connection, open_database
+from astra.inhand import ON_THE_WAY, InHand
+from astra.running import Told, run_load
+from astra.session import Desk
+from astra.work import Claimed, Load, Retry
+from daemon import logs
+from daemon.executors.account import BundleAccount
+from daemon.executors.output import Printed
+from daemon.executors.stacks import Stacks
 
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
@@ -37,14 +33,25 @@ def main() -> None:
     _die_with_parent(int(sys.argv[1]))
     orders, say = _own_standard_streams()
     first = json.loads(orders.readline())
+    Stacks(first["stacks"]).tell()
+    logs.configure_bundles(first["level"])
     open_database(first["url"], first["synchronous"])
-    desk = Desk(InHand(first["in_hand"]), Path(first["output"]))
+    in_hand = InHand(first["in_hand"])
+    account = BundleAccount(Path(first["log"]), first["most"], Printed(first["printed"]), SYSTEM)
+    desk = Desk(in_hand, Path(first["output"]), account)
+    told = Told(
+        lambda token: say({"started": token}), lambda bundle, trouble: say({"ended": bundle, "trouble": trouble})
+    )
     say({"ready": os.getpid()})
     for line in orders:
-        order = json.loads(line)
-        claimed = Claimed(order["bundle"], order["size"], order["token"])
-        say({"ended": claimed.bundle, "trouble": _run(claimed, order["lease"], say, desk)})
+        run_load(_load(json.loads(line)), desk, told)
         drop_connection()
+        in_hand.begin(ON_THE_WAY)
+        say({"idle": os.getpid()})
+
+
+def _load(order: dict[str, Any]) -> Load:
+    return Load(tuple(Claimed(*each) for each in order["bundles"]), order["lease"], Retry(*order["retry"]))
 
 
 def _die_with_parent(supervisor: int) -> None:
@@ -67,63 +74,6 @@ def _own_standard_streams() -> tuple[IO[str], Any]:
         supervisor.flush()
 
     return orders, say
-
-
-def _run(claimed: Claimed, lease: float, say: Any, desk: Desk) -> str | None:
-    """Run one bundle, and return why it could not be recorded, or None."""
-    try:
-        with available():
-            bundle = bundle_by_key(claimed.bundle)
-            component, problem = _component(bundle.name)
-            now = SYSTEM.now()
-            token = queue.start(
-                claimed,
-                provenance.owner(),
-                provenance.code_of(component),
-                provenance.environment_id(),
-                now + timedelta(seconds=lease),
-                now,
-            )
-        held = replace(claimed, token=token)
-        say({"started": claimed.bundle, "token": token})
-        if problem is None:
-            return _execute(bundle, held, desk)
-        execution.fail(Session(held, SYSTEM, interactive=False), problem)
-    except LeaseLost as error:
-        return str(error)
-    except AstraError as error:
-        return f"not recorded: {error}"
-    return None
-
-
-def _component(name: str) -> tuple[type[Any], ComponentError | None]:
-    """Return the component's class, or what stands for it, and why it cannot be had."""
-    try:
-        return component_class(name), None
-    except ComponentError as error:
-        return TaskInstance, error
-
-
-def _execute(bundle: Bundle, held: Claimed, desk: Desk) -> str | None:
-    try:
-        instance = TaskInstance.from_bundle(bundle)
-    except (ComponentError, TypeError, ValueError) as error:
-        execution.fail(Session(held, SYSTEM, interactive=False), error)
-        return None
-    try:
-        instance.run_held(held, desk=desk)
-    except LeaseLost:
-        raise
-    except BaseException as error:  # the component's own, and recorded, unless the records could not take its results
-        return _unrecorded(bundle.id, error)
-    return None
-
-
-def _unrecorded(bundle: int, error: BaseException) -> str | None:
-    with available():
-        if Bundle.get_by_id(bundle).state is not BundleState.RUNNING:
-            return None
-    return f"its end could not be recorded: {type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from astra.errors import DatabaseUnavailable, InputChanged, LeaseLost
 from astra.inhand import InHand
 from astra.session import Desk, Session
 from astra.states import TaskOutcome
-from astra.work import Finish
+from astra.work import Finish, Pick
 from tests.support.bundles import by_person, held, rows, states, tasks, times
 from tests.support.clock import FakeClock
 from tests.support.tasks import TOTALS, ended, statements
@@ -477,8 +477,7 @@ def test_the_others_run_again_without_the_one_that_failed(database: peewee.Datab
     from astra import provenance
     from tests.support.bundles import started
 
-    claimed = queue.claim(key, 10, provenance.owner(), "local", clock.now())
-    assert claimed is not None
+    [claimed] = queue.claim([Pick(None, 100, key, 10)], provenance.owner(), "local", clock.now())
     assert claimed.size == 2
     instance.run_held(started(claimed, type(instance), clock), clock)
     assert sorted(str(task.state) for task in Task.select()) == ["completed", "completed", "failed"]
@@ -903,7 +902,7 @@ def test_another_finisher_with_the_same_token_makes_the_work_void(database: peew
         for task, _ in self.iterable():
             measure(self, task)
         other = ended(bundle.bundle, *[TaskOutcome.FAILED] * 3)
-        queue.finish(Finish(bundle.bundle, bundle.token, other, (), TOTALS), clock.now())
+        queue.finish([Finish(bundle.bundle, bundle.token, other, (), TOTALS)], clock.now())
 
     bundle = held(instance := doing(body), clock)
     with pytest.raises(LeaseLost):
@@ -1084,15 +1083,18 @@ def test_which_task_is_in_hand_is_said_to_whoever_watches(database: peewee.Datab
 
     def look(self: Any) -> None:
         for _ in self.iterable():
-            seen.append(watching.get())
-        seen.append(watching.get())
+            seen.append(watching.place().position)
+        seen.append(watching.place().position)
 
     bundle = held(instance := doing(look), clock)
     instance.run_held(bundle, clock, Desk(watching))
     assert seen == [0, 1, 2, None]
     other = InHand(os.dup(watching.descriptor))
     watching.set(7)
-    assert other.get() == 7, "who has mapped the same memory sees it"
+    assert other.place().position == 7, "who has mapped the same memory sees it"
+    assert not watching.draining
+    other.draining = True
+    assert watching.draining
     for each in (watching, other, watching):
         each.close()
 

@@ -99,7 +99,7 @@ def test_a_plan_writes_nothing(night: Root, verb: Verb) -> None:
     assert rows() == before
 
 
-def test_files_taken_in_again_get_new_rows_and_new_tasks_below_live_work(night: Root, clock: FakeClock) -> None:
+def test_files_taken_in_again_get_new_rows_and_new_tasks_of_the_replay(night: Root, clock: FakeClock) -> None:
     before = rows()
     done = do(request(Verb.INGESTION, night, rule(), filetypes=("apVisit",)), clock)
     after = rows()
@@ -108,7 +108,7 @@ def test_files_taken_in_again_get_new_rows_and_new_tasks_below_live_work(night: 
     assert after["Task"][:3] == before["Task"]
     new = after["Task"][3:]
     assert {(each["state"], each["priority"], each["replay"]) for each in new} == {
-        (TaskState.PENDING, 200, done.replay)
+        (TaskState.PENDING, 100, done.replay)
     }
     assert sorted(each["identity"] for each in new) == sorted(each["identity"] for each in before["Task"])
     for row in after["Ingestion"][4:]:
@@ -159,7 +159,7 @@ def test_tasks_enqueued_again_name_what_they_repeat(night: Root, clock: FakeCloc
     new = after["Task"][3:]
     assert sorted(each["repeat_of"] for each in new) == [each["id"] for each in before["Task"]]
     assert {(each["state"], each["priority"], each["replay"], each["rule"]) for each in new} == {
-        (TaskState.PENDING, 200, done.replay, "visits")
+        (TaskState.PENDING, 100, done.replay, "visits")
     }
     inputs = {task.id: [each.id for each in task.input_data_products] for task in Task.select()}
     assert all(inputs[each["id"]] == inputs[each["repeat_of"]] for each in new)
@@ -251,7 +251,7 @@ def test_a_rule_reaches_the_products_that_were_there_before_it_and_only_those(ni
     asked = request(Verb.RULE, night, stars, more, rules=("stars",))
     assert do(asked, clock).outcomes["enqueued"] == 1
     new = Task.select().order_by(Task.id.desc()).get()
-    assert (new.rule, new.priority, new.repeat_of_id) == ("stars", 200, None)
+    assert (new.rule, new.priority, new.repeat_of_id) == ("stars", 100, None)
     assert new.input_data_products[0].filetype == "apStar"
     assert replay.make_plan(asked).entries == []
     assert replay.make_plan(request(Verb.RULE, night, stars, more, rules=("visits",))).entries == []
@@ -289,6 +289,30 @@ def test_a_replay_that_was_cut_short_does_the_rest_and_nothing_twice(
     assert len({task.input_data_products[0].id for task in new}) == 3
     with pytest.raises(AstraError, match=f"replay {number} is completed"):
         replay.resume(number, (night,), rules)
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+def test_a_replay_that_is_cancelled_while_it_is_carried_out_stops(
+    night: Root, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, verb: Verb
+) -> None:
+    monkeypatch.setattr(replay, "CHUNK", 2)
+    rules = (rule(), rule("deep"))
+    if verb is Verb.RULE:
+        Task.update(identity=None, rule=None).execute()
+    all_are(TaskState.COMPLETED)
+    selected = {"rules": ("deep",)} if verb is Verb.RULE else {"filetypes": ("apVisit",)}
+    plan = replay.make_plan(request(verb, night, *rules, **selected))
+    number = replay.begin(plan, clock)
+    steps = replay.carry_out(plan, number, Settings(clock=clock))
+    next(steps)
+    assert replay.cancel(number)
+    before = rows()
+    with pytest.raises(AstraError, match=f"replay {number} was cancelled by somebody else meanwhile"):
+        next(steps)
+    assert rows() == before
+    with pytest.raises(AstraError, match=f"replay {number} is cancelled: there is nothing left of it to do"):
+        replay.resume(number, (night,), rules)
+    assert not replay.cancel(number)
 
 
 def test_a_replay_that_nobody_asked_for_cannot_be_resumed(database: peewee.Database, root: Root) -> None:

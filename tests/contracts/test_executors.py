@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import peewee
 import pytest
 
-from astra import backlog, provenance, queue
+from astra import backlog, queue
 from astra.base import TaskInstance
 from astra.clock import SYSTEM
-from astra.config import Settings
 from astra.database import migrate
-from astra.database.astradb import Bundle, Task, TaskBundle
-from astra.states import BundleState, TaskOutcome, TaskState
-from astra.work import Claimed, NewTask
+from astra.database.astradb import Bundle, TaskBundle
+from astra.states import BundleState, ErrorKind, TaskOutcome, TaskState
+from astra.work import Claimed, Load, NewTask
 from daemon import executors
 from daemon.executors import Ending
 from daemon.executors.supervisor import Supervisor
@@ -36,89 +32,14 @@ from tests.support.components import (
     Trace,
     Traced,
     Waits,
-    make_gate,
     open_gate,
     waiting,
 )
 from tests.support.processes import lives, until
-from tests.support.site import Site
+from tests.support.rig import Rig, settings, tasks
 
 # what does not differ between the databases is tried on one
 ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-class Rig:
-    """One executor and what a scheduler does with it."""
-
-    def __init__(self, settings: Settings, name: str) -> None:
-        self.settings = replace(settings, executor=replace(settings.executor, name=name))
-        self.woken = threading.Event()
-        self.executor = executors.build(self.settings, SYSTEM, self.woken.set)
-        self.executor.start()
-
-    def claim(self, limit: int = 100) -> Claimed:
-        picked = backlog.pick()
-        assert picked is not None
-        claimed = queue.claim(picked[1], limit, provenance.owner(), self.executor.name, SYSTEM.now())
-        assert claimed is not None
-        return claimed
-
-    def submit(self, *instances: TaskInstance) -> int:
-        """Enqueue, claim and hand over; return the bundle."""
-        for each in instances:
-            each.enqueue()
-        claimed = self.claim()
-        self.executor.submit(claimed, SYSTEM.monotonic())
-        return claimed.bundle
-
-    def turn(self) -> list[Ending]:
-        return self.executor.turn(SYSTEM.monotonic())
-
-    def ending(self, bundle: int) -> Ending:
-        ended = until(self.turn)
-        assert [each.bundle for each in ended] == [bundle]
-        return ended[0]
-
-    def run(self, *instances: TaskInstance) -> Ending:
-        return self.ending(self.submit(*instances))
-
-
-@pytest.fixture
-def sections() -> dict[str, dict[str, Any]]:
-    """The settings that a test wants to be different."""
-    return {}
-
-
-@pytest.fixture(params=list(executors.EXECUTORS))
-def rig(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    database: peewee.Database,
-    database_url: str,
-    sections: dict[str, dict[str, Any]],
-) -> Iterator[Rig]:
-    rig = Rig(settings(tmp_path, database_url, sections), request.param)
-    migrate.create_result_tables([Trace])
-    yield rig
-    rig.executor.stop()
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    return make_gate(tmp_path / "gate")
-
-
-def settings(folder: Path, url: str, sections: dict[str, dict[str, Any]] | None = None) -> Settings:
-    return Site(folder, url, sections=sections or {}).settings()
-
-
-def tasks() -> list[tuple[TaskState, str | None]]:
-    """Return the state of every task and its last error."""
-    rows = []
-    for task in Task.select().order_by(Task.id):
-        last = TaskBundle.get_or_none((TaskBundle.task == task.id) & (TaskBundle.bundle == task.bundle_id))
-        rows.append((task.state, last.error_message if last else None))
-    return rows
 
 
 @ON_ONE
@@ -150,9 +71,9 @@ def test_a_process_that_dies_is_told_and_followed_by_another(
     rig: Rig, component: type[TaskInstance], trouble: str
 ) -> None:
     ending = rig.run(component())
-    assert (ending.trouble, ending.died) == (trouble, True)
+    assert (ending.trouble, ending.kind) == (trouble, ErrorKind.CRASH)
     assert Bundle.get_by_id(ending.bundle).state is BundleState.RUNNING, "the scheduler alone takes it back"
-    until(lambda: rig.turn() == [] and rig.executor.free() == 1)
+    rig.ready_again()
     assert rig.run(Traced()).trouble is None
 
 
@@ -160,19 +81,18 @@ def test_a_process_that_dies_is_told_and_followed_by_another(
 @pytest.mark.parametrize("sections", [{"executor": {"workers": 1, "timeout": 4}}])
 def test_a_bundle_that_runs_too_long_is_stopped(rig: Rig, gate: Path) -> None:
     ending = rig.run(Waits(gate=str(gate)))
-    assert (ending.trouble, ending.died) == ("stopped: it ran longer than 4 s", True)
+    assert (ending.trouble, ending.kind) == ("stopped: it ran longer than 4 s", ErrorKind.TIMEOUT)
     [pid] = waiting(gate)
     assert not lives(pid)
-    until(lambda: rig.turn() == [] and rig.executor.free() == 1)
+    rig.ready_again()
     assert rig.run(Traced()).trouble is None
 
 
 @ON_ONE
 def test_a_component_that_is_not_there_fails_its_tasks_and_says_so(rig: Rig) -> None:
     queue.enqueue([NewTask("nowhere.Nothing", "1", "{}", "nowhere.Nothing {}")], SYSTEM.now())
-    claimed = rig.claim()
-    rig.executor.submit(claimed, SYSTEM.monotonic())
-    assert rig.ending(claimed.bundle).trouble is None
+    [bundle] = rig.hand_over(*rig.claim())
+    assert rig.ending(bundle).trouble is None
     assert [state for state, _ in tasks()] == [TaskState.FAILED]
     assert "there is no component nowhere.Nothing" in str(tasks()[0][1])
 
@@ -181,10 +101,10 @@ def test_a_component_that_is_not_there_fails_its_tasks_and_says_so(rig: Rig) -> 
 def test_a_component_whose_import_ends_the_process_is_told_as_a_death(rig: Rig) -> None:
     name = "tests.support.deadly.Nothing"
     queue.enqueue([NewTask(name, "1", "{}", f"{name} {{}}")], SYSTEM.now())
-    claimed = rig.claim()
-    rig.executor.submit(claimed, SYSTEM.monotonic())
-    assert rig.ending(claimed.bundle) == Ending(claimed.bundle, "its process ended with status 7", died=True)
-    assert Bundle.get_by_id(claimed.bundle).state is BundleState.SUBMITTED
+    [bundle] = rig.hand_over(*rig.claim())
+    ending = rig.ending(bundle)
+    assert (ending.trouble, ending.kind) == ("its process ended with status 7", ErrorKind.CRASH)
+    assert Bundle.get_by_id(bundle).state is BundleState.SUBMITTED
 
 
 @ON_ONE
@@ -194,9 +114,8 @@ def test_an_input_that_has_changed_sinks_only_its_own_task(rig: Rig, tmp_path: P
         path.write_bytes(b"as it was")
     Traced(input_data_products=[str(path) for path in paths]).enqueue()
     paths[1].write_bytes(b"as it is now")
-    claimed = rig.claim()
-    rig.executor.submit(claimed, SYSTEM.monotonic())
-    assert rig.ending(claimed.bundle).trouble is None
+    [bundle] = rig.hand_over(*rig.claim())
+    assert rig.ending(bundle).trouble is None
     assert [state for state, _ in tasks()] == [TaskState.PENDING, TaskState.FAILED, TaskState.PENDING]
     assert "input changed" in str(tasks()[1][1])
 
@@ -205,9 +124,8 @@ def test_an_input_that_has_changed_sinks_only_its_own_task(rig: Rig, tmp_path: P
 def test_a_component_that_no_longer_takes_its_parameters_fails_its_tasks(rig: Rig) -> None:
     name = f"{Waits.__module__}.Waits"
     queue.enqueue([NewTask(name, "0", "{}", f"{name} {{}}")], SYSTEM.now())
-    claimed = rig.claim()
-    rig.executor.submit(claimed, SYSTEM.monotonic())
-    assert rig.ending(claimed.bundle).trouble is None
+    [bundle] = rig.hand_over(*rig.claim())
+    assert rig.ending(bundle).trouble is None
     assert [state for state, _ in tasks()] == [TaskState.FAILED]
 
 
@@ -251,9 +169,9 @@ def test_what_a_component_reads_and_prints_stays_out_of_the_way(rig: Rig) -> Non
 @ON_ONE
 def test_a_bundle_that_was_taken_back_before_it_started_is_not_run(rig: Rig) -> None:
     Traced().enqueue()
-    claimed = rig.claim()
+    [claimed] = rig.claim()
     queue.release(claimed.bundle, claimed.token, "changed my mind", SYSTEM.now())
-    rig.executor.submit(claimed, SYSTEM.monotonic())
+    rig.hand_over(claimed)
     trouble = rig.ending(claimed.bundle).trouble
     assert trouble == f"bundle {claimed.bundle} was taken back before it started; nothing was run"
     assert tasks() == [(TaskState.PENDING, None)]
@@ -269,6 +187,21 @@ def test_a_bundle_that_another_took_over_writes_nothing(rig: Rig, gate: Path) ->
     open_gate(gate)
     assert "no longer this process's" in str(rig.ending(bundle).trouble)
     assert (tasks()[0][0], Trace.select().count()) == (TaskState.PENDING, 0)
+
+
+@ON_ONE
+def test_a_process_that_does_not_notice_that_its_bundle_was_taken_over_is_ended(rig: Rig, gate: Path) -> None:
+    bundle = rig.submit(Waits(gate=str(gate)))
+    [pid] = until(lambda: waiting(gate))
+    assert rig.turn() == []
+    [found] = backlog.open_bundles(SYSTEM.now())
+    queue.release(bundle, found.token, "another took over", SYSTEM.now())
+    now = SYSTEM.monotonic()
+    assert rig.executor.turn(now + rig.settings.scheduler.lease) == []
+    assert lives(pid), "its own word may be on its way"
+    taken = rig.executor.turn(now + rig.settings.scheduler.lease + 6)
+    assert taken == [Ending(bundle, "stopped: its bundle had been taken over")]
+    assert not lives(pid)
 
 
 @ON_ONE
@@ -314,9 +247,7 @@ def test_several_bundles_run_at_the_same_time(
         Waits(gate=str(gate), note=["a", "b"]).enqueue()
         bundles = []
         for _ in range(workers):
-            claimed = rig.claim(limit=1)
-            rig.executor.submit(claimed, SYSTEM.monotonic())
-            bundles.append(claimed.bundle)
+            bundles += rig.hand_over(*rig.claim(limit=1))
         until(lambda: len(waiting(gate)) == workers)
         assert rig.executor.free() == 0
         open_gate(gate)
@@ -353,6 +284,18 @@ def test_a_process_that_cannot_even_start_is_not_started_in_a_tight_loop(
         supervisor.stop()
 
 
+def test_no_bundle_is_to_blame_for_a_process_that_cannot_even_start(tmp_path: Path) -> None:
+    usable = settings(tmp_path, f"sqlite:///{tmp_path / 'astra.sqlite'}")
+    supervisor = Supervisor(replace(usable, database=replace(usable.database, url="nonsense://")), SYSTEM, lambda: None)
+    supervisor.start()
+    try:
+        supervisor.submit(Load((Claimed(1, 1, "token", "x.Y {}"),), 60.0), 0.0)
+        words = "given back: its process never came to listen: its process ended with status 1"
+        assert until(lambda: supervisor.turn(0.0)) == [Ending(1, words)]
+    finally:
+        supervisor.stop()
+
+
 def test_an_unknown_executor_is_refused_with_those_there_are(tmp_path: Path) -> None:
     usable = settings(tmp_path, f"sqlite:///{tmp_path / 'astra.sqlite'}")
     unknown = replace(usable, executor=replace(usable.executor, name="cloud"))
@@ -363,12 +306,12 @@ def test_an_unknown_executor_is_refused_with_those_there_are(tmp_path: Path) -> 
 @ON_ONE
 def test_a_process_that_died_tells_which_task_it_had_in_hand(rig: Rig) -> None:
     ending = rig.run(KilledAt(note=["a", "b", "bad", "c"]))
-    assert (ending.died, ending.position) == (True, 2)
+    assert (ending.kind, ending.position) == (ErrorKind.CRASH, 2)
     assert rig.run(Traced(note="next")).trouble is None
 
 
 @ON_ONE
 def test_a_child_that_lives_on_does_not_hide_that_its_parent_died(rig: Rig, gate: Path) -> None:
     ending = rig.run(LeavesChild(gate=str(gate)))
-    assert (ending.died, ending.trouble) == (True, "its process was ended by signal 9")
+    assert (ending.kind, ending.trouble) == (ErrorKind.CRASH, "its process was ended by signal 9")
     until(lambda: not any(map(lives, waiting(gate))))  # and it is ended too

@@ -17,17 +17,19 @@ import peewee
 import psycopg2
 import pytest
 
-from astra import backlog, queue
-from astra.database.astradb import Bundle, ResultModel, Task, TaskBundle, TaskInputDataProduct
+from astra import backlog, provenance, queue
+from astra.database.astradb import Bundle, Replay, ResultModel, Task, TaskBundle, TaskInputDataProduct
 from astra.database.connection import execute, open_database, run
+from astra.database.fields import instant_text
 from astra.database.migrate import create_result_tables
 from astra.errors import AstraError, LeaseLost
 from astra.queue import opening
-from astra.states import BundleState, TaskOutcome, TaskState
-from astra.work import Claimed, Ended, Expiry, Finish, NewTask, again_after
+from astra.states import BundleState, ErrorKind, HoldKind, TaskOutcome, TaskState
+from astra.work import Claimed, Ended, Expiry, Finish, NewTask, Pick, Retry
 from tests.support.clock import START
 from tests.support.processes import environment
 from tests.support.tasks import (
+    CODE,
     OTHER,
     OWNER,
     TOTALS,
@@ -45,6 +47,7 @@ from tests.support.tasks import (
 
 KEY = "thing {}"
 LATER = START + timedelta(minutes=5)
+MUCH_LATER = START + timedelta(days=9)
 COMPLETED, FAILED, RELEASED = TaskOutcome.COMPLETED, TaskOutcome.FAILED, TaskOutcome.RELEASED
 CANCELLED, EXPIRED = TaskOutcome.CANCELLED, TaskOutcome.EXPIRED
 
@@ -64,11 +67,19 @@ def snapshot() -> list[Any]:
 
 def finish(held: Claimed, *outcomes: TaskOutcome, totals: bool = True, first: int = 0) -> None:
     rows = ended(held.bundle, *outcomes, first=first)
-    queue.finish(Finish(held.bundle, held.token, rows, (), TOTALS if totals else None), LATER)
+    queue.finish([Finish(held.bundle, held.token, rows, (), TOTALS if totals else None)], LATER)
 
 
-def expire(held: Claimed, retries: int = 2) -> tuple[int, int]:
-    return queue.expire(Expiry(held.bundle, held.token, "its process is gone", retries, LATER), LATER)
+def expire(
+    held: Claimed, retries: int = 2, kind: ErrorKind = ErrorKind.CRASH, position: int | None = None
+) -> tuple[int, int]:
+    why = (kind, "its process is gone", Retry(retries, 10), position, "where it was")
+    return queue.expire(Expiry(held.bundle, held.token, *why), LATER)
+
+
+def replay_row() -> int:
+    made = Replay.create(who="me", created=START, verb="tasks", selection={}, planned=0, state="running")
+    return int(made.id)
 
 
 def outcomes(bundle: int) -> list[str | None]:
@@ -163,18 +174,18 @@ import sys
 from astra import queue
 from astra.database.connection import open_database, run
 from astra.states import TaskOutcome
-from astra.work import Finish
+from astra.work import Finish, Pick
 from tests.support.clock import START
 from tests.support.tasks import OWNER, TOTALS, ended, start
 open_database(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 mine = []
-while (claimed := queue.claim("thing {}", 7, OWNER, "local", START)) is not None:
-    held = start(claimed)
+while claimed := queue.claim([Pick(None, 100, "thing {}", 7)], OWNER, "local", START):
+    held = start(claimed[0])
     rows = ended(held.bundle, *[TaskOutcome.COMPLETED] * held.size)
     mine += [each.task for each in rows]
-    queue.finish(Finish(held.bundle, held.token, rows, (), TOTALS), START)
+    queue.finish([Finish(held.bundle, held.token, rows, (), TOTALS)], START)
 print(mine)
 """
 
@@ -250,89 +261,112 @@ def test_pending_rule_tasks_of_an_older_file_version_are_superseded(database: pe
 # ----------------------------------------------------------------------------------------------------------- picking
 
 
-def serve(turns: int, limit: int = 1) -> list[str]:
-    """Pick and claim as a scheduler does, and return the keys served, in order."""
-    served: tuple[int, str] | None = None
-    order = []
-    for _ in range(turns):
-        served = backlog.pick(served)
-        if served is None:
-            break
-        order.append(served[1])
-        assert queue.claim(served[1], limit, OWNER, "local", START) is not None
-    return order
+def keys_of(component: str, after: str = "", most: int = 10, count: int = 10) -> list[tuple[str, int]]:
+    found = backlog.keys((None, 100, component), after, most, count)
+    return [(each.key, each.tasks) for each in found]
 
 
-def test_keys_are_served_in_turn_and_a_large_one_starves_nobody(database: peewee.Database) -> None:
-    fill(50, key="b")
-    fill(2, key="c")
-    fill(2, key="a")
-    assert serve(8) == ["a", "b", "c", "a", "b", "c", "b", "b"]
+def test_what_waits_is_told_by_lane_priority_component_and_key(database: peewee.Database) -> None:
+    replays = [replay_row(), replay_row()]
+    for key in ("a.B {1}", "a.B {2}", "a.B1 {1}", "a.B.C {1}", "a.Bz sha256:11", "b {1}"):
+        fill(2, key=key)
+    fill(1, key="b {1}", priority=7)
+    fill(1, key="c {1}", replay=replays[1])
+    assert backlog.replays() == [replays[1]]
+    assert [backlog.most_urgent(None), backlog.most_urgent(None, 7), backlog.most_urgent(None, 100)] == [7, 100, None]
+    assert backlog.most_urgent(replays[1]) == 100
+    assert backlog.most_urgent(replays[0]) is None
+    order, found = [], backlog.next_component(None, 100)
+    while found is not None:
+        order.append(found)
+        found = backlog.next_component(None, 100, found)
+    assert order == ["a.B", "a.B.C", "a.B1", "a.Bz", "b"]
+    assert keys_of("a.B") == [("a.B {1}", 2), ("a.B {2}", 2)]
+    assert keys_of("a.B", after="a.B {1}", count=1) == [("a.B {2}", 1)]
+    assert keys_of("a.B", most=1) == [("a.B {1}", 2)]
+    assert keys_of("a") == keys_of("c") == []
+    assert backlog.keys((None, 100, "b"), "", 5, 5)[0].since == START
 
 
-def test_a_more_urgent_priority_is_served_first_and_the_round_goes_on_after_it(database: peewee.Database) -> None:
-    fill(2, key="a")
-    fill(2, key="b")
-    assert backlog.pick(None) == (100, "a")
-    fill(1, key="z", priority=5)
-    assert backlog.pick((100, "a")) == (5, "z")
-    fill(1, key="y", priority=500)
-    assert serve(6) == ["z", "a", "b", "a", "b", "y"]
-    assert backlog.pick((500, "y")) is None
-    assert backlog.pick(None) is None
-
-
-def test_a_key_that_is_empty_by_its_turn_is_passed_over(database: peewee.Database) -> None:
-    for key in "abc":
-        fill(1, key=key)
-    assert backlog.pick((100, "a")) == (100, "b")
-    claim(key="b")
-    assert backlog.pick((100, "a")) == (100, "c")
-    assert backlog.pick((100, "c")) == (100, "a"), "and round again"
-
-
-def test_waiting_is_counted_no_further_than_asked(database: peewee.Database) -> None:
-    fill(5)
-    fill(3, key="other")
-    assert [backlog.waiting(KEY, most) for most in (0, 3, 5, 50)] == [0, 3, 5, 5]
+def test_what_is_claimed_or_waits_for_its_time_is_not_told_as_waiting(database: peewee.Database) -> None:
+    assert not backlog.is_due()
+    fill(3)
+    assert keys_of("thing") == [(KEY, 3)]
     claim(2)
-    assert backlog.waiting(KEY, 50) == 3
-    assert backlog.waiting("nothing", 5) == 0
+    assert keys_of("thing") == [(KEY, 1)]
+    execute("UPDATE task SET not_before = ? WHERE state = 'pending'", (instant_text(LATER),))
+    assert keys_of("thing") == []
+    assert not backlog.is_due()
+    assert backlog.unfinished()
+
+
+def test_what_is_held_back_leaves_nothing_unfinished(database: peewee.Database) -> None:
+    replay = replay_row()
+    one, other = fill(1), fill(1, replay=replay)
+    assert backlog.unfinished()
+    queue.hold(HoldKind.REPLAY, str(replay), "me", "", START)
+    queue.hold_tasks(one)
+    assert not backlog.unfinished()
+    queue.lift_tasks(one)
+    assert backlog.unfinished()
+    queue.hold(HoldKind.COMPONENT, "tests.Thing", "me", "", START)
+    queue.lift(HoldKind.REPLAY, str(replay), START)
+    assert not backlog.unfinished()
+    queue.lift(HoldKind.COMPONENT, "tests.Thing", START)
+    assert backlog.unfinished()
+    assert other
 
 
 # ---------------------------------------------------------------------------------------------------------- claiming
 
 
-def test_a_claim_takes_the_most_urgent_then_the_oldest_up_to_its_limit(database: peewee.Database) -> None:
-    late = fill(2, priority=100)
-    urgent = fill(2, priority=1)
+def test_a_claim_takes_the_oldest_of_its_key_up_to_its_limit(database: peewee.Database) -> None:
+    fill(2, priority=1)
+    oldest = fill(4)
     claimed = claim(3)
     assert claimed.size == 3
     bundle = Bundle.get_by_id(claimed.bundle)
-    assert [task.id for task in bundle.tasks] == [*urgent, late[0]]
+    assert [task.id for task in bundle.tasks] == oldest[:3]
+    assert (bundle.name, bundle.bundle_key, claimed.key) == ("tests.Thing", KEY, KEY)
     assert (bundle.state, bundle.size, bundle.executor) == (BundleState.SUBMITTED, 3, "local")
     assert (bundle.token, bundle.lease_expires, bundle.created) == (claimed.token, None, START)
     assert (bundle.owner_boot, bundle.owner_pid, bundle.owner_start) == ("boot", 4242, 99)
-    assert states() == {"running": 3, "pending": 1}
+    assert states() == {"running": 3, "pending": 3}
     assert {task.bundle_id for task in bundle.tasks} == {claimed.bundle}
     rows = TaskBundle.select().where(TaskBundle.bundle == claimed.bundle).order_by(TaskBundle.position)
-    assert [(row.position, row.task_id, row.outcome) for row in rows] == [
-        (0, urgent[0], None), (1, urgent[1], None), (2, late[0], None),
-    ]  # fmt: skip
+    assert [(row.position, row.task_id, row.outcome) for row in rows] == [(at, oldest[at], None) for at in range(3)]
+
+
+def test_many_bundles_are_claimed_at_once_each_of_one_key(database: peewee.Database) -> None:
+    of = {key: fill(count, key=key) for key, count in (("a {1}", 7), ("a {2}", 1), ("a {3}", 4))}
+    picks = [Pick(None, 100, "a {1}", 2, 3), Pick(None, 100, "a {2}", 2, 5), Pick(None, 100, "a {9}", 2, 5)]
+    claimed = queue.claim(picks, OWNER, "local", START)
+    assert [(each.key, each.size) for each in claimed] == [("a {1}", 2)] * 3 + [("a {2}", 1)]
+    assert len({each.token for each in claimed}) == 1
+    found = [[task.id for task in Bundle.get_by_id(each.bundle).tasks] for each in claimed]
+    assert found == [of["a {1}"][:2], of["a {1}"][2:4], of["a {1}"][4:6], of["a {2}"]]
+    assert states() == {"running": 7, "pending": 5}
+
+
+def test_a_claim_stays_in_its_lane(database: peewee.Database) -> None:
+    replay = replay_row()
+    live, replayed = fill(2), fill(2, replay=replay)
+    [claimed] = queue.claim([Pick(replay, 100, KEY, 5)], OWNER, "local", START)
+    assert [task.id for task in Bundle.get_by_id(claimed.bundle).tasks] == replayed
+    assert [task.id for task in Bundle.get_by_id(claim(5).bundle).tasks] == live
 
 
 def test_a_claim_of_nothing_makes_no_bundle(database: peewee.Database) -> None:
     fill(1, key="other")
-    assert queue.claim(KEY, 5, OWNER, "local", START) is None
+    assert queue.claim([Pick(None, 100, KEY, 5)], OWNER, "local", START) == []
     assert Bundle.select().count() == 0
 
 
 def test_a_task_that_waits_for_its_time_is_not_claimed_before(database: peewee.Database) -> None:
-    held = running(2)
-    assert expire(held) == (2, 0)
+    fill(2)
+    execute("UPDATE task SET not_before = ?", (instant_text(LATER),))
     assert queue.make_due(START) == 0
-    assert backlog.pick(None) is None
-    assert queue.claim(KEY, 5, OWNER, "local", START) is None
+    assert queue.claim([Pick(None, 100, KEY, 5)], OWNER, "local", START) == []
     assert queue.make_due(LATER) == 2
     assert queue.make_due(LATER) == 0
     assert claim(5).size == 2
@@ -351,8 +385,8 @@ def test_threads_that_claim_at_once_never_share_a_task(database: peewee.Database
     claimed: list[int] = []
 
     def take() -> None:
-        while (found := queue.claim(KEY, 3, OWNER, "local", START)) is not None:
-            claimed.append(found.bundle)
+        while found := queue.claim([Pick(None, 100, KEY, 3)], OWNER, "local", START):
+            claimed.append(found[0].bundle)
         database.close()
 
     threads = [threading.Thread(target=take) for _ in range(4)]
@@ -401,13 +435,13 @@ def test_a_released_bundle_is_not_started(database: peewee.Database) -> None:
 def test_only_the_holder_of_a_running_bundle_renews_its_lease(database: peewee.Database) -> None:
     fill(1)
     claimed = claim()
-    assert not queue.renew(claimed.bundle, claimed.token, LATER), "it has not started"
+    assert not queue.renew([claimed.bundle], claimed.token, LATER), "it has not started"
     held = start(claimed)
-    assert queue.renew(held.bundle, held.token, LATER)
+    assert queue.renew([held.bundle], held.token, LATER)
     assert Bundle.get_by_id(held.bundle).lease_expires == LATER
-    assert not queue.renew(held.bundle, claimed.token, START)
+    assert not queue.renew([held.bundle], claimed.token, START)
     finish(held, COMPLETED)
-    assert not queue.renew(held.bundle, held.token, LATER)
+    assert not queue.renew([held.bundle], held.token, LATER)
     assert Bundle.get_by_id(held.bundle).lease_expires is None
 
 
@@ -418,7 +452,7 @@ def test_each_outcome_leaves_its_task_in_its_state_with_its_times(database: peew
     held = running(4)
     rows = ended(held.bundle, COMPLETED, FAILED, RELEASED, CANCELLED)
     rows[1] = rows[1]._replace(error_class="ValueError", error_message="bad\tpixel", traceback="line\nline\\N")
-    queue.finish(Finish(held.bundle, held.token, rows, (), replace(TOTALS, error="ValueError: bad")), LATER)
+    queue.finish([Finish(held.bundle, held.token, rows, (), replace(TOTALS, error="ValueError: bad"))], LATER)
     bundle = Bundle.get_by_id(held.bundle)
     assert [task.state for task in bundle.tasks] == ["completed", "failed", "pending", "cancelled"]
     assert (bundle.state, bundle.ended, bundle.error) == (BundleState.ENDED, LATER, "ValueError: bad")
@@ -441,7 +475,7 @@ def test_a_bundle_is_finished_in_chunks_and_ends_with_the_last(database: peewee.
 def refused(chunk: Finish) -> None:
     before = [*snapshot(), QueueResult.select().count()]
     with pytest.raises(LeaseLost, match=f"bundle {chunk.bundle}"):
-        queue.finish(chunk, LATER)
+        queue.finish([chunk], LATER)
     assert [*snapshot(), QueueResult.select().count()] == before, "who lost the bundle writes nothing at all"
 
 
@@ -463,11 +497,11 @@ def test_a_second_finisher_with_the_same_token_writes_nothing(database: peewee.D
     create_result_tables([QueueResult])
     held = running(3)
     rows = ended(held.bundle, COMPLETED, FAILED, COMPLETED)
-    queue.finish(Finish(held.bundle, held.token, rows[:2], [result(rows[0].task)], None), LATER)
+    queue.finish([Finish(held.bundle, held.token, rows[:2], [result(rows[0].task)], None)], LATER)
     other = [Ended(each.position, each.task, COMPLETED, 9.0, 9.0, 9.0) for each in rows]
     refused(Finish(held.bundle, held.token, other[:2], [result(rows[1].task)], None))
     refused(Finish(held.bundle, held.token, other, [result(rows[2].task)], TOTALS))
-    queue.finish(Finish(held.bundle, held.token, rows[2:], [result(rows[2].task)], TOTALS), LATER)
+    queue.finish([Finish(held.bundle, held.token, rows[2:], [result(rows[2].task)], TOTALS)], LATER)
     refused(Finish(held.bundle, held.token, other[2:], [result(rows[2].task)], TOTALS))
     refused(Finish(held.bundle, held.token, (), (), TOTALS))
     assert [each.task_id for each in QueueResult.select().order_by(QueueResult.id)] == [rows[0].task, rows[2].task]
@@ -519,7 +553,7 @@ def test_results_that_cannot_be_written_leave_the_tasks_as_they_were(database: p
     rows = ended(held.bundle, COMPLETED)
     before = snapshot()
     with pytest.raises(peewee.IntegrityError):
-        queue.finish(Finish(held.bundle, held.token, rows, [result(987654)], TOTALS), LATER)
+        queue.finish([Finish(held.bundle, held.token, rows, [result(987654)], TOTALS)], LATER)
     assert snapshot() == before
 
 
@@ -548,17 +582,18 @@ def test_a_released_bundle_gives_back_what_it_has_not_finished(database: peewee.
     assert claim(5).size == 2, "at once: nothing went wrong"
 
 
-def test_an_expired_bundle_s_tasks_wait_and_fail_when_their_tries_are_used_up(database: peewee.Database) -> None:
+def test_an_expired_bundle_s_task_waits_and_fails_when_its_tries_are_used_up(database: peewee.Database) -> None:
     fill(1)
     for again in range(3):
         held = start(claim())
-        assert backlog.tries(held.bundle) == again + 1
         assert expire(held, retries=2) == ((1, 0) if again < 2 else (0, 1))
         assert Bundle.get_by_id(held.bundle).state is BundleState.EXPIRED
-        queue.make_due(LATER)
+        assert Bundle.get_by_id(held.bundle).failed == 1
+        queue.make_due(MUCH_LATER)
     assert states() == {"failed": 1}
     last = TaskBundle.get(TaskBundle.bundle == held.bundle)
     assert (last.outcome, last.error_class, last.error_message) == (EXPIRED, "ProcessDied", "its process is gone")
+    assert (last.error_kind, last.traceback) == (ErrorKind.CRASH, "where it was")
     assert expire(held) == (0, 0)
 
 
@@ -572,19 +607,138 @@ def test_a_task_that_a_dead_process_had_finished_stays_finished(database: peewee
         finish(held, COMPLETED, first=2)
 
 
+def test_the_task_in_hand_alone_is_blamed_and_waits_and_runs_alone(database: peewee.Database) -> None:
+    held = running(4)
+    tasks = [task.id for task in Bundle.get_by_id(held.bundle).tasks]
+    assert expire(held, position=2) == (4, 0)
+    assert outcomes(held.bundle) == ["released", "released", "expired", "released"]
+    assert claim(10).size == 3, "the others at once"
+    queue.make_due(MUCH_LATER)
+    assert [task.id for task in Bundle.get_by_id(claim(10).bundle).tasks] == [tasks[2]]
+
+
+def test_where_nobody_knows_which_it_was_halves_run_apart_until_it_is_alone(database: peewee.Database) -> None:
+    tasks = fill(64)
+    poison, tries, bundles = tasks[37], 0, 0
+    while (found := queue.claim([Pick(None, 100, KEY, 64)], OWNER, "local", START)) or queue.make_due(MUCH_LATER):
+        if not found:
+            continue
+        held, bundles = start(found[0]), bundles + 1
+        if poison in [task.id for task in Bundle.get_by_id(held.bundle).tasks]:
+            tries += held.size == 1
+            expire(held, retries=3)
+        else:
+            finish(held, *[COMPLETED] * held.size)
+    assert tries == 4
+    assert bundles == 6 + 6 + 4, "halved six times, each time the other half went well, then it was tried four times"
+    assert states() == {"completed": 63, "failed": 1}
+    assert Task.get(Task.state == TaskState.FAILED).id == poison
+    counted = TaskBundle.select().where(TaskBundle.outcome == EXPIRED)
+    assert {row.task_id for row in counted} == {poison}, "nobody else counts a try"
+
+
+def test_what_went_with_its_service_counts_no_try_but_is_isolated_in_the_end(database: peewee.Database) -> None:
+    fill(8)
+    sizes = []
+    while queue.make_due(MUCH_LATER) or backlog.is_due():
+        held = start(claim(8))
+        sizes.append(held.size)
+        expire(held, retries=0, kind=ErrorKind.INTERRUPTED)
+        assert len(sizes) < 200
+    assert sizes[:7] == [8, 8, 8, 8, 8, 8, 4], "five times nothing is made of it"
+    assert states() == {"failed": 8}
+    assert {row.error_kind for row in TaskBundle.select()} == {ErrorKind.INTERRUPTED}
+
+
+def test_a_bundle_on_its_way_is_expired_too(database: peewee.Database) -> None:
+    fill(1)
+    claimed = claim()
+    assert expire(claimed, retries=0) == (0, 1)
+    with pytest.raises(LeaseLost):
+        start(claimed)
+
+
 def test_releases_do_not_count_as_tries(database: peewee.Database) -> None:
     fill(1)
     for _ in range(3):
         held = start(claim())
         queue.release(held.bundle, held.token, "stopped", START)
     held = start(claim())
-    assert backlog.tries(held.bundle) == 1
     assert expire(held, retries=1) == (1, 0)
 
 
-def test_the_wait_before_another_try_doubles_up_to_an_hour() -> None:
-    waits = [(again_after(tries, 10.0, START) - START).total_seconds() for tries in (1, 2, 3, 50)]
-    assert waits == [10.0, 20.0, 40.0, 3600.0]
+@pytest.mark.parametrize("kind", [ErrorKind.RETRY, ErrorKind.RESOURCE, ErrorKind.TIMEOUT])
+def test_what_may_pass_is_tried_again_as_often_as_is_allowed(database: peewee.Database, kind: ErrorKind) -> None:
+    fill(2)
+    for again in range(3):
+        held = start(claim())
+        rows = ended(held.bundle, *[FAILED] * held.size)
+        raised = [each._replace(error_class="OSError", error_kind=kind) for each in rows]
+        queue.finish([Finish(held.bundle, held.token, raised, (), TOTALS, (), Retry(2, 10))], START)
+        if kind is ErrorKind.RETRY:
+            assert states() == ({"pending": 2} if again < 2 else {"failed": 2})
+        waits = [task.not_before for task in Task.select().where(Task.state == TaskState.PENDING)]
+        assert all(7.5 * 2**again <= (each - START).total_seconds() <= 12.5 * 2**again for each in waits if each)
+        queue.make_due(MUCH_LATER)
+    if kind is not ErrorKind.RETRY:
+        assert claim(5).size == 1, "it has run alone since"
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.PERMANENT, ErrorKind.BUG, None])
+def test_what_cannot_pass_is_not_tried_again(database: peewee.Database, kind: ErrorKind | None) -> None:
+    held = running(1)
+    rows = [each._replace(error_kind=kind) for each in ended(held.bundle, FAILED)]
+    queue.finish([Finish(held.bundle, held.token, rows, (), TOTALS, (), Retry(2, 10))], START)
+    assert states() == {"failed": 1}
+
+
+def test_tries_that_raised_and_tries_that_died_are_counted_apart(database: peewee.Database) -> None:
+    fill(1)
+    for _ in range(2):
+        held = start(claim())
+        raised = [each._replace(error_kind=ErrorKind.RETRY) for each in ended(held.bundle, FAILED)]
+        queue.finish([Finish(held.bundle, held.token, raised, (), TOTALS, (), Retry(2, 10))], START)
+        queue.make_due(MUCH_LATER)
+        assert expire(start(claim()), retries=2) == (1, 0)
+        queue.make_due(MUCH_LATER)
+    assert expire(start(claim()), retries=2) == (0, 1)
+
+
+def test_several_bundles_end_together_or_not_at_all(database: peewee.Database) -> None:
+    fill(1, key="a {1}")
+    fill(2, key="a {2}")
+    picks = [Pick(None, 100, "a {1}", 5), Pick(None, 100, "a {2}", 5)]
+    claimed = queue.claim(picks, OWNER, "local", START)
+    token, held = queue.start(claimed, OWNER, CODE, provenance.environment_id(), LATER, START)
+    assert [each.token for each in held] == [token] * 2
+    assert queue.renew([each.bundle for each in held], token, LATER) == {each.bundle for each in held}
+    chunks = [Finish(each.bundle, token, ended(each.bundle, *[COMPLETED] * each.size), (), TOTALS) for each in held]
+    queue.release(held[1].bundle, token, "stopped", LATER)
+    before = snapshot()
+    with pytest.raises(LeaseLost, match=rf"bundle {held[1].bundle} is no longer this process's \(stopped\)"):
+        queue.finish(chunks, LATER)
+    assert snapshot() == before
+    queue.finish(chunks[:1], LATER)
+    assert states() == {"completed": 1, "pending": 2}
+    assert [(each.completed, each.failed) for each in Bundle.select().order_by(Bundle.id)] == [(1, 0), (0, 0)]
+
+
+def test_bundles_of_a_claim_that_were_taken_back_are_not_started_and_the_others_are(database: peewee.Database) -> None:
+    fill(3)
+    claimed = queue.claim([Pick(None, 100, KEY, 1, 3)], OWNER, "local", START)
+    queue.release(claimed[1].bundle, claimed[1].token, "stopped", START)
+    _, held = queue.start(claimed, OWNER, CODE, provenance.environment_id(), LATER, START)
+    assert [each.bundle for each in held] == [claimed[0].bundle, claimed[2].bundle]
+
+
+def test_the_end_of_a_bundle_keeps_what_it_took_and_where_it_spoke(database: peewee.Database) -> None:
+    held = running(3)
+    finish(held, COMPLETED, FAILED, totals=False)
+    totals = replace(TOTALS, peak_memory=1 << 40, log=("/tmp/log", 10, 20))
+    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, COMPLETED, first=2), (), totals)], LATER)
+    bundle = Bundle.get_by_id(held.bundle)
+    assert (bundle.completed, bundle.failed, bundle.peak_memory) == (2, 1, 1 << 40)
+    assert (bundle.log, bundle.log_start, bundle.log_end) == ("/tmp/log", 10, 20)
 
 
 def test_an_interactive_bundle_whose_process_is_gone_fails(database: peewee.Database) -> None:
@@ -631,7 +785,7 @@ def test_new_tasks_run_by_hand_are_recorded_as_running_without_a_lease(database:
     assert [task.id for task in bundle.tasks] == list(keys)
     assert [task.input_data_products[0].path for task in bundle.tasks] == ["/0", "/1", "/2"]
     assert states() == {"running": 3}
-    assert backlog.pick(None) is None
+    assert not backlog.is_due()
 
 
 def test_recorded_tasks_that_are_not_done_are_run_by_hand(database: peewee.Database) -> None:
@@ -699,14 +853,12 @@ def cycle(size: int, at: datetime) -> None:
     """Enqueue, claim, start, renew and finish so many tasks as one bundle."""
     inputs = (product(),)
     queue.enqueue([new_task(inputs=inputs) for _ in range(size)], at)
-    picked = backlog.pick(None)
-    assert picked is not None
-    assert backlog.waiting(picked[1], size) == size
+    assert [each.tasks for each in backlog.keys((None, 100, "thing"), "", 5, size)] == [size]
     held = start(claim(size, at), now=at)
-    queue.renew(held.bundle, held.token, at)
+    queue.renew([held.bundle], held.token, at)
     rows: list[Ended] = ended(held.bundle, *[COMPLETED] * size)
     results = [result(each.task) for each in rows]
-    queue.finish(Finish(held.bundle, held.token, rows, results, TOTALS), at)
+    queue.finish([Finish(held.bundle, held.token, rows, results, TOTALS)], at)
 
 
 def by_person(size: int, at: datetime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import peewee
@@ -16,13 +17,14 @@ from astra.database.astradb import TaskBundle
 from astra.database.connection import database as opened
 from astra.database.connection import execute, run
 from astra.errors import AstraError, LeaseLost
-from astra.states import TaskOutcome
-from astra.work import Claimed, Expiry, Finish
+from astra.states import ErrorKind, TaskOutcome
+from astra.work import Claimed, Expiry, Finish, Pick, Retry
 from tests.support.clock import START
 from tests.support.tasks import OWNER, TOTALS, by_hand, ended, new_task, start
 
 KEY = "thing {}"
 RETRIES = 1
+LATER = START + timedelta(hours=2)
 AFTER = {"completed": "completed", "failed": "failed", "released": "pending", "cancelled": "cancelled"}
 
 
@@ -32,6 +34,7 @@ class ModelTask:
     state: str
     due: bool = True
     died: int = 0
+    cohort: object = None
 
     @property
     def is_live(self) -> bool:
@@ -76,18 +79,21 @@ class Queue(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 3))
     def claim(self, limit: int) -> None:
-        ready = sorted(key for key, task in self.tasks.items() if task.state == "pending" and task.due)[:limit]
-        claimed = queue.claim(KEY, limit, OWNER, "local", START)
-        assert (claimed is None) == (not ready)
-        if claimed is not None:
-            assert claimed.size == len(ready)
-            self.bundles[claimed.bundle] = ModelBundle("submitted", [claimed.token], ready)
-            self._move(ready, "running")
+        ready = sorted(key for key, task in self.tasks.items() if task.state == "pending" and task.due)
+        taken = queue.claim([Pick(None, 100, KEY, limit)], OWNER, "local", START)
+        assert bool(taken) == bool(ready)
+        for claimed in taken:
+            keys = [row[0] for row in run("SELECT task_id FROM task_bundle WHERE bundle_id = ?", (claimed.bundle,))]
+            together = [key for key in ready if self.tasks[key].cohort == self.tasks[ready[0]].cohort]
+            assert sorted(keys) == together[: len(keys)], "the oldest, and of one cohort"
+            assert 1 <= claimed.size == len(keys) <= limit
+            self.bundles[claimed.bundle] = ModelBundle("submitted", [claimed.token], sorted(keys))
+            self._move(keys, "running")
 
     @rule()
     def make_due(self) -> None:
         waiting = [task for task in self.tasks.values() if task.state == "pending" and not task.due]
-        assert queue.make_due(START) == len(waiting)
+        assert queue.make_due(LATER) == len(waiting)
         for task in waiting:
             task.due = True
 
@@ -116,7 +122,7 @@ class Queue(RuleBasedStateMachine):
         legal = bundle.state == "running" and token == bundle.tokens[-1] and not set(places) & set(bundle.outcomes)
         last = last and set(places) | set(bundle.outcomes) == set(range(len(bundle.tasks)))
         try:
-            queue.finish(Finish(number, token, rows, (), TOTALS if last else None), START)
+            queue.finish([Finish(number, token, rows, (), TOTALS if last else None)], START)
         except LeaseLost:
             assert not legal
             return
@@ -131,7 +137,8 @@ class Queue(RuleBasedStateMachine):
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
         number, bundle, token = self._any_bundle(data)
-        assert queue.renew(number, token, START) == (bundle.state == "running" and token == bundle.tokens[-1])
+        held = {number} if bundle.state == "running" and token == bundle.tokens[-1] else set()
+        assert queue.renew([number], token, START) == held
 
     @precondition(lambda self: self.bundles)
     @rule(data=st.data())
@@ -146,15 +153,30 @@ class Queue(RuleBasedStateMachine):
     @rule(data=st.data())
     def expire(self, data: st.DataObject) -> None:
         number, bundle, token = self._any_bundle(data)
-        waiting, failed = queue.expire(Expiry(number, token, "died", RETRIES, START), START)
-        tasks = self._take_back(bundle, token, "expired", "expired")
-        for key in tasks:
-            task = self.tasks[key]
-            task.died += 1
-            task.state, task.due = ("failed", task.due) if task.died > RETRIES else ("pending", False)
-        assert (waiting, failed) == tuple(
-            sum(self.tasks[key].state == word for key in tasks) for word in ("pending", "failed")
-        )
+        position = data.draw(st.sampled_from([None, *range(len(bundle.tasks))]), "in hand")
+        why = (ErrorKind.CRASH, "died", Retry(RETRIES, 10.0), position)
+        waiting, failed = queue.expire(Expiry(number, token, *why), START)
+        before = dict(bundle.outcomes)
+        tasks = self._take_back(bundle, token, "expired", "released")
+        self._move(tasks, "pending")
+        if len(tasks) == 1:
+            position = bundle.tasks.index(tasks[0])
+        if position is None:
+            for at, key in enumerate(tasks):
+                self.tasks[key].cohort = (number, at < len(tasks) // 2)
+        elif tasks and position not in before:
+            bundle.outcomes[position] = "expired"
+            self._blame(bundle.tasks[position])
+        states = Counter(self.tasks[key].state for key in tasks)
+        assert (waiting, failed) == (states["pending"], states["failed"])
+
+    def _blame(self, key: int) -> None:
+        task = self.tasks[key]
+        task.died += 1
+        if task.died > RETRIES:
+            task.state = "failed"
+        else:
+            task.due, task.cohort = False, ("alone", key)
 
     @precondition(lambda self: self.bundles)
     @rule(data=st.data())

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,10 +16,12 @@ import pytest
 
 from astra import backlog, provenance, queue
 from astra.config import Settings
-from astra.database.astradb import Bundle, TaskBundle
+from astra.database.astradb import Bundle, Hold, TaskBundle
+from astra.database.connection import database as opened
+from astra.database.connection import execute
 from astra.errors import DatabaseUnavailable
-from astra.states import TaskOutcome
-from astra.work import ByHand, Claimed, Ended, Finish, NewTask, OpenBundle, Totals
+from astra.states import ErrorKind, HoldKind, TaskOutcome
+from astra.work import ByHand, Claimed, Ended, Finish, Load, NewTask, OpenBundle, Pick, Retry, Totals
 from daemon import scheduler
 from daemon.executors import Ending
 from daemon.scheduler import Scheduler
@@ -30,6 +31,8 @@ from tests.support.site import Site
 
 CODE = provenance.Code("1", "1", None, None, None)
 NOTHING = Totals(((None, None),) * 3)
+QUICK = Totals(((0.0, 0.0), (0.001, 0.0), (0.0, 0.0)))
+SLOW = Totals(((0.0, 0.0), (10.0, 0.0), (0.0, 0.0)))
 
 
 class Hands:
@@ -40,20 +43,23 @@ class Hands:
     def __init__(self, slots: int = 2) -> None:
         self.places = slots
         self.held: dict[int, Claimed] = {}
+        self.loads: list[Load] = []
         self.endings: list[Ending] = []
+        self.told: list[str] = []
         self.started = 0
 
     def start(self) -> None:
         self.started += 1
 
     def free(self) -> int:
-        return self.places - len(self.held)
+        return self.places - sum(any(each.bundle in self.held for each in load.bundles) for load in self.loads)
 
     def slots(self) -> int:
         return self.places
 
-    def submit(self, claimed: Claimed, now: float) -> None:
-        self.held[claimed.bundle] = claimed
+    def submit(self, load: Load, now: float) -> None:
+        self.loads.append(load)
+        self.held |= {each.bundle: each for each in load.bundles}
 
     def turn(self, now: float) -> list[Ending]:
         ended, self.endings = self.endings, []
@@ -63,6 +69,17 @@ class Hands:
 
     def is_mine(self, found: OpenBundle) -> bool:
         return found.bundle in self.held
+
+    def drain(self) -> None:
+        self.told.append("drain")
+
+    def drain_bundle(self, bundle: int) -> None:
+        self.told.append(f"drain {bundle}")
+
+    def drop(self, bundles: Collection[int]) -> None:
+        self.told.append(f"drop {sorted(bundles)}")
+        for each in bundles:
+            self.held.pop(each, None)
 
     def stop(self) -> list[int]:
         held, self.held = list(self.held), {}
@@ -88,13 +105,13 @@ class Rig:
         """Turn a bundle running, as its process does, and return the token."""
         claimed, environment = self.hands.held[bundle], provenance.environment_id()
         until = self.clock.now() + timedelta(seconds=lease)
-        return queue.start(claimed, owner or provenance.owner(), CODE, environment, until, self.clock.now())
+        return queue.start([claimed], owner or provenance.owner(), CODE, environment, until, self.clock.now())[0]
 
-    def finish(self, bundle: int, token: str) -> None:
+    def finish(self, bundle: int, token: str, totals: Totals = SLOW) -> None:
         """End a bundle with all its tasks, as its process does."""
         members = TaskBundle.select().where(TaskBundle.bundle == bundle)
         ended = [Ended(row.position, row.task_id, TaskOutcome.COMPLETED, 0.0, 0.0, 0.0) for row in members]
-        queue.finish(Finish(bundle, token, ended, (), NOTHING), self.clock.now())
+        queue.finish([Finish(bundle, token, ended, (), totals)], self.clock.now())
 
 
 @pytest.fixture
@@ -192,12 +209,12 @@ def test_a_bundle_whose_process_died_is_tried_again_after_a_while_and_then_fails
     for wait in (10, None):
         [bundle] = rig.tick().submitted
         rig.run(bundle)
-        rig.hands.endings.append(Ending(bundle, "its process was ended by signal 9", died=True))
+        rig.hands.endings.append(Ending(bundle, "its process was ended by signal 9", ErrorKind.CRASH))
         rig.tick()
         assert Bundle.get_by_id(bundle).state == "expired"
         if wait is not None:
             assert (states(), rig.tick().submitted) == (Counter(pending=1), [])
-            rig.clock.advance(wait)
+            rig.clock.advance(1.25 * wait)
     assert states() == Counter(failed=1)
     assert {row.error_message for row in TaskBundle.select()} == {"its process was ended by signal 9"}
 
@@ -206,7 +223,7 @@ def test_a_bundle_that_ended_before_its_process_died_stands(rig: Rig) -> None:
     rig.enqueue(1)
     [bundle] = rig.tick().submitted
     rig.finish(bundle, rig.run(bundle))
-    rig.hands.endings.append(Ending(bundle, "its process was ended by signal 9", died=True))
+    rig.hands.endings.append(Ending(bundle, "its process was ended by signal 9", ErrorKind.CRASH))
     rig.tick()
     assert (states(), bundles()) == (Counter(completed=1), Counter(ended=1))
 
@@ -216,10 +233,10 @@ def test_a_bundle_whose_process_dies_on_the_way_uses_up_its_tries_too(rig: Rig) 
     rig.enqueue(1)
     for _ in range(2):
         [bundle] = rig.tick().submitted
-        rig.hands.endings.append(Ending(bundle, "its process ended with status 7", died=True))
+        rig.hands.endings.append(Ending(bundle, "its process ended with status 7", ErrorKind.CRASH))
         rig.tick()
         assert Bundle.get_by_id(bundle).state == "expired"
-        rig.clock.advance(10)
+        rig.clock.advance(13)
     assert states() == Counter(failed=1)
 
 
@@ -258,9 +275,7 @@ def test_a_bundle_that_lives_elsewhere_is_left_alone(rig: Rig, settings: Setting
 
 def test_what_was_claimed_and_never_handed_over_is_given_back(rig: Rig) -> None:
     rig.enqueue(1)
-    picked = backlog.pick()
-    assert picked is not None
-    queue.claim(picked[1], 10, provenance.owner(), "hands", rig.clock.now())
+    queue.claim([Pick(None, 100, "a.B {}", 10)], provenance.owner(), "hands", rig.clock.now())
     report = rig.tick()
     assert len(report.recovered) == 1
     assert len(report.submitted) == 1
@@ -302,7 +317,7 @@ def test_an_ending_is_kept_until_the_database_has_heard_of_it(rig: Rig, monkeypa
     submitted = rig.tick().submitted
     for bundle in submitted:
         rig.run(bundle)
-        rig.hands.endings.append(Ending(bundle, "its process was ended by signal 9", died=True))
+        rig.hands.endings.append(Ending(bundle, "its process was ended by signal 9", ErrorKind.CRASH))
 
     with monkeypatch.context() as patch:
         patch.setattr(backlog, "open_bundles", away)
@@ -329,39 +344,33 @@ def test_a_stop_while_the_database_is_away_ends_all_the_same(rig: Rig, monkeypat
     assert os.getpid() == Bundle.get_by_id(bundle).owner_pid
 
 
-def test_the_share_of_a_bundle_is_counted_no_further_than_needed(rig: Rig) -> None:
-    for waiting, places in ((1, 2), (5, 2), (7, 3), (19, 2), (100, 3)):
-        key = f"a.B {{{waiting}}}"
-        rig.hands.places = places
-        rig.enqueue(waiting, key)
-        limit: Callable[[str], int] = rig.scheduler._bundle_limit
-        assert limit(key) == min(10, math.ceil(waiting / places))
-
-
 def test_of_a_bundle_whose_process_died_the_task_in_hand_alone_is_blamed(rig: Rig) -> None:
     rig.hands.places = 1
     rig.enqueue(3)
-    for _ in range(2):
-        [bundle] = rig.tick().submitted
-        rig.run(bundle)
-        members = TaskBundle.select().where(TaskBundle.bundle == bundle).order_by(TaskBundle.position)
-        positions = {row.task_id: row.position for row in members.clone()}
-        bad = max(positions)
-        rig.hands.endings.append(Ending(bundle, "its process was ended by signal 11", True, positions[bad]))
-        rig.scheduler.draining = True
-        rig.tick()
-        rig.scheduler.draining = False
-        outcomes = {row.task_id: str(row.outcome) for row in members}
-        assert outcomes == {task: "expired" if task == bad else "released" for task in positions}
-        rig.clock.advance(10)
-    assert states() == Counter(pending=2, failed=1), "its neighbours had no part in it"
+    [bundle] = rig.tick().submitted
+    rig.run(bundle)
+    told = (ErrorKind.CRASH, 1, "Current thread", 1 << 30)
+    rig.hands.endings.append(Ending(bundle, "its process was ended by signal 11", *told))
+    [others] = rig.tick().submitted
+    members = TaskBundle.select().where(TaskBundle.bundle == bundle).order_by(TaskBundle.position)
+    assert [str(row.outcome) for row in members] == ["released", "expired", "released"]
+    assert (members[1].traceback, members[1].error_kind) == ("Current thread", ErrorKind.CRASH)
+    assert Bundle.get_by_id(bundle).peak_memory == 1 << 30
+    assert rig.hands.held[others].size == 2
+    rig.finish(others, rig.run(others))
+    rig.hands.endings.append(Ending(others, None))
+    rig.clock.advance(13)
+    [alone] = rig.tick().submitted
+    rig.run(alone)
+    rig.hands.endings.append(Ending(alone, "its process was ended by signal 11", ErrorKind.CRASH))
+    rig.tick()
+    assert states() == Counter(completed=2, failed=1), "its neighbours had no part in it"
 
 
 def test_a_bundle_that_nobody_will_start_is_given_back_in_the_end(rig: Rig) -> None:
     rig.enqueue(2)
     elsewhere = replace(provenance.owner(), host="another machine", boot="another boot")
-    claimed = queue.claim("a.B {}", 10, elsewhere, "hands", rig.clock.now())
-    assert claimed is not None
+    [claimed] = queue.claim([Pick(None, 100, "a.B {}", 10)], elsewhere, "hands", rig.clock.now())
     rig.hands.places = 0
     rig.clock.advance(200)
     rig.tick()
@@ -379,6 +388,7 @@ def test_a_task_that_somebody_has_locked_holds_up_no_turn(rig: Rig, database_url
     try:
         other.cursor().execute("SELECT id FROM task FOR UPDATE")
         assert rig.tick().submitted == []
+        other.rollback()
     finally:
         other.close()
     assert len(rig.tick().submitted) == 1
@@ -397,7 +407,7 @@ def test_the_log_says_how_the_tasks_of_a_bundle_ended_and_which_failed(
         Ended(0, first.task_id, TaskOutcome.COMPLETED, *times),
         Ended(1, second.task_id, TaskOutcome.FAILED, *times, "ValueError", "too low", "Traceback"),
     ]
-    queue.finish(Finish(bundle, token, ended, (), NOTHING), rig.clock.now())
+    queue.finish([Finish(bundle, token, ended, (), NOTHING)], rig.clock.now())
     rig.hands.endings.append(Ending(bundle, None))
     with caplog.at_level(logging.INFO, "daemon"):
         rig.tick()
@@ -406,3 +416,122 @@ def test_the_log_says_how_the_tasks_of_a_bundle_ended_and_which_failed(
         ("WARNING", f"ended bundle={bundle} seconds=0 completed=1 failed=1"),
         ("WARNING", f'failed task={second.task_id} bundle={bundle} error="ValueError: too low"'),
     ]
+
+
+# ------------------------------------------------------------------------------------- holds, the breaker, many at once
+
+
+def fail(rig: Rig, bundle: int, kind: ErrorKind = ErrorKind.BUG) -> None:
+    """End a bundle all of whose tasks raised."""
+    token = rig.run(bundle)
+    members = TaskBundle.select().where(TaskBundle.bundle == bundle)
+    told = ("ValueError", "bad", None, kind)
+    ended = [Ended(row.position, row.task_id, TaskOutcome.FAILED, 0.0, 0.5, 0.0, *told) for row in members]
+    queue.finish([Finish(bundle, token, ended, (), NOTHING)], rig.clock.now())
+    rig.hands.endings.append(Ending(bundle, None))
+
+
+def succeed(rig: Rig, bundle: int, totals: Totals = SLOW) -> None:
+    rig.finish(bundle, rig.run(bundle), totals)
+    rig.hands.endings.append(Ending(bundle, None))
+
+
+def test_what_is_held_back_is_not_claimed_until_it_is_let_go_on(rig: Rig) -> None:
+    rig.enqueue(2)
+    rig.enqueue(2, "other.Thing {}")
+    queue.hold(HoldKind.COMPONENT, "a.B", "me", "the disk is full", rig.clock.now())
+    keys = [rig.hands.held[each].key for each in rig.tick().submitted]
+    assert set(keys) == {"other.Thing {}"}
+    assert not rig.scheduler.idle or rig.scheduler.running
+    queue.lift(HoldKind.COMPONENT, "a.B", rig.clock.now())
+    rig.hands.places = 9
+    assert {rig.hands.held[each].key for each in rig.tick().submitted} == {"a.B {}"}
+
+
+def test_a_component_that_fails_too_often_is_paused_once_and_tried_with_one_bundle_later(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.hands.places = 1
+    rig.enqueue(80)
+    caplog.set_level(logging.INFO, "daemon")
+    while submitted := rig.tick().submitted:
+        fail(rig, submitted[0])
+    assert states() == Counter(failed=20, pending=60), "so many failures there must be at least"
+    [hold] = Hold.select()
+    assert (hold.target, hold.who, hold.lifted) == ("a.B", "the circuit breaker", None)
+    assert hold.reason == "20 of its latest 20 tasks failed"
+    rig.clock.advance(299)
+    assert rig.tick().submitted == []
+    rig.clock.advance(2)
+    [bundle] = rig.tick().submitted
+    fail(rig, bundle)
+    assert rig.tick().submitted == []
+    rig.clock.advance(590)
+    assert rig.tick().submitted == [], "the pause is twice as long now"
+    rig.clock.advance(20)
+    [bundle] = rig.tick().submitted
+    succeed(rig, bundle)
+    assert len(rig.tick().submitted) == 1, "it goes on"
+    assert Hold.get().lifted is not None
+    said = [str(record.msg).split()[0] for record in caplog.records]
+    assert [said.count(f"component_{word}") for word in ("paused", "tried", "resumed")] == [1, 2, 1]
+
+
+def test_after_it_was_let_go_on_older_failures_do_not_pause_a_component_again(rig: Rig) -> None:
+    rig.hands.places = 1
+    rig.enqueue(200)
+    while submitted := rig.tick().submitted:
+        fail(rig, submitted[0])
+    queue.lift(HoldKind.COMPONENT, "a.B", rig.clock.now())
+    rig.clock.advance(1)
+    [bundle] = rig.tick().submitted
+    fail(rig, bundle)
+    assert len(rig.tick().submitted) == 1
+
+
+def test_a_component_most_of_whose_tasks_complete_goes_on(rig: Rig) -> None:
+    rig.hands.places = 1
+    rig.enqueue(200)
+    for turn in range(12):
+        [bundle] = rig.tick().submitted
+        (fail if turn % 2 else succeed)(rig, bundle)
+    assert not Hold.select().exists()
+
+
+def test_short_bundles_of_a_known_component_are_handed_over_together(rig: Rig) -> None:
+    rig.hands.places = 1
+    for number in range(250):
+        rig.enqueue(1, f"a.B {{{number}}}")
+    [first] = rig.tick().submitted
+    succeed(rig, first, QUICK)
+    submitted = rig.tick().submitted
+    assert len(submitted) == 100
+    load = rig.hands.loads[-1]
+    assert [each.bundle for each in load.bundles] == submitted
+    assert (load.lease, load.retry) == (60, Retry(1, 10))
+    for each in submitted:
+        succeed(rig, each, QUICK)
+    assert len(rig.tick().submitted) == 100
+    assert states() == Counter(completed=101, running=100, pending=49)
+
+
+def test_what_a_person_asks_of_a_running_bundle_reaches_its_process(rig: Rig) -> None:
+    rig.enqueue(4)
+    first, second = rig.tick().submitted
+    token = rig.run(first)
+    with opened.atomic():
+        execute("UPDATE bundle SET asked = 'drain' WHERE id = ?", (first,))
+    rig.tick()
+    assert rig.hands.told == [f"drain {first}"]
+    queue.release(first, token, "cancelled by somebody", rig.clock.now())
+    rig.tick()
+    assert rig.hands.told[1:] == [f"drop [{first}]"]
+    assert rig.scheduler.running == 1 + len(rig.hands.held) - 1
+    assert second in rig.hands.held
+
+
+def test_to_wind_up_lets_no_further_task_be_begun(rig: Rig) -> None:
+    rig.enqueue(4)
+    rig.tick()
+    rig.scheduler.wind_up()
+    assert rig.hands.told == ["drain"]

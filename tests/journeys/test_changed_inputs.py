@@ -23,6 +23,7 @@ from astra.database.migrate import create_result_tables
 from astra.errors import InputChanged
 from astra.ingest import Root
 from astra.rules import Rule
+from astra.work import Pick
 from tests.support import fits
 from tests.support.bundles import started, states
 from tests.support.tasks import OWNER
@@ -94,10 +95,10 @@ class Place:
 
     def run(self) -> list[str]:
         """Run all tasks that wait, as one bundle, and return the states they are left in."""
-        claimed = queue.claim(Task.get().bundle_key, 10, OWNER, "local", SYSTEM.now())
-        if claimed is None:
+        claimed = queue.claim([Pick(None, 100, Task.get().bundle_key, 10)], OWNER, "local", SYSTEM.now())
+        if not claimed:
             return []
-        held = started(claimed, ReadsAll, SYSTEM)
+        held = started(claimed[0], ReadsAll, SYSTEM)
         instance = Bundle.get_by_id(held.bundle).instance()
         with suppress(InputChanged):
             instance.run_held(held)

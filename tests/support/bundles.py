@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,16 +19,16 @@ def held(instance: TaskInstance, clock: Clock) -> Claimed:
     """Enqueue an instance's tasks, and return them as a bundle that this process has started."""
     new = [work.with_identity(each, 100) for chunk in new_tasks(instance) for each in chunk]
     queue.enqueue(new, clock.now())
-    claimed = queue.claim(new[0].bundle_key, len(new), provenance.owner(), "local", clock.now())
-    assert claimed is not None
+    pick = work.Pick(None, 100, new[0].bundle_key, len(new))
+    [claimed] = queue.claim([pick], provenance.owner(), "local", clock.now())
     return started(claimed, type(instance), clock)
 
 
 def started(claimed: Claimed, component: type[TaskInstance], clock: Clock) -> Claimed:
     lease = clock.now() + timedelta(minutes=1)
     code, environment = provenance.code_of(component), provenance.environment_id()
-    token = queue.start(claimed, provenance.owner(), code, environment, lease, clock.now())
-    return replace(claimed, token=token)
+    [running] = queue.start([claimed], provenance.owner(), code, environment, lease, clock.now())[1]
+    return running
 
 
 def by_person(instance: TaskInstance, clock: Clock) -> tuple[Claimed, Session]:

@@ -16,7 +16,7 @@ from astra.database.astradb import DataProduct, Ingestion
 from astra.database.connection import run
 from astra.provenance import Code, Owner
 from astra.states import IngestionOutcome, TaskOutcome
-from astra.work import ByHand, Claimed, Ended, Input, NewTask, Totals
+from astra.work import ByHand, Claimed, Ended, Input, NewTask, Pick, Totals
 from tests.support.clock import START
 
 OWNER = Owner("boot", 4242, 99, "host", "user")
@@ -40,15 +40,14 @@ def fill(count: int, now: datetime = START, key: str = "thing {}", **values: Any
 
 
 def claim(limit: int = 10, now: datetime = START, key: str = "thing {}") -> Claimed:
-    claimed = queue.claim(key, limit, OWNER, "local", now)
-    assert claimed is not None
+    [claimed] = queue.claim([Pick(None, 100, key, limit)], OWNER, "local", now)
     return claimed
 
 
 def start(claimed: Claimed, lease: datetime = START, now: datetime = START) -> Claimed:
     """Start a claimed bundle, and return it with the token that it has from then on."""
-    token = queue.start(claimed, OWNER, CODE, provenance.environment_id(), lease, now)
-    return replace(claimed, token=token)
+    [started] = queue.start([claimed], OWNER, CODE, provenance.environment_id(), lease, now)[1]
+    return started
 
 
 def running(count: int, now: datetime = START, key: str = "thing {}") -> Claimed:

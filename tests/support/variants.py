@@ -46,7 +46,7 @@ def no_unique_key() -> None:
     look = ingest._standing
 
     def blind(*given: Any) -> Standing:
-        for index in ("data_product_identity", "ingestion_file_version", "task_live"):
+        for index in ("data_product_identity", "ingestion_file_version", "task_identity"):
             execute(f"DROP INDEX IF EXISTS {index}")
         return replace(look(*given), places={}, products={})
 

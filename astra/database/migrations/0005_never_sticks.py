@@ -1,8 +1,11 @@
 """A queue that never sticks: kinds of errors, tries that are counted, holds, and what each bundle took and said.
 
 One index serves the choice of what is next and its claim: live work first, then replays by number; in each by priority,
-component and key. Held bundle sizes (`cohort`) isolate the task that kills its process. On PostgreSQL a key is compared
-byte by byte, for a component's keys are found by the range that begins with its name.
+component and key. Tasks of one `cohort` alone run together, which isolates the one that kills its process. PostgreSQL
+compares keys byte by byte, for a component's keys are found by the range that begins with its name.
+
+Each time an identity comes to life it takes its next `generation`, which is unique: so two can never live at once, and
+no change of state touches that index, whose entries lie anywhere. Older rows have none, and stand in nobody's way.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 STATEMENTS = (
+    "ALTER TABLE task ADD COLUMN generation BIGINT",
     "ALTER TABLE task ADD COLUMN cohort BIGINT",
     "ALTER TABLE task ADD COLUMN tries_after BIGINT NOT NULL DEFAULT 0",
     "ALTER TABLE task_bundle ADD COLUMN error_kind TEXT",
@@ -21,6 +25,9 @@ STATEMENTS = (
     "ALTER TABLE bundle ADD COLUMN log_end BIGINT",
     "CREATE INDEX bundle_asked ON bundle (id) WHERE asked IS NOT NULL AND state IN ('submitted', 'running')",
     "CREATE INDEX bundle_name ON bundle (name, id)",
+    "DROP INDEX task_live",
+    "DROP INDEX task_done",
+    "CREATE UNIQUE INDEX task_identity ON task (identity, generation) WHERE identity IS NOT NULL",
     "DROP INDEX task_claim",
     "DROP INDEX task_pick",
     "{collate}",

@@ -162,7 +162,7 @@ def test_a_task_and_its_bundle_are_shown_with_inputs_times_and_results(
     assert shown["results"][0]["table"] == "spectrum_quality"
     assert shown["results"][0]["snr_header"] > 0
     assert shown["times"]["time_total"] > 0
-    assert shown["bundles"][0]["outcome"] == "completed"
+    assert shown["tries"][0]["outcome"] == "completed"
     bundle = ask("show", "bundle", str(task["bundle"]))
     assert [each["task"] for each in bundle["tasks"]] == [task["id"]]
     assert "numpy" in bundle["packages"]

@@ -82,7 +82,7 @@ def test_a_task_has_its_inputs_in_the_order_they_were_given(database: peewee.Dat
 def test_a_bundle_has_its_tasks_in_order_and_each_answers_its_times(database: peewee.Database) -> None:
     held = running(3)
     outcomes = [TaskOutcome.COMPLETED, TaskOutcome.FAILED, TaskOutcome.COMPLETED]
-    queue.finish(Finish(held.bundle, held.token, ended(held.bundle, *outcomes), (), TOTALS), START)
+    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, *outcomes), (), TOTALS)], START)
     bundle = Bundle.get_by_id(held.bundle)
     assert bundle.state is BundleState.ENDED
     assert [each.state for each in bundle.tasks] == [TaskState.COMPLETED, TaskState.FAILED, TaskState.COMPLETED]

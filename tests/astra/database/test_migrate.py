@@ -11,13 +11,15 @@ import peewee
 import pytest
 from playhouse.schema_diff import diff_models
 
+from astra import queue
 from astra.database import migrate as migrations
 from astra.database.astradb import STAGES, TABLES, TIME_COLUMNS, AstraModel, ResultModel, Source, Task
 from astra.database.connection import close_database, execute, open_database, run
 from astra.database.migrate import create_result_tables, migrate, require_current, script_numbers
 from astra.errors import SchemaError
+from tests.support.clock import START
 from tests.support.processes import environment
-from tests.support.tasks import fill
+from tests.support.tasks import fill, new_task
 
 MIGRATE = """
 import sys
@@ -182,7 +184,8 @@ def test_every_unique_field_of_the_models_is_unique_in_the_database(database: pe
 
 
 EXPECTED_INDEXES = {
-    "task_live", "task_done", "task_claim", "task_pick", "task_due", "task_failed", "bundle_open",
+    "task_identity", "task_pick", "bundle_asked", "bundle_name", "hold_standing", "task_due", "task_failed",
+    "bundle_open",
     "task_bundle_task_id", "ingestion_file_version", "data_product_identity", "source_identifier_one",
 }  # fmt: skip
 
@@ -196,7 +199,7 @@ def test_both_databases_have_the_same_indexes(database: peewee.Database) -> None
         declared -= set(re.findall(r"DROP INDEX (\w+)", text))
         declared |= set(re.findall(r"CREATE INDEX (\w+)", text))
     assert declared <= found
-    assert not {"task_running", "task_identity"} & found
+    assert not {"task_running", "task_live", "task_done", "task_claim"} & found
 
 
 def test_the_times_that_a_task_answers_are_those_of_the_view(database: peewee.Database) -> None:
@@ -277,5 +280,12 @@ def test_records_of_the_first_tables_are_taken_along(
     source = Source.get_by(sdss_id=5)
     assert (source.ra, source.epoch, source.catalogue, source.identifiers) == (1.0, None, None, (("sdss_id", "5"),))
     assert [(each.id, each.source) for each in source.data_products] == [(3, source)]
+    if not isinstance(opened, peewee.SqliteDatabase):
+        execute("SELECT setval('task_id_seq', 2)")
+    assert queue.enqueue([new_task(identity="same")], START) == [1], "one of it is alive"
+    execute("UPDATE task SET state = 'completed' WHERE id = 1")
+    [new] = queue.enqueue([new_task(identity="same")], START)
+    assert new > 2
+    columns = "name, parameters, version, component_version, state, priority, bundle_key, identity, created"
     with pytest.raises(peewee.IntegrityError):
-        execute("UPDATE task SET state = 'running' WHERE id = 2")
+        execute(f"INSERT INTO task ({columns}, generation) SELECT {columns}, generation FROM task WHERE id = {new}")

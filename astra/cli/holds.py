@@ -1,0 +1,61 @@
+"""`astra holds`: what is held back, by whom and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from astra.cli.choosing import limit
+from astra.cli.printing import as_json, print_list
+
+EPILOG = """\b
+Examples:
+  astra holds
+  astra holds --lifted --limit 10
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--lifted", is_flag=True, help="Those that were lifted, newest first, instead.")
+@limit
+@as_json
+@click.pass_obj
+def command(config: Path | None, /, lifted: bool, limit: int, as_json: bool) -> None:
+    """List what is held: components and replays, and tasks that are held one by one.
+
+    A component that too many failures have stopped has a next probe: then one bundle of it is tried. `astra resume`
+    lifts any of them.
+    """
+    from astra.cli.opening import open_records
+
+    open_records(config)
+    if lifted:
+        from astra import holds
+
+        print_list([_row(each) for each in holds.lifted(limit)], as_json, "no hold was ever lifted")
+    else:
+        print_list(_standing(), as_json, "nothing is held")
+
+
+def _standing() -> list[dict[str, Any]]:
+    from astra import holds, targets
+    from astra.targets import Kind, Target
+
+    rows = []
+    for each in holds.standing():
+        running = len(targets.open_bundles(Target(Kind(each.kind), each.target)))
+        rows.append({**_row(each), "running": running, "tasks": None, "such_as": None})
+    for name, count, first in holds.tasks_by_component():
+        row = dict.fromkeys(rows[0]) if rows else dict.fromkeys((*_NAMES, "running", "tasks", "such_as"))
+        rows.append({**row, "kind": "tasks", "target": name, "tasks": count, "such_as": first})
+    return rows
+
+
+_NAMES = ("kind", "target", "who", "since", "reason", "lifted", "next_probe", "probes")
+
+
+def _row(held: Any) -> dict[str, Any]:
+    values = (held.kind, held.target, held.who, held.created, held.reason, held.lifted, held.probe_at, held.probes)
+    return dict(zip(_NAMES, values, strict=True))

@@ -1,0 +1,68 @@
+"""What is held back: which component or replay, by whom, since when, why; and which tasks one by one. Writes nothing.
+
+Comes from the rows that `queue.holding` writes; goes to the scheduler, which starts nothing of it, and to people.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from astra.database.astradb import Hold
+from astra.database.connection import run
+from astra.database.fields import instant_text, read_instant
+from astra.states import HoldKind
+
+# What a pending task that a person holds waits for: `make_due` never comes to it.
+HELD_UNTIL = datetime(9999, 12, 31, tzinfo=UTC)
+# What `bundle.asked` says where the tasks that it has not begun are to go back.
+DRAIN = "drain"
+
+
+def standing() -> list[Hold]:
+    """Return the holds that stand now, oldest first."""
+    return list(Hold.select().where(Hold.lifted.is_null()).order_by(Hold.id))
+
+
+def lifted(limit: int) -> list[Hold]:
+    """Return the holds that were lifted, newest first."""
+    return list(Hold.select().where(Hold.lifted.is_null(False)).order_by(Hold.id.desc()).limit(limit))
+
+
+def on(kind: HoldKind, target: str) -> Hold | None:
+    """Return the hold that stands on a component or a replay."""
+    condition = (Hold.kind == kind) & (Hold.target == target) & Hold.lifted.is_null()
+    found: Hold | None = Hold.get_or_none(condition)
+    return found
+
+
+def last_lifted(kind: HoldKind, target: str) -> datetime | None:
+    """Return when a component or a replay was last let go; None where it never was held."""
+    found = Hold.select().where((Hold.kind == kind) & (Hold.target == target) & Hold.lifted.is_null(False))
+    latest = found.order_by(Hold.id.desc()).first()
+    return None if latest is None else latest.lifted
+
+
+def over(component: str, replay: int | None) -> list[Hold]:
+    """Return the holds that keep a task of a component, and perhaps of a replay, from being started."""
+    names = [(HoldKind.COMPONENT, component)]
+    names += [(HoldKind.REPLAY, str(replay))] if replay is not None else []
+    return [found for kind, target in names if (found := on(kind, target)) is not None]
+
+
+def is_held(not_before: datetime | None) -> bool:
+    """Return whether a pending task is held by itself, or as one of its bundle's."""
+    return not_before is not None and not_before >= HELD_UNTIL
+
+
+def tasks_by_component() -> list[tuple[str, int, int]]:
+    """Return of each component how many of its tasks are held by themselves, and the first of these."""
+    query = "SELECT name, count(*), min(id) FROM task WHERE state = 'pending' AND not_before >= ? GROUP BY name"
+    return [(name, count, first) for name, count, first in run(f"{query} ORDER BY name", (instant_text(HELD_UNTIL),))]
+
+
+def told(held: Hold) -> str:
+    """Return by whom something is held, since when and why, as a part of a sentence."""
+    since = read_instant(held.created)
+    assert since is not None  # the column is not null
+    words = f"by {held.who} since {since.strftime('%Y-%m-%d %H:%M:%SZ')}"
+    return f"{words} ({held.reason})" if held.reason else words

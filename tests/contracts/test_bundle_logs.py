@@ -1,0 +1,105 @@
+"""What bundles print and log, and how much memory they take, is kept and found again; also of those that died."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from astra.database.astradb import Bundle
+from astra.states import ErrorKind
+from tests.support.components import ReadsAndPrints, Traced, waiting
+from tests.support.components import open_gate as open_the_gate
+from tests.support.misbehaving import Hogs, Noisy, Prints
+from tests.support.processes import lives, until
+from tests.support.rig import Rig
+
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+ONE_MEGABYTE = pytest.mark.parametrize("sections", [{"log": {"most": 1}}])
+
+
+def text(bundle: int) -> str:
+    """Return what a bundle printed, as its record tells."""
+    row = Bundle.get_by_id(bundle)
+    content = Path(row.log).read_bytes() if row.log else b""
+    return content[row.log_start : row.log_end].decode()
+
+
+def folder(rig: Rig) -> Path:
+    return rig.settings.bundle_logs
+
+
+def test_each_bundle_has_what_it_printed_and_logged(rig: Rig) -> None:
+    first = rig.run(Prints(note="one"))
+    second = rig.run(Prints(note=["two", "three"]))
+    printed, logged = text(first.bundle).splitlines()
+    assert printed == "printed one"
+    assert logged.endswith("info    tests.support.misbehaving: logged one")
+    assert [line.split()[-1] for line in text(second.bundle).splitlines()] == ["two", "two", "three", "three"]
+    assert len(list(folder(rig).iterdir())) == 1, "one file, whatever the number of bundles"
+
+
+@ON_ONE
+def test_a_bundle_that_prints_nothing_has_no_log_and_leaves_no_file(rig: Rig) -> None:
+    ending = rig.run(Traced())
+    assert Bundle.get_by_id(ending.bundle).log is None
+    assert len(list(folder(rig).iterdir())) == 1
+    rig.executor.stop()
+    assert list(folder(rig).iterdir()) == []
+
+
+@ON_ONE
+def test_what_programs_print_and_what_is_written_past_python_is_kept(rig: Rig) -> None:
+    ending = rig.run(ReadsAndPrints())
+    assert text(ending.bundle) == "printed by the component\nwritten by the component\n"
+
+
+def test_the_log_of_a_bundle_whose_process_died_is_found(rig: Rig) -> None:
+    before = rig.run(Prints(note="before"))
+    ending = rig.run(Prints(note=["one", "exits"]))
+    assert ending.kind is ErrorKind.CRASH
+    assert [line.split()[-1] for line in text(ending.bundle).splitlines()] == ["one", "one", "exits", "exits"]
+    assert "before" in text(before.bundle)
+
+
+@ON_ONE
+@ONE_MEGABYTE
+def test_of_a_noisy_bundle_the_beginning_and_the_end_are_kept(rig: Rig, gate: Path) -> None:
+    open_the_gate(gate)
+    ending = rig.run(Noisy(gate=str(gate)))
+    kept = text(ending.bundle)
+    assert len(kept) < 1_100_000
+    assert kept.startswith("the first line\n")
+    assert "bytes are left out here: a bundle's log is kept to 1,000,000 bytes]\n" in kept
+
+
+@ON_ONE
+@ONE_MEGABYTE
+def test_a_noisy_bundle_is_bounded_while_it_runs(rig: Rig, gate: Path) -> None:
+    bundle = rig.submit(Noisy(gate=str(gate)))
+    [pid] = until(lambda: waiting(gate))
+    [file] = folder(rig).iterdir()
+    until(lambda: file.stat().st_size < 1_100_000)
+    assert lives(pid)
+    open_the_gate(gate)
+    rig.ending(bundle)
+    assert text(bundle).startswith("the first line\n")
+    assert [word for word in text(bundle).split("\n") if "left out" in word] != []
+
+
+@ON_ONE
+@pytest.mark.parametrize("sections", [{"log": {"folder": "/dev/null/logs"}}])
+def test_a_folder_that_cannot_be_made_stops_nothing(rig: Rig) -> None:
+    ending = rig.run(Prints(note="one"))
+    assert ending.trouble is None
+    assert Bundle.get_by_id(ending.bundle).log is None
+
+
+@ON_ONE
+def test_the_peak_of_memory_is_the_bundles_own(rig: Rig, gate: Path) -> None:
+    open_the_gate(gate)
+    large = rig.run(Hogs(gate=str(gate), note="bad"))
+    small = rig.run(Hogs(gate=str(gate), note="good"))
+    peaks = [Bundle.get_by_id(each.bundle).peak_memory for each in (large, small)]
+    assert peaks[0] > 300e6
+    assert peaks[1] < peaks[0]
