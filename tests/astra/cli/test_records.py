@@ -191,7 +191,7 @@ def test_a_replay_is_planned_done_and_resumed_from_the_command_line(say: Ask, as
     done = ask(*selection)
     assert (done["done"], done["outcomes"]) == (1, {"enqueued": 1})
     newest = ask("tasks")[0]
-    assert (newest["state"], newest["priority"]) == ("pending", 200)
+    assert (newest["state"], newest["priority"]) == ("pending", 100)
     status, _, errors = say("replay", "--resume", str(done["replay"]))
     assert status == 1
     assert "there is nothing left of it to do" in errors
