@@ -164,7 +164,7 @@ class Executor:
         default=None,
     )
     recycle_bundles: int = _setting(
-        values.whole_number(least=1), "bundles after which a process is replaced by a new one", default=1000
+        values.whole_number(least=1), "bundles after which a process is replaced by a new one", default=10_000
     )
     recycle_memory: int | None = _setting(
         values.whole_number(least=1),

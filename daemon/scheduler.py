@@ -174,8 +174,7 @@ class Scheduler:
         if well:
             found = backlog.ended([each.bundle for each in well])
             self._tell(found, now)
-            for each in found:
-                self._judge(each)
+            self._judge(found)
         troubled = len(well) < len(self._endings)
         still_open = {each.bundle: each for each in backlog.open_bundles(self._clock.now())} if troubled else {}
         while self._endings:
@@ -205,8 +204,9 @@ class Scheduler:
             for task, error in backlog.failures(each.bundle, _FAILURES_TOLD):
                 event(log, "failed", logging.WARNING, task=task, bundle=each.bundle, error=error)
 
-    def _judge(self, ended: backlog.Ended) -> None:
-        self._choice.learn(ended.component)
+    def _judge(self, ended: Sequence[backlog.Ended]) -> None:
+        for component in {each.component for each in ended}:
+            self._choice.learn(component)
         self._breaker.judge(ended, self._clock.now())
 
     def _take_from_dead(self, ending: Ending, found: OpenBundle | None, now: float) -> None:
@@ -214,8 +214,8 @@ class Scheduler:
         seconds = now - self._timing.get(ending.bundle, now)
         if found is not None:
             self._take_back(found, ending)
-        for each in backlog.ended([ending.bundle]) if ending.kind is not None else ():
-            self._judge(each)
+        if ending.kind is not None:
+            self._judge(backlog.ended([ending.bundle]))
         event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
 
     def _recover(self) -> list[int]:
