@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from astra.database.astradb import STAGES
 from astra.database.connection import by_index, run
 from astra.database.fields import instant_text, read_instant
+from astra.holds import HELD_UNTIL
 from astra.provenance import Owner
 from astra.settings_values import MOST_PRIORITY
 from astra.states import IS_DUE, BundleState
@@ -85,16 +86,19 @@ def is_due() -> bool:
     return bool(run(f"SELECT 1 FROM task WHERE {IS_DUE} LIMIT 1"))
 
 
+_HELD = "SELECT target FROM hold WHERE lifted IS NULL AND kind ="
+_FREE = (
+    f"name NOT IN ({_HELD} 'component') AND (replay_id IS NULL OR CAST(replay_id AS TEXT) NOT IN ({_HELD} 'replay'))"
+)
+
+
 def unfinished() -> bool:
-    """Return whether any task waits, for its turn or for its time, or is running."""
-    waiting = "SELECT 1 FROM task WHERE state = 'pending' AND not_before IS"
-    return any(
-        run(f"{query} LIMIT 1")
-        for query in (
-            f"{waiting} NULL",
-            f"{waiting} NOT NULL",
-            "SELECT 1 FROM bundle WHERE state IN ('submitted', 'running')",
-        )
+    """Return whether any task waits, for its turn or for its time, or is running; what is held waits for a person."""
+    later = f"SELECT 1 FROM task WHERE state = 'pending' AND not_before < ? AND {_FREE} LIMIT 1"
+    return bool(
+        run("SELECT 1 FROM bundle WHERE state IN ('submitted', 'running') LIMIT 1")
+        or run(f"SELECT 1 FROM task WHERE {IS_DUE} AND {_FREE} LIMIT 1")
+        or run(later, (instant_text(HELD_UNTIL),))
     )
 
 

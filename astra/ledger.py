@@ -10,7 +10,8 @@ An old row stands as it is, but for its stamps, which one guarded UPDATE may cor
   another change time or inode) is not a new version, so its row takes the new stamps and no task runs again;
 * a file that was looked at within the time its stamps can tell apart is looked at once more (`recheck_after`). If it
   changed within that time, both versions have one signature, and the older row gives the inode up;
-* a file that is gone is missed (`missing_since`) until it is there again; nothing of it is forgotten.
+* a file that is gone is missed (`missing_since`) until it is there again; nothing of it is forgotten;
+* a checksum of all its bytes is recorded when somebody has read them: a task that used it, or `astra verify --deep`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from astra.tree import Found
 
 RACY_SECONDS = 2.0  # stamps of the coarsest file systems in use tick this slowly
+_CHECKSUMS = 1_000  # recorded in one transaction
 
 # fmt: off
 _COLUMNS = [
@@ -200,10 +202,23 @@ def checksums(rows: Sequence[int]) -> dict[int, str | None]:
         return dict(run(f"SELECT id, sha256 FROM ingestion WHERE id IN ({', '.join(map(str, rows))})"))
 
 
-def set_checksum(row: int, sha256: str) -> None:
-    """Record the checksum of a row's whole file, where there is none yet."""
-    with database.atomic():
-        execute_many("UPDATE ingestion SET sha256 = ? WHERE id = ? AND sha256 IS NULL", [(sha256, row)])
+class Checksum(NamedTuple):
+    """The checksum of all bytes of a row's file, taken while the file had this signature."""
+
+    row: int
+    signature: Signature
+    sha256: str
+
+
+def set_checksums(checksums: Sequence[Checksum]) -> None:
+    """Record checksums of whole files, where there is none yet and the row still has that signature."""
+    rows = [(each.sha256, each.row, *each.signature[2:]) for each in sorted(checksums)]  # in one order: no deadlocks
+    for start in range(0, len(rows), _CHECKSUMS):
+        with database.atomic():
+            execute_many(
+                "UPDATE ingestion SET sha256 = ? WHERE id = ? AND sha256 IS NULL AND ctime_ns = ? AND inode = ?",
+                rows[start : start + _CHECKSUMS],
+            )
 
 
 def miss(rows: Sequence[int], now: datetime) -> None:

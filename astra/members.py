@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import peewee
 
-from astra import headers
 from astra.database.astradb import Bundle, DataProduct, Task
 from astra.database.connection import by_index, run
-from astra.errors import AstraError, FileError, InputChanged
+from astra.errors import AstraError
+from astra.given import Given, Use
 from astra.signature import Signature
 from astra.states import TaskState
 
@@ -21,35 +20,7 @@ RANGE = 1_000  # tasks read at a time
 KEYS = 10_000  # keys read at a time
 
 
-class Given(NamedTuple):
-    """A file version that a task was given: where the file is, and what it was."""
-
-    path: str
-    signature: Signature
-    header_sha256: str | None
-
-    def check(self, task: int) -> None:
-        """Raise `InputChanged` unless the file at this path is still this file version.
-
-        A change time or inode of its own may come from a `chmod`, a hard link, a copy put back: then the header tells.
-        """
-        try:
-            found = Signature.of(os.stat(self.path))
-            same = found[:2] == self.signature[:2]
-            if same and found != self.signature and self.header_sha256 is not None:
-                same = headers.digest(self.path) == self.header_sha256
-        except OSError as error:
-            raise InputChanged(f"input changed: {self.path} cannot be read any more ({error.strerror})") from error
-        except FileError as error:
-            raise InputChanged(f"input changed: {error}") from error
-        if not same:
-            raise InputChanged(
-                f"input changed: {self.path} is not the file version that task {task} was given; "
-                "the new version's own task does the work"
-            )
-
-
-_GIVEN = "g.size, g.mtime_ns, g.ctime_ns, g.inode, g.header_sha256"
+_GIVEN = "g.id, g.size, g.mtime_ns, g.ctime_ns, g.inode, g.header_sha256, g.sha256"
 
 
 @dataclass(slots=True)
@@ -63,9 +34,13 @@ class Member:
     given: list[Given] = field(default_factory=list)
 
     def check_inputs(self) -> None:
-        """Raise `InputChanged` where an input's size or modification time is not what the task was given."""
+        """Raise `InputChanged` where an input is not the file version that the task was given."""
         for each in self.given:
             each.check(self.task)
+
+    def uses(self) -> list[Use]:
+        """Return the file versions that the task was given."""
+        return [Use(self.position, self.task, each) for each in self.given]
 
 
 def task_keys(bundle: int) -> array[int]:
@@ -216,14 +191,16 @@ def as_members(tasks: Iterable[tuple[Task, int]], inputs: Sequence[Any]) -> Iter
     for row in inputs:
         own.setdefault(row[0], []).append(row)
     products: dict[int, DataProduct] = {}
+    known: dict[int, Given] = {}
     for task, position in tasks:
         member = Member(position, task.id)
-        for _, size, mtime_ns, ctime_ns, inode, digest, source, *row in own.get(task.id, ()):
+        for _, key, size, mtime_ns, ctime_ns, inode, header_sha256, sha256, source, *row in own.get(task.id, ()):
             product = products.get(row[0]) or products.setdefault(row[0], as_record(DataProduct, row))
             member.data_products.append(product)
             member.sources[product.id] = source
-            if size is not None:
-                member.given.append(Given(product.path, Signature(size, mtime_ns, ctime_ns, inode), digest))
+            if key is not None:
+                version = (key, size, mtime_ns, ctime_ns, inode, header_sha256, sha256)
+                member.given.append(_given(known, product.path, *version))
         yield task, member
 
 
@@ -234,22 +211,26 @@ OF_INPUT = (
 )
 
 
-def changed_inputs(bundle: int, size: int) -> dict[int, InputChanged]:
-    """Return, by position, the tasks of a bundle whose inputs are no longer the file versions they were given."""
-    found: dict[int, InputChanged] = {}
-    for first in range(0, size, KEYS):
-        rows = run(
-            f"SELECT m.position, m.task_id, p.path, {_GIVEN} FROM task_bundle m "
-            "JOIN task_input_data_product i ON i.task_id = m.task_id JOIN data_product p ON p.id = i.data_product_id "
-            "JOIN ingestion g ON g.id = i.ingestion_id WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ?",
-            (bundle, first, first + KEYS - 1),
-        )
-        for position, task, path, *stamps, digest in rows:
-            try:
-                Given(path, Signature(*stamps), digest).check(task)
-            except InputChanged as error:
-                found[position] = error
-    return found
+def uses_of_range(bundle: int, first: int) -> list[Use]:
+    """Return the file versions given to a bundle's tasks from position `first` on, `KEYS` positions at the most.
+
+    One that several of these tasks were given is one object, so it is looked at, and read, once.
+    """
+    rows = run(
+        f"SELECT m.position, m.task_id, p.path, {_GIVEN} FROM task_bundle m "
+        "JOIN task_input_data_product i ON i.task_id = m.task_id JOIN data_product p ON p.id = i.data_product_id "
+        "JOIN ingestion g ON g.id = i.ingestion_id WHERE m.bundle_id = ? AND m.position BETWEEN ? AND ? "
+        "ORDER BY m.position, i.position",
+        (bundle, first, first + KEYS - 1),
+    )
+    known: dict[int, Given] = {}
+    return [Use(position, task, _given(known, path, *version)) for position, task, path, *version in rows]
+
+
+def _given(known: dict[int, Given], path: str, *version: Any) -> Given:
+    """Return a file version, made where it is not `known` yet; `version` is a row of `_GIVEN`."""
+    key, *stamps, header_sha256, sha256 = version
+    return known.get(key) or known.setdefault(key, Given(key, path, Signature(*stamps), header_sha256, sha256))
 
 
 def _columns(model: type[Any]) -> tuple[list[str], list[tuple[str, Callable[[Any], Any]]]]:

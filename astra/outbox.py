@@ -59,7 +59,11 @@ class Outbox:
         self._kept.append(end)
         self._taken.add(end.session.held.bundle)
         self._tasks += len(end.ended)
-        if self._tasks >= TASKS or self._clock.monotonic() - self._since > SECONDS:
+        self.flush_in_time()
+
+    def flush_in_time(self) -> None:
+        """Write what is kept, if it is much, or has been kept for long: the next bundle may take its time."""
+        if self._kept and (self._tasks >= TASKS or self._clock.monotonic() - self._since > SECONDS):
             self.flush()
 
     def flush(self) -> None:

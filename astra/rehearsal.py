@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from astra.clock import Clock
 from astra.database.astradb import ResultModel, Task
 from astra.errors import InputChanged
+from astra.given import Use
 from astra.members import RANGE, Member, members_of_tasks
 from astra.session import Desk, Judge, Session
 from astra.states import TaskOutcome
@@ -42,10 +43,14 @@ class Rehearsal(Session):
 
     def changed_inputs(self) -> dict[int, InputChanged]:
         """Return, by position, the tasks whose inputs are no longer what they were given."""
-        found: dict[int, InputChanged] = {}
+        changed: dict[int, InputChanged] = {}
         for _, member in self._members():
-            try:
-                member.check_inputs()
-            except InputChanged as error:
-                found[member.position] = error
-        return found
+            changed |= self._check_after_use(member.uses())
+        return changed
+
+    def _check_after_use(self, uses: Sequence[Use]) -> dict[int, InputChanged]:
+        changed: dict[int, InputChanged] = {}
+        for position, task, given in uses:
+            if why := given.difference():  # without a checksum: it would not be recorded
+                changed[position] = given.error(task, why)
+        return changed

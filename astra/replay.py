@@ -1,15 +1,15 @@
 """Take in again, or enqueue again, on purpose: first a plan that writes nothing, then the doing, in chunks.
 
-Comes from `astra replay`; goes to `ingest` and `queue`, which write as they do for new work, below it in priority. Old
-records stand. What a replay has done bears its id, so one that was cut short is planned again and does the rest; it
-needs no daemon and minds none.
+Comes from `astra replay`; goes to `ingest` and `queue`, which write as they do for new work, and what it enqueues is
+claimed when no new work waits. Old records stand. What a replay has done bears its id, so one that was cut short is
+planned again and does the rest; it needs no daemon and minds none.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from astra import provenance, queue, taking_in
 from astra.catalogue.consulting import LOCAL, Linking
@@ -18,7 +18,7 @@ from astra.database.astradb import Replay
 from astra.database.connection import changed, database, run
 from astra.errors import AstraError
 from astra.ingest import Root
-from astra.replay_plan import PRIORITY, Entry, Left, Plan, Request, Verb, known_work, make_plan
+from astra.replay_plan import Entry, Left, Plan, Request, Verb, known_work, make_plan
 from astra.rules import Rule
 from astra.selection import Selection
 
@@ -149,8 +149,7 @@ def _enqueue(chunk: Sequence[Entry], progress: Progress, clock: Clock) -> None:
 
 
 def _take_in(chunk: Sequence[Entry], request: Request, progress: Progress, settings: Settings) -> None:
-    later = [replace(rule, priority=max(rule.priority, PRIORITY)) for rule in request.rules]
-    terms = taking_in.Terms(request.roots, later, settings.patience, progress.replay, settings.linking)
+    terms = taking_in.Terms(request.roots, request.rules, settings.patience, progress.replay, settings.linking)
     entries = {each.place: each for each in chunk}
     # It has transactions of its own, so the count follows them: cut short in between, `resume` puts it right.
     for recorded in taking_in.take_in(entries, terms, settings.clock):

@@ -27,7 +27,6 @@ from astra.selection import Condition, Selection, joined, of_products, of_tasks
 from astra.states import IS_LIVE, TaskState
 from astra.work import Input, NewTask, with_identity
 
-PRIORITY = 200  # higher numbers run later: replayed work never holds up new files
 _CHUNK = 5_000
 ENDED = (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
 
@@ -156,6 +155,7 @@ class _Old(NamedTuple):
     name: str
     parameters: str
     rule: str | None
+    priority: int
 
 
 def _plan_tasks(plan: Plan, replay: int | None) -> None:
@@ -171,7 +171,7 @@ def _plan_tasks(plan: Plan, replay: int | None) -> None:
     where = joined(conditions)
     # a task that was enqueued again stands for the one it repeats: what failed and then went well is not failed
     rows = run(
-        "SELECT t.id, t.name, t.parameters, t.rule FROM task t WHERE t.identity IS NOT NULL AND NOT EXISTS "
+        "SELECT t.id, t.name, t.parameters, t.rule, t.priority FROM task t WHERE t.identity IS NOT NULL AND NOT EXISTS "
         "(SELECT 1 FROM task r WHERE r.repeat_of_id = t.id AND r.identity IS NOT NULL) "
         f"AND {where.sql} ORDER BY t.id DESC",
         where.values,
@@ -198,7 +198,7 @@ def _repeats(plan: Plan, chunk: Sequence[_Old], known: _Components, seen: dict[s
             continue
         new = NewTask(made.name, made.component_version, made.parameters, made.bundle_key)
         new = new._replace(inputs=tuple(each for _, each in given), rule=old.rule, repeat_of=old.key)
-        new = with_identity(new, PRIORITY)
+        new = with_identity(new, old.priority)
         twin = seen.setdefault(str(new.identity), old.key)
         if twin == old.key:
             yield Entry(old.key, old.name, path, task=new)
@@ -273,7 +273,7 @@ def known_work(identities: Sequence[str], replay: int | None) -> tuple[dict[str,
 
 
 def _plan_rule(plan: Plan, replay: int | None) -> None:
-    rule = replace(plan.request.rule, priority=PRIORITY)
+    rule = plan.request.rule
     selection = plan.request.selection
     where = joined(of_products(selection))
     takes = selection.takes_path()

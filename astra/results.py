@@ -74,10 +74,15 @@ class Provenance:
             lines.append(f"environment  {self.environment.python}, {self.environment.platform}")
         for each in self.inputs:
             version, since = each.ingestion, "" if each.is_current else ", since replaced"
-            told = f"{version.size} bytes, header sha256 {version.header_sha256}" if version is not None else "no file"
+            told = f"{version.size} bytes, {_checksum(version)}" if version is not None else "no file"
             lines.append(f"input        {each.data_product.path}, {told}{since}")
         lines += [f"output       {each.path}" for each in self.outputs]
         return "\n".join(lines)
+
+
+def _checksum(version: Ingestion) -> str:
+    """Return the checksum of all that was read, or where it is not known, that of the header."""
+    return f"sha256 {version.sha256}" if version.sha256 else f"header sha256 {version.header_sha256}"
 
 
 def of_task(task: Task) -> list[ResultModel]:

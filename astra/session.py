@@ -19,22 +19,24 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Protocol, TypeVar
 
-from astra import queue
+from astra import ledger, queue
 from astra.clock import Clock
 from astra.database.astradb import DataProduct, ResultModel, Task
 from astra.database.connection import REFUSED, available
 from astra.errors import ComponentError, DatabaseUnavailable, InputChanged
 from astra.failures import kind_of
+from astra.given import Use, check_after_use
 from astra.inhand import InHand
 from astra.interrupts import held_back, let_through
 from astra.members import (
+    KEYS,
     RANGE,
     Member,
-    changed_inputs,
     has_inputs,
     lone_members_of_range,
     members_of_range,
     task_keys,
+    uses_of_range,
 )
 from astra.outbox import Kept, Outbox
 from astra.outputs import Outputs, products_of
@@ -117,7 +119,8 @@ class Session:
         self._written, self._most_held = self.clock.monotonic(), 1
         self._process = os.getpid()
         self._traced: dict[int, tuple[BaseException, str]] = {}
-        # whether its tasks have any, once that is known
+        self._checksums: list[ledger.Checksum] = []  # of files that tasks have read, not recorded yet
+        # whether its tasks have any inputs, once that is known
         self._inputs: bool | None = None if self.whole is None else bool(self.whole.inputs)
 
     def iterate(self) -> Iterator[tuple[Task, list[DataProduct]]]:
@@ -197,7 +200,8 @@ class Session:
         long, and together with as many as have been written before, a thousand at the most, where they are quick.
         """
         member = self.member(task)
-        member.check_inputs()
+        if changed := self._check_after_use(member.uses()):
+            raise changed[member.position]
         self.finished[member.position] = None
         if not self.watch.owns(member.position):
             self._write_in_time()
@@ -206,6 +210,8 @@ class Session:
         return bool(self.recorded[position]) or position in self.finished
 
     def _write_in_time(self) -> None:
+        if self.desk.outbox is not None:
+            self.desk.outbox.flush_in_time()
         if not self.finished:
             return
         late = self.clock.monotonic() - self._written > DONE_SECONDS
@@ -225,6 +231,7 @@ class Session:
         with held_back():  # what is written is known to be written
             positions = [each for each in self.finished if not self.watch.owns(each)]
             if positions:
+                self._record_checksums()
                 self.write(positions, lambda _: (TaskOutcome.COMPLETED, None), None)
             for each in positions:
                 del self.finished[each]
@@ -294,10 +301,28 @@ class Session:
         self._patiently(lambda: queue.finish(chunks, self.clock.now()))
 
     def changed_inputs(self) -> dict[int, InputChanged]:
-        """Return, by position, the tasks whose inputs are no longer what they were given."""
-        if not self._has_inputs():
-            return {}
-        return self._patiently(lambda: changed_inputs(self.held.bundle, self.held.size))
+        """Return, by position, the tasks without an end whose inputs are no longer what they were given.
+
+        Of the other inputs the checksums are recorded, where there are none yet.
+        """
+        changed: dict[int, InputChanged] = {}
+        for first in range(0, self.held.size if self._has_inputs() else 0, KEYS):
+            uses = self._patiently(partial(uses_of_range, self.held.bundle, first))
+            changed |= self._check_after_use([each for each in uses if not self.recorded[each.position]])
+            self._record_checksums()
+        return changed
+
+    def _check_after_use(self, uses: Sequence[Use]) -> dict[int, InputChanged]:
+        """Return, by position, the tasks whose inputs have changed; keep the checksums of files that had none."""
+        changed, checksums = check_after_use(uses)
+        self._checksums += checksums
+        return changed
+
+    def _record_checksums(self) -> None:
+        """Record what files had been read, before the ends of the tasks that read them."""
+        if self._checksums:
+            self._patiently(partial(ledger.set_checksums, self._checksums))
+            self._checksums = []
 
     def change_under(self, position: int) -> InputChanged | None:
         """Return how an input changed, or vanished, under the task that was handed out last, if that is this one."""

@@ -164,7 +164,7 @@ class Executor:
         default=None,
     )
     recycle_bundles: int = _setting(
-        values.whole_number(least=1), "bundles after which a process is replaced by a new one", default=1000
+        values.whole_number(least=1), "bundles after which a process is replaced by a new one", default=10_000
     )
     recycle_memory: int | None = _setting(
         values.whole_number(least=1),
@@ -172,7 +172,10 @@ class Executor:
         default=None,
     )
     drain: float = _setting(
-        values.number(least=0), "seconds that running bundles may take to finish when the service stops", default=60.0
+        values.number(least=0),
+        "seconds that running bundles may take to finish when the service stops; after half of it they begin no "
+        "further task",
+        default=60.0,
     )
 
 

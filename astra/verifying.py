@@ -143,6 +143,6 @@ def verify_bytes(root: Root, found: Verified) -> None:
                 continue
             found.checked += 1
             if known[each.id] is None:
-                ledger.set_checksum(each.id, sha256)
+                ledger.set_checksums([ledger.Checksum(each.id, each.signature, sha256)])
             elif known[each.id] != sha256:
                 found.is_altered(each.path)

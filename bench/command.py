@@ -19,6 +19,7 @@ from bench import by_hand, catalogue, files, footprint, growth, passes, reading,
 from bench.catalogue import Extent
 from bench.measure import Table
 from bench.tasks import Amount
+from tests.support.postgres import ON_DISK
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PARTS = ("headers", "whole", "idle", "intake", "restart", "class", "queue", "memory", "catalogue")
@@ -60,6 +61,7 @@ class Plan:
     tree: int = 10_000  # few enough to be read from memory, as in the other tables
     extent: Extent = EXTENT
     skies: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
+    home: Path = ON_DISK  # where PostgreSQL keeps its data
 
     def up_to(self, largest: int) -> Plan:
         """Return the plan with a growth that ends at `largest` files, and no later than at as many catalogue rows."""
@@ -141,7 +143,7 @@ def report(plan: Plan, folder: Path) -> Iterator[str]:
     """Yield the report, part by part, as it is measured."""
     with ExitStack() as stack:
         opened = [stores.sqlite(folder / "sqlite")]
-        found = stack.enter_context(stores.postgresql(folder, os.environ.get("ASTRA_TEST_POSTGRES")))
+        found = stack.enter_context(stores.postgresql(folder, os.environ.get("ASTRA_TEST_POSTGRES"), plan.home))
         if isinstance(found, stores.Store):
             opened.append(found)
         yield _preface(plan, opened, found if isinstance(found, str) else None)

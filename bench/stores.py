@@ -99,16 +99,18 @@ def sqlite(folder: Path) -> Store:
 
 
 @contextmanager
-def postgresql(folder: Path, choice: str | None) -> Iterator[Store | str]:
+def postgresql(folder: Path, choice: str | None, home: Path) -> Iterator[Store | str]:
     """Yield PostgreSQL, or why there is none.
 
     Parameters
     ----------
     choice
         What `$ASTRA_TEST_POSTGRES` names: a server's URL, ``system``, or nothing for that of the test extra.
+    home
+        Where a server of our own keeps its data.
     """
     try:
-        server = open_server(choice)
+        server = open_server(choice, home)
     except NoPostgres as error:
         yield str(error)
         return

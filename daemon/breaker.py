@@ -34,26 +34,34 @@ class Breaker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def judge(self, ended: backlog.Ended, now: datetime) -> None:
-        """Take note of how a bundle ended: pause its component, or let it go on where it was paused."""
-        standing = holds.on(HoldKind.COMPONENT, ended.component)
-        if standing is not None:
-            if standing.probe_at is not None and ended.completed and not self._is_bad(ended.failed, ended.completed):
-                queue.lift(HoldKind.COMPONENT, ended.component, now, standing.id)
-                event(log, "component_resumed", component=ended.component, bundle=ended.bundle)
-            return
-        if not ended.failed:
-            return
-        since = holds.last_lifted(HoldKind.COMPONENT, ended.component)
-        records = backlog.latest(ended.component, _LATEST, since)
+    def judge(self, ended: Sequence[backlog.Ended], now: datetime) -> None:
+        """Take note of how bundles ended: pause their components, or let those go on that were paused."""
+        by_component: dict[str, list[backlog.Ended]] = {}
+        for each in ended:
+            by_component.setdefault(each.component, []).append(each)
+        held = {each.target: each for each in holds.standing() if each.kind is HoldKind.COMPONENT}
+        for component, own in by_component.items():
+            failed, completed = sum(each.failed for each in own), sum(each.completed for each in own)
+            if component in held:
+                if held[component].probe_at is not None and completed and not self._is_bad(failed, completed):
+                    self._let_go_on(held[component], own[-1].bundle, now)
+            elif failed:
+                self._look(component, now)
+
+    def _let_go_on(self, hold: Hold, bundle: int, now: datetime) -> None:
+        if queue.lift(HoldKind.COMPONENT, hold.target, now, hold.id) is not None:
+            event(log, "component_resumed", component=hold.target, bundle=bundle)
+
+    def _look(self, component: str, now: datetime) -> None:
+        """Pause a component if too many of its latest tasks failed."""
+        records = backlog.latest(component, _LATEST, holds.last_lifted(HoldKind.COMPONENT, component))
         failed, completed = sum(each.failed for each in records), sum(each.completed for each in records)
         if failed < self._settings.breaker_least or not self._is_bad(failed, completed):
             return
         reason = f"{failed} of its latest {failed + completed} tasks failed"
-        again = now + timedelta(seconds=self._settings.breaker_pause)
-        if queue.hold(HoldKind.COMPONENT, ended.component, WHO, reason, now, again):
-            pause = self._settings.breaker_pause
-            event(log, "component_paused", logging.ERROR, component=ended.component, reason=reason, tried_in=pause)
+        pause = self._settings.breaker_pause
+        if queue.hold(HoldKind.COMPONENT, component, WHO, reason, now, now + timedelta(seconds=pause)):
+            event(log, "component_paused", logging.ERROR, component=component, reason=reason, tried_in=pause)
 
     def _is_bad(self, failed: int, completed: int) -> bool:
         return failed > self._settings.breaker_rate * (failed + completed)

@@ -72,10 +72,6 @@ class Scheduler:
         """Whether nothing runs and nothing could be claimed at the last turn."""
         return not self._timing and not self.pending
 
-    def start(self) -> None:
-        """Make the executor ready."""
-        self._executor.start()
-
     def tick(self, now: float) -> TickReport:
         """Take one turn at the monotonic time `now`."""
         report = TickReport()
@@ -90,9 +86,8 @@ class Scheduler:
             self._hand_over(now, report)
         return report
 
-    def drain(self) -> None:
-        """Take no new bundles, and have those that run begin no further task."""
-        self.draining = True
+    def wind_up(self) -> None:
+        """Have the bundles that run begin no further task: what is done is recorded, the rest given back."""
         self._executor.drain()
 
     def stop(self) -> int:
@@ -179,12 +174,13 @@ class Scheduler:
         if well:
             found = backlog.ended([each.bundle for each in well])
             self._tell(found, now)
-            for each in found:
-                self._judge(each)
+            self._judge(found)
+        troubled = len(well) < len(self._endings)
+        still_open = {each.bundle: each for each in backlog.open_bundles(self._clock.now())} if troubled else {}
         while self._endings:
             ending = self._endings[0]
             if ending.trouble is not None:
-                self._take_from_dead(ending, now)
+                self._take_from_dead(ending, still_open.get(ending.bundle), now)
             self._timing.pop(ending.bundle, None)
             report.ended.append(ending.bundle)
             self._endings.popleft()
@@ -208,17 +204,18 @@ class Scheduler:
             for task, error in backlog.failures(each.bundle, _FAILURES_TOLD):
                 event(log, "failed", logging.WARNING, task=task, bundle=each.bundle, error=error)
 
-    def _judge(self, ended: backlog.Ended) -> None:
-        self._choice.learn(ended.component)
+    def _judge(self, ended: Sequence[backlog.Ended]) -> None:
+        for component in {each.component for each in ended}:
+            self._choice.learn(component)
         self._breaker.judge(ended, self._clock.now())
 
-    def _take_from_dead(self, ending: Ending, now: float) -> None:
+    def _take_from_dead(self, ending: Ending, found: OpenBundle | None, now: float) -> None:
+        """Take a bundle back that its executor has lost; one whose end was recorded just before is not found open."""
         seconds = now - self._timing.get(ending.bundle, now)
-        for found in backlog.open_bundles(self._clock.now()):
-            if found.bundle == ending.bundle:
-                self._take_back(found, ending)
-        for each in backlog.ended([ending.bundle]):
-            self._judge(each)
+        if found is not None:
+            self._take_back(found, ending)
+        if ending.kind is not None:
+            self._judge(backlog.ended([ending.bundle]))
         event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
 
     def _recover(self) -> list[int]:

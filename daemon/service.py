@@ -96,7 +96,11 @@ class Service:
             stack.enter_context(self._handled_signals())
             if self._linking.survey is not None:
                 stack.callback(self._linking.survey.close)
-            refuse_unknown_releases(self._settings)  # first: what no wait for the database mends
+            # first of all: its processes take as long to come to listen as all the rest here
+            self._executor = executors.build(self._settings, self._clock, self._wake.set)
+            stack.callback(self._executor.stop)
+            self._executor.start()
+            refuse_unknown_releases(self._settings)  # before what a wait for the database does not mend
             compiled = compile_rules(self._settings)
             self._open_database(stack)
             if self._stop.is_set():
@@ -166,7 +170,7 @@ class Service:
             self._sweeper.poll(name, True)
         hints = Hints(self._hint, self._sweeper.request, self._sweeper.look, products.might_be_product)
         self._watcher = Watcher([each for each in settings.watch if each.name not in self._polled], hints)
-        self._scheduler = Scheduler(settings, executors.build(settings, clock, self._wake.set), clock)
+        self._scheduler = Scheduler(settings, self._executor, clock)
 
     def _find(self, watch: Watch, report: tree.WalkReport) -> Iterator[list[tree.Found]]:
         return tree.sweep(watch.name, watch.path, products.might_be_product, self._clock.now(), report)
@@ -183,7 +187,6 @@ class Service:
         self._front_wake.set()
 
     def _start(self, stack: ExitStack) -> None:
-        self._scheduler.start()
         stack.callback(self._scheduler.stop)
         self._watcher.start(self._clock.monotonic())  # watch first, then sweep: what comes between is in one of them
         stack.callback(self._watcher.stop)
@@ -356,13 +359,19 @@ class Service:
                 signal.signal(each, old)
 
     def _drain(self) -> None:
-        """Take no new bundles; wait for the running ones, as long as the settings or a second signal allow."""
+        """Take no new bundles; wait for the running ones, as long as the settings or a second signal allow.
+
+        When half of that time is over, they begin no further task, so that what they have done is kept.
+        """
         self._stop.set()
-        self._scheduler.drain()
+        self._scheduler.draining = True
         self._tell_status()
         deadline = self._clock.monotonic() + self._settings.executor.drain
+        wind_up = deadline - self._settings.executor.drain / 2
         while self._scheduler.running and self._signals < 2 and self._clock.monotonic() < deadline:
             self._wake.clear()
+            if self._clock.monotonic() > wind_up:
+                self._scheduler.wind_up()
             self._turn(self._clock.monotonic())
             notify("WATCHDOG=1", f"STATUS=stopping: {self._scheduler.running} bundles still running")
             if self._scheduler.running:

@@ -77,8 +77,8 @@ def task(key: int) -> dict[str, Any] | None:
     if row is None:
         return None
     inputs = _rows(
-        "data_product ingestion size header_sha256 current path",
-        "SELECT p.id, g.id, g.size, g.header_sha256, g.id = p.current_ingestion_id, p.path "
+        "data_product ingestion size header_sha256 sha256 current path",
+        "SELECT p.id, g.id, g.size, g.header_sha256, g.sha256, g.id = p.current_ingestion_id, p.path "
         "FROM task_input_data_product i JOIN data_product p ON p.id = i.data_product_id "
         "LEFT JOIN ingestion g ON g.id = i.ingestion_id WHERE i.task_id = ? ORDER BY i.position",
         key,

@@ -107,6 +107,8 @@ def _say(title: str, found: dict[str, Any]) -> None:
             click.echo(f"{name}: none")
         elif name == "links":
             _say_links(rows)
+        elif name == "inputs":  # two checksums in each
+            print_wide(list(rows[0]), [list(row.values()) for row in rows], "inputs:")
         elif isinstance(rows[0], dict):
             print_table(list(rows[0]), [list(row.values()) for row in rows], f"{name}:")
         else:

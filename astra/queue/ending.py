@@ -183,7 +183,7 @@ def tries(tasks: Sequence[int], outcome: str) -> dict[int, int]:
     return dict.fromkeys(tasks, 0) | dict(counted)
 
 
-def hold(bundle: int, token: str) -> bool:
+def is_holder(bundle: int, token: str) -> bool:
     """Return whether the bundle is the caller's, and keep it so until the transaction ends."""
     statement = "UPDATE bundle SET state = state WHERE id = ? AND token = ? AND state = 'running'"
     return changed(statement, (bundle, token)) == 1

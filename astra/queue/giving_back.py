@@ -15,8 +15,8 @@ from astra.queue.ending import tries
 from astra.states import BundleState, ErrorKind
 from astra.work import NO_RETRY, Expiry
 
-FREE_INTERRUPTIONS = 2  # after which a task's next ones count against it
-MOST_INTERRUPTIONS = 10  # of a task that is alone in its bundle
+FREE_INTERRUPTIONS = 5  # after which a task's next ones count against it
+MOST_INTERRUPTIONS = 20  # of a task that is alone in its bundle
 
 
 def release(bundle: int, token: str, reason: str, now: datetime) -> int:

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+import peewee
+
 from astra.database.connection import by_index, changed, database, execute, execute_many, is_sqlite, run
 from astra.database.fields import instant_text
 from astra.database.staging import among, load, reserve_ids, stage
 from astra.errors import AstraError, LeaseLost
 from astra.provenance import Code, Owner
-from astra.queue.ending import hold
+from astra.queue.ending import is_holder
 from astra.queue.enqueueing import CHUNK, insert, next_generation
 from astra.queue.giving_back import fail_gone
 from astra.states import IS_DUE, IS_LIVE, TaskState
@@ -175,7 +177,7 @@ def open_by_hand(request: ByHand, now: datetime) -> tuple[Claimed, array[int]]:
     try:
         for chunk in chunks:
             with database.atomic():
-                if not hold(held.bundle, held.token):
+                if not is_holder(held.bundle, held.token):
                     raise LeaseLost(f"bundle {held.bundle} was ended before it was recorded whole; nothing was run")
                 keys.extend(_join(held.bundle, len(keys), chunk, now))
     except BaseException:
@@ -214,15 +216,29 @@ def _take(tasks: Sequence[int], bundle: int) -> None:
     """Move recorded tasks that are not running or completed into a bundle run by hand."""
     if not tasks:
         return
-    stage("taken", {"id": "BIGINT"}, [(each,) for each in tasks])
-    taken = changed(
-        "UPDATE task SET state = 'running', bundle_id = ?, not_before = NULL, "
-        f"generation = CASE WHEN state = 'pending' THEN generation ELSE {next_generation('task')} END "
-        "WHERE id IN (SELECT id FROM taken) AND state IN ('pending', 'failed', 'cancelled')",
-        (bundle,),
-    )
+    rows = _with_generations(tasks)
+    stage("taken", {"id": "BIGINT", "generation": "BIGINT"}, rows)
+    try:
+        taken = changed(
+            "UPDATE task SET state = 'running', bundle_id = ?, not_before = NULL, "
+            "generation = coalesce((SELECT n.generation FROM taken n WHERE n.id = task.id), generation) "
+            "WHERE id IN (SELECT id FROM taken) AND state IN ('pending', 'failed', 'cancelled')",
+            (bundle,),
+        )
+    except peewee.IntegrityError as error:  # its generation was told when no twin lived: one has come since
+        raise AstraError("somebody enqueued the same work at this moment; nothing was started: try again") from error
     if taken != len(tasks):
         raise AstraError(_taken_already(len(tasks) - taken, len(tasks)))
+
+
+def _with_generations(tasks: Sequence[int]) -> list[tuple[int, int | None]]:
+    """Return recorded tasks, each with the generation that it takes when it comes to life; None where it lives."""
+    listed = ", ".join(str(int(each)) for each in tasks)
+    rows = run(
+        f"SELECT t.id, t.identity, t.state, {next_generation('t')} FROM task t WHERE t.id IN ({listed}) ORDER BY t.id"
+    )
+    _refuse_queued({identity: key for key, identity, _, _ in rows if identity is not None})
+    return [(key, None if state == TaskState.PENDING else generation) for key, _, state, generation in rows]
 
 
 def _taken_already(count: int, most: int) -> str:

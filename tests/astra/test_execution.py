@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from astra import execution, queue, recording, session
 from astra.base import Parameter, TaskInstance
 from astra.cli import records
 from astra.clock import SYSTEM
-from astra.database.astradb import Bundle, DataProduct, ResultModel, Task, TaskBundle
+from astra.database.astradb import Bundle, DataProduct, Ingestion, ResultModel, Task, TaskBundle
 from astra.database.connection import open_database
 from astra.database.migrate import create_result_tables
 from astra.errors import DatabaseUnavailable, InputChanged, LeaseLost
@@ -801,6 +802,46 @@ def test_a_task_whose_input_changed_cannot_be_done(database: peewee.Database, cl
     bundle = failing(instance, clock, InputChanged)
     assert states(bundle) == ["completed", "failed", "pending"]
     assert Measured.select().count() == 1
+
+
+def checksums() -> list[str | None]:
+    return [each.sha256 for each in Ingestion.select().order_by(Ingestion.id)]
+
+
+def test_what_was_read_has_its_checksum_recorded_unless_its_task_kept_nothing(
+    database: peewee.Database, clock: FakeClock, tmp_path: Path
+) -> None:
+    def body(self: Any) -> None:
+        for task, data_products in self.iterable():
+            measure(self, task)
+            if task.parameters["n"] == 1:
+                rewrite(Path(data_products[0].path))
+
+    instance, paths = with_files(body, tmp_path)
+    paths[2].write_bytes(b"others")
+    claimed, session = by_person(instance, clock)
+    with pytest.raises(InputChanged):
+        instance._run(session, {})
+    assert states(claimed.bundle) == ["completed", "failed", "completed"]
+    assert checksums() == [sha256(b"bytes").hexdigest(), None, sha256(b"others").hexdigest()]
+
+
+def test_what_a_task_read_that_is_done_is_recorded_before_its_end_whatever_follows(
+    database: peewee.Database, clock: FakeClock, tmp_path: Path
+) -> None:
+    def body(self: Any) -> None:
+        for task, data_products in self.iterable():
+            measure(self, task)
+            self.done(task)
+            rewrite(Path(data_products[0].path))  # too late to matter
+            if task.parameters["n"] == 1:
+                raise ZeroDivisionError
+
+    instance, _ = with_files(body, tmp_path)
+    bundle = failing(instance, clock)
+    assert states(bundle) == ["completed", "completed", "pending"]
+    assert checksums() == [sha256(b"bytes").hexdigest()] * 2 + [None]
+    assert Measured.select().count() == 2
 
 
 @on_sqlite

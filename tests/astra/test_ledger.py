@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from astra import ledger
 from astra.database.astradb import Ingestion
 from astra.database.connection import alone
-from astra.ledger import Change, Entry
+from astra.ledger import Change, Checksum, Entry
 from astra.signature import Signature
 from astra.states import IngestionOutcome
 from astra.tree import Found
@@ -91,6 +91,18 @@ def test_stamps_are_corrected_only_while_they_are_what_they_were_thought_to_be(d
     one, two = Ingestion.select().order_by(Ingestion.id)
     assert (one.ctime_ns, one.inode, one.recheck_after) == (5, 6, NOW)
     assert (two.ctime_ns, two.inode) == (1, 1)
+
+
+def test_a_checksum_is_recorded_once_and_only_of_the_version_it_was_taken_of(
+    database: peewee.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(entry(1, "new"), entry(2, "known", sha256="known"), entry(3, "touched", 2), entry(4, "new too"))
+    was = Signature(10, 1, 1, 1)
+    monkeypatch.setattr(ledger, "_CHECKSUMS", 3)
+    ledger.set_checksums([Checksum(row, was, f"of {row}") for row in (4, 3, 2, 1)])
+    ledger.set_checksums([Checksum(1, was, "another")])
+    ledger.set_checksums([])
+    assert [row.sha256 for row in Ingestion.select().order_by(Ingestion.id)] == ["of 1", "known", None, "of 4"]
 
 
 def test_an_older_row_of_the_same_signature_gives_its_inode_up(database: peewee.Database) -> None:

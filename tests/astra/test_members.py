@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import peewee
 import pytest
 
-from astra import headers, members, queue
+from astra import members, queue
 from astra.database.astradb import DataProduct, Source, SourceDataProduct, Task
-from astra.errors import InputChanged
 from astra.inputs import resolve
-from astra.members import Given, Member, changed_inputs, members_of_range, parameters_of_bundle, task_keys, tasks_by_key
-from astra.signature import Signature
-from tests.support import fits
+from astra.members import Member, members_of_range, parameters_of_bundle, task_keys, tasks_by_key, uses_of_range
 from tests.support.clock import START
 from tests.support.tasks import by_hand, fill, new_task, product, running, statements
 
@@ -88,60 +84,22 @@ def test_a_member_knows_the_source_of_each_data_product_as_it_is_linked_now(data
     assert [each.path for each in member.data_products] == ["/b", "/a"]
 
 
-@pytest.mark.parametrize("how", ["size", "time", "gone", "link"])
-def test_a_file_that_is_not_the_version_given_is_found(database: peewee.Database, tmp_path: Path, how: str) -> None:
-    paths = [tmp_path / name for name in "abc"]
-    for path in paths:
+def test_a_file_given_to_many_tasks_is_read_as_one_version(
+    database: peewee.Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    for path in (shared, own):
         path.write_bytes(b"spectrum")
-    bundle = opened(*((str(path),) for path in paths))
-    for _, member in members_of_bundle(bundle):
-        member.check_inputs()
-    assert changed_inputs(bundle, 3) == {}
-    changed = paths[1]
-    if how == "size":
-        stat = changed.stat()
-        changed.write_bytes(b"spectra!!")
-        os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    elif how == "time":
-        os.utime(changed, ns=(1, changed.stat().st_mtime_ns + 1))
-    else:
-        changed.unlink()
-        if how == "link":
-            changed.symlink_to(tmp_path / "nowhere")
-    found = changed_inputs(bundle, 3)
-    assert list(found) == [1]
-    assert str(found[1]).startswith(f"input changed: {changed} ")
-    seen = [member for _, member in members_of_bundle(bundle)]
-    with pytest.raises(InputChanged, match="input changed"):
-        seen[1].check_inputs()
-    seen[2].check_inputs()
-
-
-def test_what_changed_says_which_file_which_task_and_what_comes_next(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(b"a")
-    given = Given(str(path), Signature.of(path.stat()), None)
-    given.check(7)
-    path.write_bytes(b"another")
-    words = f"input changed: {path} is not the file version that task 7 was given; the new version's own task does"
-    with pytest.raises(InputChanged, match=words):
-        given.check(7)
-    path.unlink()
-    with pytest.raises(InputChanged, match=r"cannot be read any more \(No such file or directory\)"):
-        given.check(7)
-
-
-def test_a_file_of_the_same_size_and_time_is_told_by_its_header(tmp_path: Path) -> None:
-    path = tmp_path / "star.fits"
-    path.write_bytes(fits.apstar())
-    given = Given(str(path), Signature.of(path.stat()), headers.digest(path))
-    path.chmod(0o600)
-    given.check(7)  # another change time, the same header
-    before = path.stat()
-    path.write_bytes(path.read_bytes().replace(b"OBJID", b"OBJIX", 1))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(InputChanged, match="is not the file version that task 7 was given"):
-        given.check(7)
+    bundle = opened((str(shared),), (str(own), str(shared)), (str(shared),))
+    uses = uses_of_range(bundle, 0)
+    assert [(use.position, use.given.path) for use in uses] == [
+        (0, str(shared)), (1, str(own)), (1, str(shared)), (2, str(shared)),
+    ]  # fmt: skip
+    assert len({id(use.given) for use in uses}) == 2
+    assert len({id(each) for _, member in members_of_bundle(bundle) for each in member.given}) == 2
+    assert [use for _, member in members_of_bundle(bundle) for use in member.uses()] == uses
+    monkeypatch.setattr(members, "KEYS", 2)
+    assert [uses_of_range(bundle, first) for first in (0, 2, 4)] == [uses[:3], uses[3:], []]
 
 
 def test_a_task_that_does_not_exist_is_missed(database: peewee.Database) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from hashlib import sha256
 from pathlib import Path
 
 import peewee
 import pytest
 
 from astra.base import Parameter, TaskInstance
-from astra.database.astradb import Bundle, ResultModel, Task
+from astra.database.astradb import Bundle, Ingestion, ResultModel, Task
 from astra.errors import AstraError, ComponentError, InputChanged
 from astra.repeating import Difference, repeat
 from tests.support.records import count
@@ -94,6 +96,57 @@ def test_other_bytes_are_not_compared(database: peewee.Database, tmp_path: Path)
     Drifts(path).execute()
     path.write_text("another")
     with pytest.raises(InputChanged, match="is not the file version that task 1 was given"):
+        repeat([1])
+
+
+def test_a_rehearsal_compares_its_inputs_with_their_checksums_and_records_none(
+    database: peewee.Database, tmp_path: Path
+) -> None:
+    class Keeps(TaskInstance):
+        def execute(self) -> None:
+            for task, _ in self.iterable():
+                self.done(task)
+
+    path = tmp_path / "a"
+    path.write_text("a")
+    for component in (Drifts, Keeps):
+        component(path).execute()
+    known = Ingestion.get().sha256
+    assert known == sha256(b"a").hexdigest()
+    Ingestion.update(sha256=None).execute()
+    assert repeat([1]).equal
+    assert repeat([2]).equal
+    assert Ingestion.get().sha256 is None
+    path.write_text("b")
+    os.utime(path, ns=(1, Ingestion.get().mtime_ns))
+    Ingestion.update(sha256=known).execute()
+    for task in (1, 2):
+        with pytest.raises(InputChanged, match="it was touched, and its content is another"):
+            repeat([task])
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_an_input_that_changes_under_a_rehearsal_ends_it(
+    database: peewee.Database, tmp_path: Path, keeps: bool
+) -> None:
+    class Writes(TaskInstance):
+        text = "a"
+
+        def execute(self) -> None:
+            for task, data_products in self.iterable():
+                Path(data_products[0].path).write_text(type(self).text)
+                os.utime(data_products[0].path, ns=(1, 1))
+                if keeps:
+                    self.done(task)
+
+    path = tmp_path / "a"
+    path.write_text("a")
+    os.utime(path, ns=(1, 1))
+    Writes(path).execute()
+    Ingestion.update(sha256=sha256(b"a").hexdigest()).execute()
+    assert repeat([1]).equal
+    Writes.text = "b"
+    with pytest.raises(InputChanged, match="it was touched, and its content is another"):
         repeat([1])
 
 

@@ -99,7 +99,7 @@ def test_a_plan_writes_nothing(night: Root, verb: Verb) -> None:
     assert rows() == before
 
 
-def test_files_taken_in_again_get_new_rows_and_new_tasks_below_live_work(night: Root, clock: FakeClock) -> None:
+def test_files_taken_in_again_get_new_rows_and_new_tasks_of_the_replay(night: Root, clock: FakeClock) -> None:
     before = rows()
     done = do(request(Verb.INGESTION, night, rule(), filetypes=("apVisit",)), clock)
     after = rows()
@@ -108,7 +108,7 @@ def test_files_taken_in_again_get_new_rows_and_new_tasks_below_live_work(night: 
     assert after["Task"][:3] == before["Task"]
     new = after["Task"][3:]
     assert {(each["state"], each["priority"], each["replay"]) for each in new} == {
-        (TaskState.PENDING, 200, done.replay)
+        (TaskState.PENDING, 100, done.replay)
     }
     assert sorted(each["identity"] for each in new) == sorted(each["identity"] for each in before["Task"])
     for row in after["Ingestion"][4:]:
@@ -159,7 +159,7 @@ def test_tasks_enqueued_again_name_what_they_repeat(night: Root, clock: FakeCloc
     new = after["Task"][3:]
     assert sorted(each["repeat_of"] for each in new) == [each["id"] for each in before["Task"]]
     assert {(each["state"], each["priority"], each["replay"], each["rule"]) for each in new} == {
-        (TaskState.PENDING, 200, done.replay, "visits")
+        (TaskState.PENDING, 100, done.replay, "visits")
     }
     inputs = {task.id: [each.id for each in task.input_data_products] for task in Task.select()}
     assert all(inputs[each["id"]] == inputs[each["repeat_of"]] for each in new)
@@ -251,7 +251,7 @@ def test_a_rule_reaches_the_products_that_were_there_before_it_and_only_those(ni
     asked = request(Verb.RULE, night, stars, more, rules=("stars",))
     assert do(asked, clock).outcomes["enqueued"] == 1
     new = Task.select().order_by(Task.id.desc()).get()
-    assert (new.rule, new.priority, new.repeat_of_id) == ("stars", 200, None)
+    assert (new.rule, new.priority, new.repeat_of_id) == ("stars", 100, None)
     assert new.input_data_products[0].filetype == "apStar"
     assert replay.make_plan(asked).entries == []
     assert replay.make_plan(request(Verb.RULE, night, stars, more, rules=("visits",))).entries == []

@@ -24,7 +24,7 @@ from astra.database.fields import instant_text
 from astra.database.migrate import create_result_tables
 from astra.errors import AstraError, LeaseLost
 from astra.queue import opening
-from astra.states import BundleState, ErrorKind, TaskOutcome, TaskState
+from astra.states import BundleState, ErrorKind, HoldKind, TaskOutcome, TaskState
 from astra.work import Claimed, Ended, Expiry, Finish, NewTask, Pick, Retry
 from tests.support.clock import START
 from tests.support.processes import environment
@@ -298,6 +298,23 @@ def test_what_is_claimed_or_waits_for_its_time_is_not_told_as_waiting(database: 
     assert keys_of("thing") == []
     assert not backlog.is_due()
     assert backlog.unfinished()
+
+
+def test_what_is_held_back_leaves_nothing_unfinished(database: peewee.Database) -> None:
+    replay = replay_row()
+    one, other = fill(1), fill(1, replay=replay)
+    assert backlog.unfinished()
+    queue.hold(HoldKind.REPLAY, str(replay), "me", "", START)
+    queue.hold_tasks(one)
+    assert not backlog.unfinished()
+    queue.lift_tasks(one)
+    assert backlog.unfinished()
+    queue.hold(HoldKind.COMPONENT, "tests.Thing", "me", "", START)
+    queue.lift(HoldKind.REPLAY, str(replay), START)
+    assert not backlog.unfinished()
+    queue.lift(HoldKind.COMPONENT, "tests.Thing", START)
+    assert backlog.unfinished()
+    assert other
 
 
 # ---------------------------------------------------------------------------------------------------------- claiming
@@ -628,7 +645,7 @@ def test_what_went_with_its_service_counts_no_try_but_is_isolated_in_the_end(dat
         sizes.append(held.size)
         expire(held, retries=0, kind=ErrorKind.INTERRUPTED)
         assert len(sizes) < 200
-    assert sizes[:3] == [8, 8, 8], "twice nothing is made of it"
+    assert sizes[:7] == [8, 8, 8, 8, 8, 8, 4], "five times nothing is made of it"
     assert states() == {"failed": 8}
     assert {row.error_kind for row in TaskBundle.select()} == {ErrorKind.INTERRUPTED}
 

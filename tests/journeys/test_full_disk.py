@@ -49,7 +49,7 @@ def on_postgresql(pg_server: PrivateServer, pg_template: str, tmp_path: Path) ->
         place = disk / "tables"
         place.mkdir()
         if os.geteuid() == 0:
-            shutil.chown(place, (pg_server.directory / "data").owner())
+            shutil.chown(place, pg_server.directory.owner())
         name = pg_server.create(pg_template)
         administer(f"CREATE TABLESPACE small LOCATION '{place}'")
         administer(f'ALTER DATABASE "{name}" SET TABLESPACE small')

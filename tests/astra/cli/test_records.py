@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -157,6 +158,7 @@ def test_a_task_and_its_bundle_are_shown_with_inputs_times_and_results(
     shown = ask("show", "task", str(task["id"]))
     assert shown["inputs"][0]["path"] == str(file)
     assert shown["inputs"][0]["current"] is True
+    assert shown["inputs"][0]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest(), "of the bytes that were read"
     assert shown["results"][0]["table"] == "spectrum_quality"
     assert shown["results"][0]["snr_header"] > 0
     assert shown["times"]["time_total"] > 0
@@ -168,6 +170,7 @@ def test_a_task_and_its_bundle_are_shown_with_inputs_times_and_results(
     status, output, _ = say("show", "task", str(task["id"]))
     assert status == 0
     assert "results:" in output
+    assert shown["inputs"][0]["sha256"] in output
 
 
 @pytest.mark.parametrize("kind", ["source", "product", "task", "bundle", "ingestion"])
@@ -188,7 +191,7 @@ def test_a_replay_is_planned_done_and_resumed_from_the_command_line(say: Ask, as
     done = ask(*selection)
     assert (done["done"], done["outcomes"]) == (1, {"enqueued": 1})
     newest = ask("tasks")[0]
-    assert (newest["state"], newest["priority"]) == ("pending", 200)
+    assert (newest["state"], newest["priority"]) == ("pending", 100)
     status, _, errors = say("replay", "--resume", str(done["replay"]))
     assert status == 1
     assert "there is nothing left of it to do" in errors

@@ -280,9 +280,12 @@ def test_records_of_the_first_tables_are_taken_along(
     source = Source.get_by(sdss_id=5)
     assert (source.ra, source.epoch, source.catalogue, source.identifiers) == (1.0, None, None, (("sdss_id", "5"),))
     assert [(each.id, each.source) for each in source.data_products] == [(3, source)]
+    if not isinstance(opened, peewee.SqliteDatabase):
+        execute("SELECT setval('task_id_seq', 2)")
     assert queue.enqueue([new_task(identity="same")], START) == [1], "one of it is alive"
     execute("UPDATE task SET state = 'completed' WHERE id = 1")
-    assert queue.enqueue([new_task(identity="same")], START) == [3]
+    [new] = queue.enqueue([new_task(identity="same")], START)
+    assert new > 2
     columns = "name, parameters, version, component_version, state, priority, bundle_key, identity, created"
     with pytest.raises(peewee.IntegrityError):
-        execute(f"INSERT INTO task ({columns}, generation) SELECT {columns}, generation FROM task WHERE id = 3")
+        execute(f"INSERT INTO task ({columns}, generation) SELECT {columns}, generation FROM task WHERE id = {new}")
