@@ -81,9 +81,12 @@ def keys(place: tuple[int | None, int, str], after: str, most: int, count: int) 
     return [Waiting(key, number, _instant(created)) for key, number, created in rows]
 
 
-def is_due() -> bool:
-    """Return whether any task can be claimed."""
-    return bool(run(f"SELECT 1 FROM task WHERE {IS_DUE} LIMIT 1"))
+def count(place: tuple[int | None, int, str], key: str, most: int) -> int:
+    """Return how many tasks of a key can be claimed, counted no further than `most`; for `place` see `keys`."""
+    replay, priority, _ = place
+    query = f"SELECT 1 FROM task WHERE {IS_DUE} AND {lane(replay)} AND priority = ? AND bundle_key = ? LIMIT ?"
+    found: int = run(f"SELECT count(*) FROM ({query}) AS counted", (priority, key, most))[0][0]
+    return found
 
 
 _HELD = "SELECT target FROM hold WHERE lifted IS NULL AND kind ="
@@ -92,12 +95,17 @@ _FREE = (
 )
 
 
+def is_due() -> bool:
+    """Return whether any task can be claimed: what is held cannot."""
+    return bool(run(f"SELECT 1 FROM task WHERE {IS_DUE} AND {_FREE} LIMIT 1"))
+
+
 def unfinished() -> bool:
     """Return whether any task waits, for its turn or for its time, or is running; what is held waits for a person."""
     later = f"SELECT 1 FROM task WHERE state = 'pending' AND not_before < ? AND {_FREE} LIMIT 1"
     return bool(
         run("SELECT 1 FROM bundle WHERE state IN ('submitted', 'running') LIMIT 1")
-        or run(f"SELECT 1 FROM task WHERE {IS_DUE} AND {_FREE} LIMIT 1")
+        or is_due()
         or run(later, (instant_text(HELD_UNTIL),))
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -18,8 +18,9 @@ from astra.config import Settings
 from astra.database.astradb import Hold
 from astra.database.connection import available
 from astra.errors import DatabaseUnavailable
-from astra.states import BundleState, ErrorKind
-from astra.work import Expiry, Load, OpenBundle, Pick, Retry
+from astra.session import clean
+from astra.states import BundleState, ErrorKind, HoldKind
+from astra.work import Claimed, Expiry, Load, OpenBundle, Pick, Retry
 from daemon.breaker import Breaker
 from daemon.choosing import Choice
 from daemon.executors import Ending, Executor
@@ -56,7 +57,8 @@ class Scheduler:
         self._owner = provenance.owner()
         self._choice = Choice(settings)
         self._breaker = Breaker(settings.scheduler)
-        self._recover_at = 0.0
+        self._recover_at = self._lapses_from = 0.0
+        self._turned: float | None = None
         self._timing: dict[int, float] = {}
         self._endings: deque[Ending] = deque()
         self.draining = False
@@ -75,6 +77,9 @@ class Scheduler:
     def tick(self, now: float) -> TickReport:
         """Take one turn at the monotonic time `now`."""
         report = TickReport()
+        lease = self._settings.scheduler.lease
+        if self._turned is None or now - self._turned > lease / 3:  # the others may have had to wait as well
+            self._lapses_from = now + lease
         self._endings.extend(self._executor.turn(now))
         self._collect(now, report)
         if now >= self._recover_at:
@@ -84,6 +89,7 @@ class Scheduler:
         queue.make_due(self._clock.now())
         if not self.draining:
             self._hand_over(now, report)
+        self._turned = now
         return report
 
     def wind_up(self) -> None:
@@ -122,28 +128,36 @@ class Scheduler:
         standing = holds.standing()
         held = {(each.kind, each.target) for each in standing}
         for each in self._breaker.due(standing, self._clock.now())[:free]:
-            free -= self._probe(each, now, report)
+            free -= self._probe(each, held, now, report)
         while free:
             picks = self._choice.next(held, self._executor.slots(), self._clock.now())
             if not picks:
                 return
-            if not self._submit(picks, now, report):  # somebody was faster: the next turn asks for the next key
+            claimed = self._claim(picks)
+            if not claimed:  # somebody was faster: the next turn asks for the next key
                 break
+            self._submit(claimed, now, report)
             free -= 1
         self.pending = True
 
-    def _probe(self, hold: Hold, now: float, report: TickReport) -> bool:
+    def _probe(self, hold: Hold, held: Collection[tuple[HoldKind, str]], now: float, report: TickReport) -> bool:
         """Hand over one bundle of a component that the circuit breaker has paused; return whether there was one."""
-        picks = self._choice.probe(hold.target, self._clock.now())
-        if not picks or not self._breaker.begin_probe(hold, self._clock.now()):
-            return False
-        event(log, "component_tried", component=hold.target)
-        return self._submit(picks, now, report)
-
-    def _submit(self, picks: list[Pick], now: float, report: TickReport) -> bool:
-        claimed = queue.claim(picks, self._owner, self._executor.name, self._clock.now())
+        picks = self._choice.probe(hold.target, held, self._clock.now())
+        claimed = self._claim(picks) if picks else []
         if not claimed:
             return False
+        if not self._breaker.begin_probe(hold, claimed[0].bundle, self._clock.now()):
+            why = "another service tries this component"
+            queue.release(claimed[0].bundle, claimed[0].token, why, self._clock.now())
+            return False
+        event(log, "component_tried", component=hold.target, bundle=claimed[0].bundle)
+        self._submit(claimed, now, report)
+        return True
+
+    def _claim(self, picks: list[Pick]) -> list[Claimed]:
+        return queue.claim(picks, self._owner, self._executor.name, self._clock.now())
+
+    def _submit(self, claimed: list[Claimed], now: float, report: TickReport) -> None:
         scheduler = self._settings.scheduler
         load = Load(tuple(claimed), scheduler.lease, Retry(scheduler.retries, scheduler.backoff))
         self._executor.submit(load, now)
@@ -151,7 +165,6 @@ class Scheduler:
         report.submitted.extend(each.bundle for each in claimed)
         tasks, more = sum(each.size for each in claimed), {"bundles": len(claimed)} if len(claimed) > 1 else {}
         event(log, "submitted", bundle=claimed[0].bundle, tasks=tasks, key=claimed[0].key, **more)
-        return True
 
     def _obey(self) -> None:
         """Do what people have asked of running bundles: let one come to an end early, stop one that was taken away."""
@@ -227,7 +240,7 @@ class Scheduler:
             owner = found.owner
             if provenance.is_dead(owner.boot, owner.pid, owner.start, owner.host):
                 reason = "its process is gone"
-            elif found.lapsed:
+            elif found.lapsed and self._believes_lapse(owner):
                 reason = "its lease ran out"
             elif self._is_ours_unstarted(found) or self._is_stranded(found):
                 reason = "it was never handed over"
@@ -237,6 +250,14 @@ class Scheduler:
             self._take_back(found, Ending(found.bundle, reason, kind))
             freed.append(found.bundle)
         return freed
+
+    def _believes_lapse(self, owner: provenance.Owner) -> bool:
+        """Whether a lease that ran out tells that its holder is lost: not of a process that is seen to live here.
+
+        Nor in the time of a lease after the database was away, or this service began: the others may just be renewing.
+        """
+        here = owner.boot == self._owner.boot
+        return not here and self._clock.monotonic() >= self._lapses_from
 
     def _is_ours_unstarted(self, found: OpenBundle) -> bool:
         return found.state is BundleState.SUBMITTED and found.owner == self._owner
@@ -252,7 +273,7 @@ class Scheduler:
         return mine and waited > timedelta(seconds=_STRANDED * self._settings.scheduler.lease)
 
     def _take_back(self, found: OpenBundle, ending: Ending) -> None:
-        now, reason = self._clock.now(), ending.trouble or ""
+        now, reason = self._clock.now(), clean(ending.trouble or "")
         if found.executor == "interactive":
             failed = queue.fail_gone(found.bundle, found.token, "process gone", now)
             event(log, "interactive_gone", logging.WARNING, bundle=found.bundle, failed=failed)
@@ -262,6 +283,6 @@ class Scheduler:
         else:
             scheduler = self._settings.scheduler
             retry = Retry(scheduler.retries, scheduler.backoff)
-            told = (ending.position, ending.stack, ending.peak_memory)
+            told = (ending.position, ending.stack and clean(ending.stack), ending.peak_memory)
             waiting, failed = queue.expire(Expiry(found.bundle, found.token, ending.kind, reason, retry, *told), now)
             event(log, "expired", logging.WARNING, bundle=found.bundle, waiting=waiting, failed=failed, reason=reason)
