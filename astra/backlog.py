@@ -81,9 +81,12 @@ def keys(place: tuple[int | None, int, str], after: str, most: int, count: int) 
     return [Waiting(key, number, _instant(created)) for key, number, created in rows]
 
 
-def is_due() -> bool:
-    """Return whether any task can be claimed."""
-    return bool(run(f"SELECT 1 FROM task WHERE {IS_DUE} LIMIT 1"))
+def count(place: tuple[int | None, int, str], key: str, most: int) -> int:
+    """Return how many tasks of a key can be claimed, counted no further than `most`; for `place` see `keys`."""
+    replay, priority, _ = place
+    query = f"SELECT 1 FROM task WHERE {IS_DUE} AND {lane(replay)} AND priority = ? AND bundle_key = ? LIMIT ?"
+    found: int = run(f"SELECT count(*) FROM ({query}) AS counted", (priority, key, most))[0][0]
+    return found
 
 
 _HELD = "SELECT target FROM hold WHERE lifted IS NULL AND kind ="
@@ -92,12 +95,17 @@ _FREE = (
 )
 
 
+def is_due() -> bool:
+    """Return whether any task can be claimed: what is held cannot."""
+    return bool(run(f"SELECT 1 FROM task WHERE {IS_DUE} AND {_FREE} LIMIT 1"))
+
+
 def unfinished() -> bool:
     """Return whether any task waits, for its turn or for its time, or is running; what is held waits for a person."""
     later = f"SELECT 1 FROM task WHERE state = 'pending' AND not_before < ? AND {_FREE} LIMIT 1"
     return bool(
         run("SELECT 1 FROM bundle WHERE state IN ('submitted', 'running') LIMIT 1")
-        or run(f"SELECT 1 FROM task WHERE {IS_DUE} AND {_FREE} LIMIT 1")
+        or is_due()
         or run(later, (instant_text(HELD_UNTIL),))
     )
 
@@ -139,10 +147,11 @@ def ended(bundles: Sequence[int]) -> list[Ended]:
 
 
 def failures(bundle: int, most: int) -> list[tuple[int, str]]:
-    """Return the first `most` tasks that failed in a bundle, each with its error."""
+    """Return the first `most` tasks that failed for good in a bundle, each with its error."""
     failed = run(
-        "SELECT task_id, coalesce(error_class, '') || ': ' || coalesce(error_message, '') FROM task_bundle "
-        "WHERE bundle_id = ? AND outcome = 'failed' ORDER BY position LIMIT ?",
+        "SELECT m.task_id, coalesce(m.error_class, '') || ': ' || coalesce(m.error_message, '') FROM task_bundle m "
+        "JOIN task t ON t.id = m.task_id WHERE m.bundle_id = ? AND m.outcome IN ('failed', 'expired') "
+        "AND t.bundle_id = m.bundle_id AND t.state = 'failed' ORDER BY m.position LIMIT ?",
         (bundle, most),
     )
     return [(task, error) for task, error in failed]
@@ -154,11 +163,11 @@ def asked(wish: str) -> list[int]:
     return [row[0] for row in run(query, (wish,))]
 
 
-def taken_away(bundles: Collection[int]) -> set[int]:
-    """Return those of these bundles that are no longer open, and have not come to their end either."""
+def taken_away(bundles: Collection[int]) -> dict[int, str]:
+    """Return those of these bundles that are no longer open and have not come to their end either, each with why."""
     listed = ", ".join(str(int(key)) for key in bundles) or "0"
-    query = f"SELECT id FROM bundle WHERE id IN ({listed}) AND state IN ('released', 'expired')"
-    return {row[0] for row in run(query)}
+    query = f"SELECT id, coalesce(error, '') FROM bundle WHERE id IN ({listed}) AND state IN ('released', 'expired')"
+    return dict(run(query))
 
 
 class Ended(NamedTuple):

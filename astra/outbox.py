@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from astra.database.astradb import ResultModel
     from astra.session import Session
 
-SECONDS = 0.2  # that an end is kept at the most while others come
+SECONDS = 0.2  # that an end is kept while others come; one that comes late keeps it until its first task is done
 TASKS = 1_000  # that are kept at the most
 
 
@@ -54,8 +54,9 @@ class Outbox:
 
     def keep(self, end: Kept) -> None:
         """Take the end of a bundle, all of whose tasks are in it."""
+        took = sum(total or 0.0 for total, _ in end.totals.stages)
         if not self._kept:
-            self._since = self._clock.monotonic()
+            self._since = self._clock.monotonic() - took  # what took long is not kept waiting
         self._kept.append(end)
         self._taken.add(end.session.held.bundle)
         self._tasks += len(end.ended)

@@ -19,7 +19,7 @@ from astra.clock import SYSTEM
 from astra.components import component_class
 from astra.database.astradb import Bundle
 from astra.database.connection import available
-from astra.errors import AstraError, ComponentError, LeaseLost
+from astra.errors import AstraError, ComponentError, DatabaseUnavailable, LeaseLost
 from astra.members import bundle_by_key
 from astra.outbox import Outbox
 from astra.session import Desk, Session
@@ -32,10 +32,14 @@ TOGETHER = 2_000  # tasks of small bundles that are read at once
 
 @dataclass(frozen=True)
 class Told:
-    """Whom to tell: the token, when the bundles are running; each bundle that ended, and why it was not recorded."""
+    """Whom to tell: the token, when the bundles are running; each bundle that ended, and why it was not recorded.
+
+    Or that a bundle is to be given back, and why: nothing went wrong with it.
+    """
 
     started: Callable[[str], None]
     ended: Callable[[int, str | None], None]
+    given_back: Callable[[int, str], None]
 
 
 def run_load(load: Load, desk: Desk, told: Told) -> None:
@@ -55,7 +59,7 @@ def run_load(load: Load, desk: Desk, told: Told) -> None:
         token, started = _start(load, component)
     except AstraError as error:
         for each in load.bundles:
-            told.ended(each.bundle, str(error))
+            told.given_back(each.bundle, str(error))
         return
     told.started(token)
     outbox = Outbox(SYSTEM, told.ended) if len(started) > 1 else None
@@ -66,11 +70,17 @@ def run_load(load: Load, desk: Desk, told: Told) -> None:
         if each.bundle not in running:
             told.ended(each.bundle, f"bundle {each.bundle} was taken back before it started; nothing was run")
             continue
+        if outbox is not None:
+            outbox.flush_in_time()
         if desk.in_hand is not None and desk.in_hand.draining:
-            _give_back(running[each.bundle], told)
+            told.given_back(each.bundle, "not begun: its process was to begin nothing more")
             continue
         _begin(index, each.key, desk)
-        trouble = _run(running[each.bundle], problem, desk, whole.pop(each.bundle, None))
+        try:
+            trouble = _run(running[each.bundle], problem, desk, whole.pop(each.bundle, None))
+        except DatabaseUnavailable as error:
+            told.given_back(each.bundle, f"not recorded: {error}")
+            continue
         if outbox is None or not outbox.took(each.bundle):
             told.ended(each.bundle, trouble)
     if outbox is not None:
@@ -97,17 +107,6 @@ def _start(load: Load, component: type[Any]) -> tuple[str, list[Claimed]]:
         return queue.start(load.bundles, owner, code, provenance.environment_id(), lease, now)
 
 
-def _give_back(held: Claimed, told: Told) -> None:
-    """Give a bundle back that was not begun when the word came to begin nothing more."""
-    try:
-        with available():
-            queue.release(held.bundle, held.token, "not begun: its process was to begin nothing more", SYSTEM.now())
-    except AstraError as error:
-        told.ended(held.bundle, str(error))
-    else:
-        told.ended(held.bundle, None)
-
-
 def _begin(index: int, key: str, desk: Desk) -> None:
     keeping.forget_all_but(key)
     if desk.account is not None:
@@ -120,8 +119,11 @@ def _read_whole(bundles: Sequence[Claimed]) -> dict[int, Whole]:
     """Read several small bundles at once; a single one, or large ones, are read as they run."""
     if len(bundles) < 2 or sum(each.size for each in bundles) > TOGETHER:
         return {}
-    with available():
-        return read_whole([each.bundle for each in bundles])
+    try:
+        with available():
+            return read_whole([each.bundle for each in bundles])
+    except DatabaseUnavailable:  # each asks for itself then, when its turn has come
+        return {}
 
 
 def _run(held: Claimed, problem: ComponentError | None, desk: Desk, whole: Whole | None) -> str | None:
@@ -130,6 +132,8 @@ def _run(held: Claimed, problem: ComponentError | None, desk: Desk, whole: Whole
         if problem is None:
             return _execute(held, desk, whole)
         execution.fail(Session(held, SYSTEM, interactive=False, desk=desk), problem)
+    except DatabaseUnavailable:
+        raise
     except LeaseLost as error:
         return str(error)
     except AstraError as error:
@@ -148,7 +152,7 @@ def _execute(held: Claimed, desk: Desk, whole: Whole | None) -> str | None:
         return None
     try:
         instance.run_held(held, desk=desk, whole=whole)
-    except LeaseLost:
+    except (LeaseLost, DatabaseUnavailable):
         raise
     except BaseException as error:  # the component's own, and recorded, unless the records could not take its results
         kept = desk.outbox is not None and desk.outbox.took(held.bundle)

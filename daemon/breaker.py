@@ -18,7 +18,6 @@ from daemon.logs import event
 
 log = logging.getLogger(__name__)
 WHO = "the circuit breaker"
-_LATEST = 20  # bundles that are judged together
 _LONGEST_PAUSE = 3600.0  # seconds
 
 
@@ -41,12 +40,14 @@ class Breaker:
             by_component.setdefault(each.component, []).append(each)
         held = {each.target: each for each in holds.standing() if each.kind is HoldKind.COMPONENT}
         for component, own in by_component.items():
-            failed, completed = sum(each.failed for each in own), sum(each.completed for each in own)
-            if component in held:
-                if held[component].probe_at is not None and completed and not self._is_bad(failed, completed):
-                    self._let_go_on(held[component], own[-1].bundle, now)
-            elif failed:
-                self._look(component, now)
+            if (hold := held.get(component)) is None:
+                if any(each.failed for each in own):
+                    self._look(component, now)
+                continue
+            for each in own:  # those that were on their way when it was paused tell nothing new
+                went_well = each.completed and not self._is_bad(each.failed, each.completed)
+                if each.bundle == hold.probe_bundle and went_well:
+                    self._let_go_on(hold, each.bundle, now)
 
     def _let_go_on(self, hold: Hold, bundle: int, now: datetime) -> None:
         if queue.lift(HoldKind.COMPONENT, hold.target, now, hold.id) is not None:
@@ -54,8 +55,12 @@ class Breaker:
 
     def _look(self, component: str, now: datetime) -> None:
         """Pause a component if too many of its latest tasks failed."""
-        records = backlog.latest(component, _LATEST, holds.last_lifted(HoldKind.COMPONENT, component))
-        failed, completed = sum(each.failed for each in records), sum(each.completed for each in records)
+        enough = 2 * self._settings.breaker_least
+        failed = completed = 0
+        for each in backlog.latest(component, enough, holds.last_lifted(HoldKind.COMPONENT, component)):
+            failed, completed = failed + each.failed, completed + each.completed
+            if failed + completed >= enough:
+                break
         if failed < self._settings.breaker_least or not self._is_bad(failed, completed):
             return
         reason = f"{failed} of its latest {failed + completed} tasks failed"
@@ -70,7 +75,7 @@ class Breaker:
         """Return the holds of which one bundle is to be tried now."""
         return [each for each in standing if each.probe_at is not None and each.probe_at <= now]
 
-    def begin_probe(self, hold: Hold, now: datetime) -> bool:
-        """Put the next try off, before this one; False where another service was faster."""
+    def begin_probe(self, hold: Hold, bundle: int, now: datetime) -> bool:
+        """Put the next try off, for this bundle is tried now; False where another service was faster."""
         pause = min(_LONGEST_PAUSE, self._settings.breaker_pause * 2.0 ** min(20, hold.probes + 1))
-        return queue.probe(hold.id, now + timedelta(seconds=pause), now)
+        return queue.probe(hold.id, bundle, now + timedelta(seconds=pause), now)

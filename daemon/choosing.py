@@ -20,8 +20,8 @@ from astra.work import Pick
 MOST_BUNDLES = 100  # that a process is handed at once
 MOST_TASKS = 2_000  # in all of them, if they are several
 LOAD_SECONDS = 0.5  # what they should take together; a longer one is handed over alone
-MOST_KEYS = 100  # of a component, looked at in one turn
-_RECORDS = 5  # latest bundles that are learned from
+PAGES = (8, 100, 400, 400)  # keys of a component that are read at a time, and looked at in one turn
+_RECORDS, _RECORDS_READ = 5, 50  # latest bundles that are learned from, of so many that may have come to nothing
 
 Lane = int | None
 
@@ -35,19 +35,22 @@ class Cost:
 
     @classmethod
     def of(cls, component: str) -> Cost | None:
-        """Return what the latest bundles of a component took; None where none has ended."""
-        found = [each for each in backlog.latest(component, _RECORDS) if each.completed and each.seconds]
-        if not found:
+        """Return what the latest bundles of a component took that completed anything; None where none has."""
+        usable = [each for each in backlog.latest(component, _RECORDS_READ) if each.completed and each.seconds]
+        if not (found := usable[:_RECORDS]):
             return None
-        tasks, seconds = sum(each.size for each in found), sum(each.seconds for each in found)
+        tasks, seconds = sum(each.completed + each.failed for each in found), sum(each.seconds for each in found)
         overhead = sum(each.overhead for each in found)
         if overhead >= seconds:  # it never says which task it has in hand: all of its time may be theirs
             return cls(0.0, seconds / tasks)
         return cls(overhead / len(found), (seconds - overhead) / tasks)
 
     def most(self, target: float) -> int:
-        """Return how many tasks a bundle may have to take no longer than `target`."""
-        return max(1, int((target - self.bundle) / self.task)) if self.task else 1 << 31
+        """Return how many tasks a bundle may have to take no longer than `target`.
+
+        Or no longer than twice its own time, where that is more: else a model is loaded for every single task.
+        """
+        return max(1, int(max(target - self.bundle, self.bundle) / self.task)) if self.task else 1 << 31
 
     def seconds(self, tasks: int) -> float:
         """Return what a bundle of so many tasks is expected to take."""
@@ -96,9 +99,11 @@ class Choice:
                     return picks
         return []
 
-    def probe(self, component: str, now: datetime) -> list[Pick]:
-        """Return one bundle of a component, whatever is held back."""
+    def probe(self, component: str, held: Collection[tuple[HoldKind, str]], now: datetime) -> list[Pick]:
+        """Return one bundle of a component that is held itself, and of nothing else that is."""
         for lane in self._lanes():
+            if (HoldKind.REPLAY, str(lane)) in held:
+                continue
             for place in self._places(lane):
                 if place[2] == component and (picks := self._of(place, 1, now)):
                     return [picks[0]._replace(times=1)]
@@ -124,23 +129,40 @@ class Choice:
             self._costs[place[2]] = Cost.of(place[2])
         cost = self._costs[place[2]]
         size = own.max_bundle_size if cost is None else min(own.max_bundle_size, cost.most(own.target))
-        last, most = self._keys.get(place, ""), 1 if cost is None and not own.max_wait else MOST_KEYS
         room = Room(cost)
-        count = size * slots * room.most(size)
-        waiting = backlog.keys(place, last, most, count)
-        if last and len(waiting) < most:
-            waiting += [each for each in backlog.keys(place, "", most, count) if each.key <= last]
         picks: list[Pick] = []
-        for each in waiting:
-            if each.tasks < size and (now - each.since).total_seconds() < own.max_wait:
-                continue
-            share = max(1, math.ceil(each.tasks / slots))
-            limit = min(size, share)
-            if not (times := room.take(limit, math.ceil(share / limit))):
-                break
-            picks.append(Pick(*place[:2], each.key, limit, times))
-            self._keys[place] = each.key
+        for waiting in self._pages(place, size):
+            for each in waiting:
+                self._keys[place] = each.key
+                is_full = each.tasks >= size
+                if own.max_wait and not is_full and (now - each.since).total_seconds() < own.max_wait:
+                    continue
+                most = size * slots * room.most(size)
+                tasks = backlog.count(place, each.key, most) if is_full and most > size else each.tasks
+                share = size if own.max_wait else max(1, math.ceil(tasks / slots))
+                limit = min(size, share, tasks)
+                if not (times := room.take(limit, math.ceil(max(share, limit) / limit))):
+                    return picks
+                picks.append(Pick(*place[:2], each.key, limit, times))
+                if not room.most(1):
+                    return picks
         return picks
+
+    def _pages(self, place: tuple[Lane, int, str], size: int) -> Iterator[list[backlog.Waiting]]:
+        """Yield the keys of a component, a page at a time, from the one after the last served on and round again."""
+        began = after = self._keys.get(place, "")
+        round_again = False
+        for most in PAGES:
+            found = backlog.keys(place, after, most, size)
+            yield [each for each in found if not (round_again and each.key > began)]
+            if len(found) < most:
+                if round_again or not began:
+                    return
+                round_again, after = True, ""
+            else:
+                after = found[-1].key
+            if round_again and after > began:
+                return
 
 
 class Room:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -18,8 +18,9 @@ from astra.config import Settings
 from astra.database.astradb import Hold
 from astra.database.connection import available
 from astra.errors import DatabaseUnavailable
-from astra.states import BundleState, ErrorKind
-from astra.work import Expiry, Load, OpenBundle, Pick, Retry
+from astra.session import clean
+from astra.states import BundleState, ErrorKind, HoldKind
+from astra.work import Claimed, Expiry, Load, OpenBundle, Pick, Retry
 from daemon.breaker import Breaker
 from daemon.choosing import Choice
 from daemon.executors import Ending, Executor
@@ -56,7 +57,9 @@ class Scheduler:
         self._owner = provenance.owner()
         self._choice = Choice(settings)
         self._breaker = Breaker(settings.scheduler)
-        self._recover_at = 0.0
+        self._recover_at = self._lapses_from = 0.0
+        self._turned: float | None = None
+        self._held: dict[int, Hold] = {}
         self._timing: dict[int, float] = {}
         self._endings: deque[Ending] = deque()
         self.draining = False
@@ -75,6 +78,9 @@ class Scheduler:
     def tick(self, now: float) -> TickReport:
         """Take one turn at the monotonic time `now`."""
         report = TickReport()
+        lease = self._settings.scheduler.lease
+        if self._turned is None or now - self._turned > lease / 3:  # the others may have had to wait as well
+            self._lapses_from = now + lease
         self._endings.extend(self._executor.turn(now))
         self._collect(now, report)
         if now >= self._recover_at:
@@ -84,6 +90,7 @@ class Scheduler:
         queue.make_due(self._clock.now())
         if not self.draining:
             self._hand_over(now, report)
+        self._turned = now
         return report
 
     def wind_up(self) -> None:
@@ -121,29 +128,47 @@ class Scheduler:
             return
         standing = holds.standing()
         held = {(each.kind, each.target) for each in standing}
+        self._tell_holds(standing)
         for each in self._breaker.due(standing, self._clock.now())[:free]:
-            free -= self._probe(each, now, report)
+            free -= self._probe(each, held, now, report)
         while free:
             picks = self._choice.next(held, self._executor.slots(), self._clock.now())
             if not picks:
                 return
-            if not self._submit(picks, now, report):  # somebody was faster: the next turn asks for the next key
+            claimed = self._claim(picks)
+            if not claimed:  # somebody was faster: the next turn asks for the next key
                 break
+            self._submit(claimed, now, report)
             free -= 1
         self.pending = True
 
-    def _probe(self, hold: Hold, now: float, report: TickReport) -> bool:
-        """Hand over one bundle of a component that the circuit breaker has paused; return whether there was one."""
-        picks = self._choice.probe(hold.target, self._clock.now())
-        if not picks or not self._breaker.begin_probe(hold, self._clock.now()):
-            return False
-        event(log, "component_tried", component=hold.target)
-        return self._submit(picks, now, report)
+    def _tell_holds(self, standing: Sequence[Hold]) -> None:
+        """Log what people have held, and let go, since the last turn; the breaker says itself what it does."""
+        own = {each.id: each for each in standing if each.probe_at is None}
+        for key in own.keys() - self._held.keys():
+            event(log, "held", **{str(own[key].kind): own[key].target}, by=own[key].who, reason=own[key].reason)
+        for key in self._held.keys() - own.keys():
+            event(log, "resumed", **{str(self._held[key].kind): self._held[key].target})
+        self._held = own
 
-    def _submit(self, picks: list[Pick], now: float, report: TickReport) -> bool:
-        claimed = queue.claim(picks, self._owner, self._executor.name, self._clock.now())
+    def _probe(self, hold: Hold, held: Collection[tuple[HoldKind, str]], now: float, report: TickReport) -> bool:
+        """Hand over one bundle of a component that the circuit breaker has paused; return whether there was one."""
+        picks = self._choice.probe(hold.target, held, self._clock.now())
+        claimed = self._claim(picks) if picks else []
         if not claimed:
             return False
+        if not self._breaker.begin_probe(hold, claimed[0].bundle, self._clock.now()):
+            why = "another service tries this component"
+            queue.release(claimed[0].bundle, claimed[0].token, why, self._clock.now())
+            return False
+        event(log, "component_tried", component=hold.target, bundle=claimed[0].bundle)
+        self._submit(claimed, now, report)
+        return True
+
+    def _claim(self, picks: list[Pick]) -> list[Claimed]:
+        return queue.claim(picks, self._owner, self._executor.name, self._clock.now())
+
+    def _submit(self, claimed: list[Claimed], now: float, report: TickReport) -> None:
         scheduler = self._settings.scheduler
         load = Load(tuple(claimed), scheduler.lease, Retry(scheduler.retries, scheduler.backoff))
         self._executor.submit(load, now)
@@ -151,7 +176,6 @@ class Scheduler:
         report.submitted.extend(each.bundle for each in claimed)
         tasks, more = sum(each.size for each in claimed), {"bundles": len(claimed)} if len(claimed) > 1 else {}
         event(log, "submitted", bundle=claimed[0].bundle, tasks=tasks, key=claimed[0].key, **more)
-        return True
 
     def _obey(self) -> None:
         """Do what people have asked of running bundles: let one come to an end early, stop one that was taken away."""
@@ -162,8 +186,8 @@ class Scheduler:
                 self._executor.drain_bundle(bundle)
         if taken := backlog.taken_away(self._timing):
             self._executor.drop(taken)
-            for bundle in taken:
-                event(log, "taken_away", logging.WARNING, bundle=bundle)
+            for bundle, why in taken.items():
+                event(log, "taken_away", logging.WARNING, bundle=bundle, reason=why)
                 self._timing.pop(bundle, None)
 
     # ------------------------------------------------------------------------------------------------ collecting
@@ -172,18 +196,26 @@ class Scheduler:
         """Take note of what ended. Each leaves when it is dealt with: the database may go away in between."""
         well = [each for each in self._endings if each.trouble is None]
         if well:
-            found = backlog.ended([each.bundle for each in well])
-            self._tell(found, now)
-            self._judge(found)
+            ended = backlog.ended([each.bundle for each in well])
+            self._tell(ended, now)
+            self._judge(ended)
         troubled = len(well) < len(self._endings)
         still_open = {each.bundle: each for each in backlog.open_bundles(self._clock.now())} if troubled else {}
+        unharmed: dict[str, list[int]] = {}
         while self._endings:
             ending = self._endings[0]
-            if ending.trouble is not None:
-                self._take_from_dead(ending, still_open.get(ending.bundle), now)
+            found = still_open.get(ending.bundle)
+            if found is not None and ending.kind is None:
+                queue.release(found.bundle, found.token, clean(ending.trouble or ""), self._clock.now())
+                unharmed.setdefault(ending.trouble or "", []).append(ending.bundle)
+            elif ending.trouble is not None:
+                self._take_from_dead(ending, found, now)
             self._timing.pop(ending.bundle, None)
             report.ended.append(ending.bundle)
             self._endings.popleft()
+        for reason, bundles in unharmed.items():
+            more = {"bundles": len(bundles)} if len(bundles) > 1 else {}
+            event(log, "released", bundle=bundles[0], **more, reason=reason)
 
     def _tell(self, ended: Sequence[backlog.Ended], now: float) -> None:
         """Log how bundles ended: one by one, or many short ones together."""
@@ -195,12 +227,15 @@ class Scheduler:
         else:
             for each in ended:
                 outcomes = {"completed": each.completed, "failed": each.failed}
-                outcomes["others"] = each.size - each.completed - each.failed
+                outcomes["released"] = each.size - each.completed - each.failed
                 level = logging.WARNING if each.failed else logging.INFO
                 seconds = now - self._timing.get(each.bundle, now)
                 given = {name: count for name, count in outcomes.items() if count}
                 event(log, "ended", level, bundle=each.bundle, seconds=seconds, **given)
-        for each in failed[:_FAILURES_TOLD]:
+        self._tell_failures(failed)
+
+    def _tell_failures(self, ended: Sequence[backlog.Ended]) -> None:
+        for each in ended[:_FAILURES_TOLD]:
             for task, error in backlog.failures(each.bundle, _FAILURES_TOLD):
                 event(log, "failed", logging.WARNING, task=task, bundle=each.bundle, error=error)
 
@@ -210,13 +245,13 @@ class Scheduler:
         self._breaker.judge(ended, self._clock.now())
 
     def _take_from_dead(self, ending: Ending, found: OpenBundle | None, now: float) -> None:
-        """Take a bundle back that its executor has lost; one whose end was recorded just before is not found open."""
-        seconds = now - self._timing.get(ending.bundle, now)
-        if found is not None:
-            self._take_back(found, ending)
-        if ending.kind is not None:
-            self._judge(backlog.ended([ending.bundle]))
-        event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
+        """Take a bundle back whose process is lost; one whose end was recorded just before is not found open."""
+        if found is None:
+            return
+        self._take_back(found, ending, now - self._timing.get(ending.bundle, now))
+        ended = backlog.ended([ending.bundle])
+        self._tell_failures(ended)
+        self._judge(ended)
 
     def _recover(self) -> list[int]:
         """Free the bundles whose lease has run out, or whose supervisor is known to be dead."""
@@ -227,7 +262,7 @@ class Scheduler:
             owner = found.owner
             if provenance.is_dead(owner.boot, owner.pid, owner.start, owner.host):
                 reason = "its process is gone"
-            elif found.lapsed:
+            elif found.lapsed and self._believes_lapse(owner):
                 reason = "its lease ran out"
             elif self._is_ours_unstarted(found) or self._is_stranded(found):
                 reason = "it was never handed over"
@@ -237,6 +272,14 @@ class Scheduler:
             self._take_back(found, Ending(found.bundle, reason, kind))
             freed.append(found.bundle)
         return freed
+
+    def _believes_lapse(self, owner: provenance.Owner) -> bool:
+        """Whether a lease that ran out tells that its holder is lost: not of a process that is seen to live here.
+
+        Nor in the time of a lease after the database was away, or this service began: the others may just be renewing.
+        """
+        here = owner.boot == self._owner.boot
+        return not here and self._clock.monotonic() >= self._lapses_from
 
     def _is_ours_unstarted(self, found: OpenBundle) -> bool:
         return found.state is BundleState.SUBMITTED and found.owner == self._owner
@@ -251,8 +294,8 @@ class Scheduler:
         mine = found.state is BundleState.SUBMITTED and found.executor == self._executor.name
         return mine and waited > timedelta(seconds=_STRANDED * self._settings.scheduler.lease)
 
-    def _take_back(self, found: OpenBundle, ending: Ending) -> None:
-        now, reason = self._clock.now(), ending.trouble or ""
+    def _take_back(self, found: OpenBundle, ending: Ending, seconds: float | None = None) -> None:
+        now, reason = self._clock.now(), clean(ending.trouble or "")
         if found.executor == "interactive":
             failed = queue.fail_gone(found.bundle, found.token, "process gone", now)
             event(log, "interactive_gone", logging.WARNING, bundle=found.bundle, failed=failed)
@@ -262,6 +305,16 @@ class Scheduler:
         else:
             scheduler = self._settings.scheduler
             retry = Retry(scheduler.retries, scheduler.backoff)
-            told = (ending.position, ending.stack, ending.peak_memory)
+            told = (ending.position, ending.stack and clean(ending.stack), ending.peak_memory)
             waiting, failed = queue.expire(Expiry(found.bundle, found.token, ending.kind, reason, retry, *told), now)
-            event(log, "expired", logging.WARNING, bundle=found.bundle, waiting=waiting, failed=failed, reason=reason)
+            more = {} if seconds is None else {"seconds": seconds}
+            event(
+                log,
+                "expired",
+                logging.WARNING,
+                bundle=found.bundle,
+                waiting=waiting,
+                failed=failed,
+                reason=reason,
+                **more,
+            )

@@ -325,7 +325,8 @@ class TaskBundle(AstraModel):
 class Hold(AstraModel):
     """What is held back, by whom and why: nothing of it is claimed until the hold is lifted.
 
-    One that the circuit breaker made has `probe_at`, when one bundle is tried again, and how often that was done.
+    One that the circuit breaker made has `probe_at`, when one bundle is tried again, how often that was done, and which
+    bundle it was the last time.
     """
 
     id = BigAutoField()
@@ -337,6 +338,7 @@ class Hold(AstraModel):
     lifted = InstantField(null=True)
     probe_at = InstantField(null=True)
     probes = IntegerField(default=0)
+    probe_bundle = BigIntegerField(null=True)
 
 
 class ResultModel(AstraModel):

@@ -72,19 +72,21 @@ def lift(kind: HoldKind, target: str, now: datetime, key: int | None = None) -> 
     return Hold.get_by_id(found[0][0]) if found else None
 
 
-def probe(key: int, again: datetime, now: datetime) -> bool:
-    """Take the turn to try one bundle of what the breaker holds; False where it is not due, or somebody was faster.
+def probe(key: int, bundle: int, again: datetime, now: datetime) -> bool:
+    """Take the turn to try a bundle of what the breaker holds; False where it is not due, or somebody was faster.
 
     Parameters
     ----------
     key
         The hold.
+    bundle
+        The bundle, claimed already.
     again
         When the next turn is, should this one fail.
     """
-    statement = "UPDATE hold SET probe_at = ?, probes = probes + 1 WHERE id = ? AND lifted IS NULL AND probe_at <= ?"
+    statement = "UPDATE hold SET probe_at = ?, probes = probes + 1, probe_bundle = ? WHERE id = ? AND lifted IS NULL"
     with database.atomic():
-        return changed(statement, (instant_text(again), key, instant_text(now))) == 1
+        return changed(f"{statement} AND probe_at <= ?", (instant_text(again), bundle, key, instant_text(now))) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- bundles

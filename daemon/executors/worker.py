@@ -40,7 +40,9 @@ def main() -> None:
     account = BundleAccount(Path(first["log"]), first["most"], Printed(first["printed"]), SYSTEM)
     desk = Desk(in_hand, Path(first["output"]), account)
     told = Told(
-        lambda token: say({"started": token}), lambda bundle, trouble: say({"ended": bundle, "trouble": trouble})
+        lambda token: say({"started": token}),
+        lambda bundle, trouble: say({"ended": bundle, "trouble": trouble}),
+        lambda bundle, why: say({"given_back": bundle, "why": why}),
     )
     say({"ready": os.getpid()})
     for line in orders:

@@ -173,3 +173,42 @@ def test_a_component_that_never_says_which_task_it_has_in_hand_costs_what_its_bu
     assert Cost.of("a.B") == Cost(0.0, 2.0)
     assert Cost.of("a.B2") is None
     assert [each.completed for each in backlog.latest("a.B", 5)] == [4]
+
+
+@pytest.mark.parametrize("sections", [{"scheduler": {"max_bundle_size": 10, "max_wait": 90}}])
+def test_a_bundle_that_was_waited_for_is_not_shared_out(choice: Choice) -> None:
+    fill(20, key="a.B {}")
+    assert serve(choice, 3, slots=4) == [[("a.B {}", 10)], [("a.B {}", 10)], []]
+
+
+@pytest.mark.parametrize("sections", [{"scheduler": {"max_bundle_size": 3, "max_wait": 90}}])
+def test_keys_that_may_yet_fill_hide_no_key_that_is_full(choice: Choice) -> None:
+    for number in range(150):
+        fill(1, key=f"a.B {{{number:03}}}")
+    fill(3, key="a.B {999}")
+    assert serve(choice, 2) == [[("a.B {999}", 3)], []]
+    fill(2, key="a.B {000}")
+    assert serve(choice, 1) == [[("a.B {000}", 3)]]
+
+
+def test_what_a_bundle_gave_back_does_not_make_its_tasks_seem_quick(choice: Choice) -> None:
+    fill(10, key="a.B {}")
+    [claimed] = queue.claim([Pick(None, 100, "a.B {}", 10)], OWNER, "local", START)
+    held = start(claimed)
+    rows = ended(held.bundle, *[TaskOutcome.COMPLETED] * 2, *[TaskOutcome.RELEASED] * 8)
+    totals = Totals(((0.0, 0.0), (60.0, 0.0), (0.0, 0.0)))
+    queue.finish([Finish(held.bundle, held.token, rows, (), totals)], START)
+    assert Cost.of("a.B") == Cost(0.0, 30.0)
+
+
+def test_a_model_that_takes_longer_to_load_than_the_target_is_not_loaded_for_each_task() -> None:
+    assert Cost(700.0, 7.0).most(600) == 100
+    assert Cost(0.0, 7.0).most(600) == 85
+
+
+def test_a_probe_leaves_a_paused_replay_alone(choice: Choice, database: peewee.Database) -> None:
+    paused = replay(database)
+    fill(1, key="a.B {}", replay=paused)
+    held = {(HoldKind.REPLAY, str(paused)), (HoldKind.COMPONENT, "a.B")}
+    assert choice.probe("a.B", held, LATER) == []
+    assert choice.probe("a.B", (), LATER) != []

@@ -253,16 +253,54 @@ def test_a_bundle_that_could_not_be_started_is_released_and_counts_as_no_try(rig
     assert states() == Counter(pending=1)
 
 
-@pytest.mark.parametrize("lapsed", [True, False])
-def test_what_an_earlier_service_left_running_is_freed(rig: Rig, settings: Settings, lapsed: bool) -> None:
+def elsewhere() -> provenance.Owner:
+    """Return the identity of a process of which this machine can tell nothing."""
+    return replace(provenance.owner(), host="another machine", boot="another boot")
+
+
+def wait(rig: Rig, seconds: int) -> list[int]:
+    """Let time pass, a turn every five seconds; return the bundles that were taken from others meanwhile."""
+    recovered = []
+    for _ in range(0, seconds, 5):
+        rig.clock.advance(5)
+        recovered += rig.tick().recovered
+    return recovered
+
+
+def test_what_an_earlier_service_left_running_is_freed_at_once(rig: Rig, settings: Settings) -> None:
     rig.enqueue(2)
     [bundle, _] = rig.tick().submitted
-    rig.run(bundle, lease=60, owner=None if lapsed else dead())
-    if lapsed:
-        rig.clock.advance(61)
+    rig.run(bundle, owner=dead())
+    assert bundle in Rig(settings, rig.clock).tick().recovered
+    assert Bundle.get_by_id(bundle).error == "its process is gone"
+
+
+def test_a_lease_that_runs_out_tells_of_a_lost_machine(rig: Rig, settings: Settings) -> None:
+    rig.enqueue(1)
+    [bundle] = rig.tick().submitted
+    rig.run(bundle, lease=70, owner=elsewhere())
     successor = Rig(settings, rig.clock)
-    assert bundle in successor.tick().recovered
-    assert Bundle.get_by_id(bundle).error == ("its lease ran out" if lapsed else "its process is gone")
+    assert wait(successor, 65) == []
+    assert wait(successor, 30) == [bundle]
+    assert Bundle.get_by_id(bundle).error == "its lease ran out"
+
+
+def test_a_process_that_lives_here_keeps_its_bundle_whatever_its_lease_says(rig: Rig, settings: Settings) -> None:
+    rig.enqueue(1)
+    [bundle] = rig.tick().submitted
+    rig.run(bundle, lease=5)
+    assert wait(Rig(settings, rig.clock), 200) == []
+
+
+def test_after_the_database_was_away_the_others_have_a_lease_s_time_to_renew(rig: Rig, settings: Settings) -> None:
+    rig.enqueue(1)
+    [bundle] = rig.tick().submitted
+    rig.run(bundle, lease=100, owner=elsewhere())
+    successor = Rig(settings, rig.clock)
+    wait(successor, 80)
+    rig.clock.advance(100)
+    assert wait(successor, 55) == [], "it may just be renewing"
+    assert wait(successor, 30) == [bundle]
 
 
 def test_a_bundle_that_lives_elsewhere_is_left_alone(rig: Rig, settings: Settings) -> None:
@@ -293,9 +331,11 @@ def test_the_tasks_of_a_notebook_that_is_gone_fail_and_are_never_run_here(rig: R
 def test_the_dead_are_looked_for_again_and_again(rig: Rig, settings: Settings) -> None:
     rig.enqueue(1)
     [bundle] = rig.tick().submitted
-    rig.run(bundle, lease=5)
+    rig.run(bundle)
     successor = Rig(settings, rig.clock)
     assert successor.tick().recovered == []
+    with opened.atomic():
+        execute("UPDATE bundle SET owner_pid = ?, owner_start = 1", (dead().pid,))
     rig.clock.advance(6)
     assert successor.tick().recovered == [], "it looked a moment ago"
     rig.clock.advance(10)
@@ -369,8 +409,7 @@ def test_of_a_bundle_whose_process_died_the_task_in_hand_alone_is_blamed(rig: Ri
 
 def test_a_bundle_that_nobody_will_start_is_given_back_in_the_end(rig: Rig) -> None:
     rig.enqueue(2)
-    elsewhere = replace(provenance.owner(), host="another machine", boot="another boot")
-    [claimed] = queue.claim([Pick(None, 100, "a.B {}", 10)], elsewhere, "hands", rig.clock.now())
+    [claimed] = queue.claim([Pick(None, 100, "a.B {}", 10)], elsewhere(), "hands", rig.clock.now())
     rig.hands.places = 0
     rig.clock.advance(200)
     rig.tick()
@@ -535,3 +574,30 @@ def test_to_wind_up_lets_no_further_task_be_begun(rig: Rig) -> None:
     rig.tick()
     rig.scheduler.wind_up()
     assert rig.hands.told == ["drain"]
+
+
+def test_bundles_that_were_on_their_way_do_not_let_a_paused_component_go_on(rig: Rig) -> None:
+    rig.enqueue(40, "a.B {1}")
+    rig.enqueue(40, "a.B {2}")
+    first, second = rig.tick().submitted
+    queue.hold(HoldKind.COMPONENT, "a.B", "the circuit breaker", "bad", rig.clock.now(), rig.clock.now())
+    succeed(rig, first)
+    [probe] = rig.tick().submitted
+    assert Hold.get().probe_bundle == probe
+    succeed(rig, second)
+    assert rig.tick().submitted == []
+    assert Hold.get().lifted is None
+    succeed(rig, probe)
+    assert len(rig.tick().submitted) == 2
+    assert Hold.get().lifted is not None
+
+
+def test_a_component_of_short_bundles_is_judged_by_its_latest_tasks(rig: Rig) -> None:
+    rig.hands.places = 1
+    for number in range(60):
+        rig.enqueue(1, f"a.B {{{number:02}}}")
+    turns = 0
+    while submitted := rig.tick().submitted:
+        (fail if turns % 5 else succeed)(rig, submitted[0])
+        turns += 1
+    assert turns == 25, "four of five fail: it is enough to see as many failures as there must be"

@@ -36,7 +36,8 @@ STATEMENTS = (
     """
 CREATE TABLE hold (
     id {key}, kind TEXT NOT NULL, target TEXT NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL,
-    created {instant} NOT NULL, lifted {instant}, probe_at {instant}, probes INTEGER NOT NULL DEFAULT 0)
+    created {instant} NOT NULL, lifted {instant}, probe_at {instant}, probes INTEGER NOT NULL DEFAULT 0,
+    probe_bundle BIGINT)
 """,
     "CREATE UNIQUE INDEX hold_standing ON hold (kind, target) WHERE lifted IS NULL",
 )
