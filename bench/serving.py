@@ -56,7 +56,11 @@ def serve(size: int) -> int:
     choice, owner, count = Choice(settings), provenance.owner(), 0
     retry = Retry(settings.scheduler.retries, settings.scheduler.backoff)
     troubles: list[str] = []
-    told = Told(lambda _: None, lambda _, trouble: troubles.append(trouble) if trouble else None)
+    told = Told(
+        lambda _: None,
+        lambda _, trouble: troubles.append(trouble) if trouble else None,
+        lambda _, why: troubles.append(why),
+    )
     with TemporaryDirectory(prefix="astra-bench-") as folder:
         desk = Desk(_in_hand(), Path(folder))
         while picks := choice.next((), 1, SYSTEM.now()):
