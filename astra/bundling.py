@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from astra.components import component_class
@@ -46,22 +48,34 @@ def rebuild_bundle(bundle: Bundle, strict: bool) -> TaskInstance:
     _check_version(component, versions_of_bundle(bundle.id), strict)
     if len(keys) == 1:
         return _of_tasks(component, tasks_by_key(keys))
-    instance = _bare(component, keys, len(keys))
-    own = {each for each, parameter in component.parameters.items() if not parameter.bundled}
-    first = _values(component, parameters_of_bundle(bundle.id, most=1))
-    instance._shared = {each: values[0] for each, values in first.items() if each not in own}
-    instance._spread = spread = Recorded(component, bundle.id, own)
-    if instance.bundle_key() != bundle.bundle_key:  # what is bundled is no longer what was when these tasks met
-        spread.read()
-    return instance
+    first = parameters_of_bundle(bundle.id, most=1)
+    return _of_bundle(component, bundle, keys, first, partial(parameters_of_bundle, bundle.id))
 
 
 def rebuild_whole(whole: Whole) -> TaskInstance:
     """Return the instance of all tasks of a bundle that was read whole."""
     component = component_class(whole.bundle.name)
-    tasks = whole.records()
-    _check_version(component, {task.component_version for task in tasks}, strict=False)
-    return _of_tasks(component, tasks)
+    _check_version(component, whole.versions(), strict=False)
+    if len(whole.tasks) == 1:
+        return _of_tasks(component, whole.records())
+    return _of_bundle(component, whole.bundle, whole.keys, islice(whole.parameters(), 1), whole.parameters)
+
+
+def _of_bundle(
+    component: type[TaskInstance],
+    bundle: Bundle,
+    keys: Sequence[int],
+    first: Iterable[dict[str, Any]],
+    parameters: Callable[[], Iterable[dict[str, Any]]],
+) -> TaskInstance:
+    """Return the instance of a bundle of several tasks; what each has for itself is read when it is asked for."""
+    instance = _bare(component, keys, len(keys))
+    own = {each for each, parameter in component.parameters.items() if not parameter.bundled}
+    instance._shared = {each: values[0] for each, values in _values(component, first).items() if each not in own}
+    instance._spread = spread = Recorded(component, own, parameters)
+    if instance.bundle_key() != bundle.bundle_key:  # what is bundled is no longer what was when these tasks met
+        spread.read()
+    return instance
 
 
 class Recorded(Mapping[str, list[Any]]):
@@ -70,14 +84,19 @@ class Recorded(Mapping[str, list[Any]]):
     To run the bundle needs none of them: its tasks are read, a range at a time, with their parameters.
     """
 
-    def __init__(self, component: type[TaskInstance], bundle: int, names: Iterable[str]) -> None:
-        self._component, self._bundle, self._names = component, bundle, frozenset(names)
+    def __init__(
+        self,
+        component: type[TaskInstance],
+        names: Iterable[str],
+        parameters: Callable[[], Iterable[dict[str, Any]]],
+    ) -> None:
+        self._component, self._names, self._parameters = component, frozenset(names), parameters
         self._read: dict[str, list[Any]] | None = None
 
     def read(self) -> dict[str, list[Any]]:
         """Return the values of every parameter, read once."""
         if self._read is None:
-            values = _values(self._component, parameters_of_bundle(self._bundle))
+            values = _values(self._component, self._parameters())
             self._read = {each: own for each, own in values.items() if each in self._names}
         return self._read
 

@@ -25,6 +25,14 @@ class Whole:
         """The keys of its tasks, in order."""
         return array("q", [row[2] for row in self.tasks])
 
+    def versions(self) -> set[str]:
+        """Return the versions of the component that its tasks were recorded with."""
+        return {row[_VERSION] for row in self.tasks}
+
+    def parameters(self) -> Iterator[dict[str, Any]]:
+        """Yield the parameters of its tasks, made anew."""
+        return (Task.parameters.python_value(row[_PARAMETERS]) for row in self.tasks)
+
     def records(self) -> list[Task]:
         """Return its tasks, made anew."""
         return [as_record(Task, row[2:]) for row in self.tasks]
@@ -33,6 +41,10 @@ class Whole:
         """Yield its tasks, made anew, with their places."""
         tasks = ((as_record(Task, row[2:]), row[1]) for row in self.tasks)
         return as_members(tasks, self.inputs)
+
+
+_COLUMNS = ["bundle_id", "position", *(field.column_name for field in Task._meta.sorted_fields)]  # of a task's row
+_VERSION, _PARAMETERS = _COLUMNS.index("component_version"), _COLUMNS.index("parameters")
 
 
 def read_whole(bundles: Sequence[int]) -> dict[int, Whole]:
