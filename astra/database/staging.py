@@ -54,9 +54,9 @@ def _copy_text(rows: Sequence[Sequence[Any]]) -> str:
 
 def _copy_column(values: tuple[Any, ...]) -> Iterable[str]:
     kinds = set(map(type, values))
-    if kinds == {int}:
+    if kinds <= {int, float}:
         return map(str, values)
-    if kinds == {str} and not _ESCAPED.search("".join(values)):
+    if all(issubclass(kind, str) for kind in kinds) and not _ESCAPED.search("".join(values)):
         return values
     return map(_copy_value, values)
 
