@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
@@ -166,17 +167,20 @@ def _move_again(again: _Again) -> int:
 def _to_try_again(chunks: Sequence[Finish], now: datetime) -> _Again:
     """Return the tasks that raised what may pass and have tries left: their bundle, when, and with whom.
 
-    What ran out of memory or of time runs alone the next time.
+    What ran out of memory or of time runs alone the next time, where it was that task alone; what befell all of a
+    bundle, a disk that is full, say, is no reason to run each of them alone for ever.
     """
     raised = [(chunk, each) for chunk in chunks for each in chunk.ended if each.error_kind in PASSING]
     if not raised:
         return {}
+    common = Counter(chunk.bundle for chunk, _ in raised)
     count = tries([each.task for _, each in raised], "failed")
     again: _Again = {}
     for chunk, each in raised:
         if count[each.task] <= chunk.retry.retries:
             wait = instant_text(again_after(count[each.task], chunk.retry.backoff, now))
-            again[each.task] = chunk.bundle, wait, None if each.error_kind is ErrorKind.RETRY else -each.task
+            is_its_own = each.error_kind is not ErrorKind.RETRY and common[chunk.bundle] == 1
+            again[each.task] = chunk.bundle, wait, -each.task if is_its_own else None
     return again
 
 

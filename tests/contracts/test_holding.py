@@ -116,15 +116,15 @@ def test_a_persons_hold_takes_the_place_of_the_breakers_and_outlasts_its_probe()
     assert queue.hold(COMPONENT, "tests.Thing", "ada@host", "I look into it", START)
     assert not queue.hold(COMPONENT, "tests.Thing", "breaker", "again", START, LATER)
     assert queue.lift(COMPONENT, "tests.Thing", LATER, breakers.id) is None
-    assert not queue.probe(breakers.id, LATER + timedelta(hours=1), LATER)
+    assert not queue.probe(breakers.id, 7, LATER + timedelta(hours=1), LATER)
     assert [(each.who, each.probe_at) for each in holds.standing()] == [("ada@host", None)]
 
 
 def test_one_scheduler_alone_takes_the_turn_to_probe() -> None:
     queue.hold(COMPONENT, "tests.Thing", "breaker", "9 of 10 failed", START, LATER)
     key, again = holds.standing()[0].id, LATER + timedelta(hours=1)
-    assert not queue.probe(key, again, START), "it is not due"
-    assert [queue.probe(key, again, LATER) for _ in range(2)] == [True, False]
+    assert not queue.probe(key, 7, again, START), "it is not due"
+    assert [queue.probe(key, 7, again, LATER) for _ in range(2)] == [True, False]
     assert [(each.probe_at, each.probes) for each in Hold.select()] == [(again, 1)]
     assert queue.lift(COMPONENT, "tests.Thing", LATER, key) is not None
 

@@ -725,31 +725,34 @@ def test_releases_do_not_count_as_tries(database: peewee.Database) -> None:
     assert expire(held, retries=1) == (1, 0)
 
 
+def raise_at(held: Claimed, kind: ErrorKind, *positions: int) -> None:
+    """End a bundle whose tasks at these positions raised, and the others were given back."""
+    rows = ended(held.bundle, *[RELEASED] * held.size)
+    for at in positions:
+        rows[at] = rows[at]._replace(outcome=FAILED, error_class="OSError", error_kind=kind)
+    queue.finish([Finish(held.bundle, held.token, rows, (), TOTALS, (), Retry(2, 10))], START)
+
+
 @pytest.mark.parametrize("kind", [ErrorKind.RETRY, ErrorKind.RESOURCE, ErrorKind.TIMEOUT])
 def test_what_may_pass_is_tried_again_as_often_as_is_allowed(database: peewee.Database, kind: ErrorKind) -> None:
     fill(2)
     for again in range(3):
-        held = start(claim())
-        rows = ended(held.bundle, *[FAILED] * held.size)
-        raised = [each._replace(error_class="OSError", error_kind=kind) for each in rows]
-        queue.finish([Finish(held.bundle, held.token, raised, (), TOTALS, (), Retry(2, 10))], START)
-        if kind is ErrorKind.RETRY:
-            assert states() == ({"pending": 2} if again < 2 else {"failed": 2})
+        raise_at(start(claim()), kind, 0, 1)
+        assert states() == ({"pending": 2} if again < 2 else {"failed": 2})
         waits = [task.not_before for task in Task.select().where(Task.state == TaskState.PENDING)]
         assert all(7.5 * 2**again <= (each - START).total_seconds() <= 12.5 * 2**again for each in waits if each)
         queue.make_due(MUCH_LATER)
-    if kind is not ErrorKind.RETRY:
-        assert claim(5).size == 1, "it has run alone since"
 
 
-def test_a_task_that_is_no_longer_the_bundle_s_is_not_tried_again(database: peewee.Database) -> None:
-    held = running(2)
-    execute("UPDATE task SET state = 'cancelled' WHERE id = (SELECT min(id) FROM task)")
-    before = snapshot()
-    raised = [each._replace(error_kind=ErrorKind.RETRY) for each in ended(held.bundle, FAILED, FAILED)]
-    with pytest.raises(LeaseLost, match="some of its tasks had ended already"):
-        queue.finish([Finish(held.bundle, held.token, raised, (), TOTALS, (), Retry(2, 10))], START)
-    assert snapshot() == before
+@pytest.mark.parametrize("kind", [ErrorKind.RETRY, ErrorKind.RESOURCE, ErrorKind.TIMEOUT])
+def test_the_one_task_that_took_too_much_runs_alone_from_then_on(database: peewee.Database, kind: ErrorKind) -> None:
+    fill(3)
+    raise_at(start(claim()), kind, 1)
+    queue.make_due(MUCH_LATER)
+    sizes = [claim(10).size]
+    while found := queue.claim([Pick(None, 100, KEY, 10)], OWNER, "local", START):
+        sizes.append(found[0].size)
+    assert sizes == ([3] if kind is ErrorKind.RETRY else [2, 1])
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.PERMANENT, ErrorKind.BUG, None])
