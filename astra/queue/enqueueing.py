@@ -144,10 +144,11 @@ def _make_chunk_due(now: str | None) -> int:
         return 0
     # Whoever holds, cancels or takes tasks locks them in another order. Nobody is waited for here, so nobody can wait
     # in a circle; what is skipped is found the next time.
+    # The rows are locked by then: the words keep PostgreSQL from looking for them among all that wait.
     skipped = "" if is_sqlite() else " FOR UPDATE SKIP LOCKED"
     due = f"SELECT id FROM task WHERE {_WAITED} ORDER BY not_before LIMIT {CHUNK}{skipped}"
     with database.atomic():
-        return changed(f"UPDATE task SET not_before = NULL WHERE {_WAITED} AND id {each_of(due)}", (now, now))
+        return changed(f"UPDATE task SET not_before = NULL WHERE state || '' = 'pending' AND id {each_of(due)}", (now,))
 
 
 def each_of(keys: str) -> str:
