@@ -147,10 +147,11 @@ def ended(bundles: Sequence[int]) -> list[Ended]:
 
 
 def failures(bundle: int, most: int) -> list[tuple[int, str]]:
-    """Return the first `most` tasks that failed in a bundle, each with its error."""
+    """Return the first `most` tasks that failed for good in a bundle, each with its error."""
     failed = run(
-        "SELECT task_id, coalesce(error_class, '') || ': ' || coalesce(error_message, '') FROM task_bundle "
-        "WHERE bundle_id = ? AND outcome = 'failed' ORDER BY position LIMIT ?",
+        "SELECT m.task_id, coalesce(m.error_class, '') || ': ' || coalesce(m.error_message, '') FROM task_bundle m "
+        "JOIN task t ON t.id = m.task_id WHERE m.bundle_id = ? AND m.outcome IN ('failed', 'expired') "
+        "AND t.bundle_id = m.bundle_id AND t.state = 'failed' ORDER BY m.position LIMIT ?",
         (bundle, most),
     )
     return [(task, error) for task, error in failed]
@@ -162,11 +163,11 @@ def asked(wish: str) -> list[int]:
     return [row[0] for row in run(query, (wish,))]
 
 
-def taken_away(bundles: Collection[int]) -> set[int]:
-    """Return those of these bundles that are no longer open, and have not come to their end either."""
+def taken_away(bundles: Collection[int]) -> dict[int, str]:
+    """Return those of these bundles that are no longer open and have not come to their end either, each with why."""
     listed = ", ".join(str(int(key)) for key in bundles) or "0"
-    query = f"SELECT id FROM bundle WHERE id IN ({listed}) AND state IN ('released', 'expired')"
-    return {row[0] for row in run(query)}
+    query = f"SELECT id, coalesce(error, '') FROM bundle WHERE id IN ({listed}) AND state IN ('released', 'expired')"
+    return dict(run(query))
 
 
 class Ended(NamedTuple):

@@ -198,7 +198,9 @@ def _judge(session: Session, failure: Failure | None) -> Judge:
         return lambda position: (TaskOutcome.COMPLETED if begun[position] else TaskOutcome.RELEASED, None)
     if session.left_out and failure.position is None:  # what stumbles over the tasks it was not given has not failed
         return lambda position: (TaskOutcome.RELEASED, None)
-    blamed = TaskOutcome.CANCELLED if failure.is_cancellation else TaskOutcome.FAILED
+    # nobody asks the service's own processes to stop by raising: there it is the component that gives up
+    is_cancelled = failure.is_cancellation and session.interactive
+    blamed = TaskOutcome.CANCELLED if is_cancelled else TaskOutcome.FAILED
     others = TaskOutcome.CANCELLED if session.interactive else TaskOutcome.RELEASED
     culprit = failure.position
 

@@ -35,6 +35,8 @@ def kind_of(error: BaseException, retry_on: tuple[type[BaseException], ...] = ()
     """
     if isinstance(error, (TemporaryFailure, peewee.OperationalError, peewee.InterfaceError, *retry_on)):
         return ErrorKind.RETRY
+    if isinstance(error, KeyboardInterrupt):
+        return ErrorKind.RETRY
     if isinstance(error, AstraError):
         return ErrorKind.RETRY if error.retry else ErrorKind.PERMANENT
     if isinstance(error, MemoryError):

@@ -59,6 +59,7 @@ class Scheduler:
         self._breaker = Breaker(settings.scheduler)
         self._recover_at = self._lapses_from = 0.0
         self._turned: float | None = None
+        self._held: dict[int, Hold] = {}
         self._timing: dict[int, float] = {}
         self._endings: deque[Ending] = deque()
         self.draining = False
@@ -127,6 +128,7 @@ class Scheduler:
             return
         standing = holds.standing()
         held = {(each.kind, each.target) for each in standing}
+        self._tell_holds(standing)
         for each in self._breaker.due(standing, self._clock.now())[:free]:
             free -= self._probe(each, held, now, report)
         while free:
@@ -139,6 +141,15 @@ class Scheduler:
             self._submit(claimed, now, report)
             free -= 1
         self.pending = True
+
+    def _tell_holds(self, standing: Sequence[Hold]) -> None:
+        """Log what people have held, and let go, since the last turn; the breaker says itself what it does."""
+        own = {each.id: each for each in standing if each.probe_at is None}
+        for key in own.keys() - self._held.keys():
+            event(log, "held", **{str(own[key].kind): own[key].target}, by=own[key].who, reason=own[key].reason)
+        for key in self._held.keys() - own.keys():
+            event(log, "resumed", **{str(self._held[key].kind): self._held[key].target})
+        self._held = own
 
     def _probe(self, hold: Hold, held: Collection[tuple[HoldKind, str]], now: float, report: TickReport) -> bool:
         """Hand over one bundle of a component that the circuit breaker has paused; return whether there was one."""
@@ -175,8 +186,8 @@ class Scheduler:
                 self._executor.drain_bundle(bundle)
         if taken := backlog.taken_away(self._timing):
             self._executor.drop(taken)
-            for bundle in taken:
-                event(log, "taken_away", logging.WARNING, bundle=bundle)
+            for bundle, why in taken.items():
+                event(log, "taken_away", logging.WARNING, bundle=bundle, reason=why)
                 self._timing.pop(bundle, None)
 
     # ------------------------------------------------------------------------------------------------ collecting
@@ -185,18 +196,26 @@ class Scheduler:
         """Take note of what ended. Each leaves when it is dealt with: the database may go away in between."""
         well = [each for each in self._endings if each.trouble is None]
         if well:
-            found = backlog.ended([each.bundle for each in well])
-            self._tell(found, now)
-            self._judge(found)
+            ended = backlog.ended([each.bundle for each in well])
+            self._tell(ended, now)
+            self._judge(ended)
         troubled = len(well) < len(self._endings)
         still_open = {each.bundle: each for each in backlog.open_bundles(self._clock.now())} if troubled else {}
+        unharmed: dict[str, list[int]] = {}
         while self._endings:
             ending = self._endings[0]
-            if ending.trouble is not None:
-                self._take_from_dead(ending, still_open.get(ending.bundle), now)
+            found = still_open.get(ending.bundle)
+            if found is not None and ending.kind is None:
+                queue.release(found.bundle, found.token, clean(ending.trouble or ""), self._clock.now())
+                unharmed.setdefault(ending.trouble or "", []).append(ending.bundle)
+            elif ending.trouble is not None:
+                self._take_from_dead(ending, found, now)
             self._timing.pop(ending.bundle, None)
             report.ended.append(ending.bundle)
             self._endings.popleft()
+        for reason, bundles in unharmed.items():
+            more = {"bundles": len(bundles)} if len(bundles) > 1 else {}
+            event(log, "released", bundle=bundles[0], **more, reason=reason)
 
     def _tell(self, ended: Sequence[backlog.Ended], now: float) -> None:
         """Log how bundles ended: one by one, or many short ones together."""
@@ -208,12 +227,15 @@ class Scheduler:
         else:
             for each in ended:
                 outcomes = {"completed": each.completed, "failed": each.failed}
-                outcomes["others"] = each.size - each.completed - each.failed
+                outcomes["released"] = each.size - each.completed - each.failed
                 level = logging.WARNING if each.failed else logging.INFO
                 seconds = now - self._timing.get(each.bundle, now)
                 given = {name: count for name, count in outcomes.items() if count}
                 event(log, "ended", level, bundle=each.bundle, seconds=seconds, **given)
-        for each in failed[:_FAILURES_TOLD]:
+        self._tell_failures(failed)
+
+    def _tell_failures(self, ended: Sequence[backlog.Ended]) -> None:
+        for each in ended[:_FAILURES_TOLD]:
             for task, error in backlog.failures(each.bundle, _FAILURES_TOLD):
                 event(log, "failed", logging.WARNING, task=task, bundle=each.bundle, error=error)
 
@@ -223,13 +245,13 @@ class Scheduler:
         self._breaker.judge(ended, self._clock.now())
 
     def _take_from_dead(self, ending: Ending, found: OpenBundle | None, now: float) -> None:
-        """Take a bundle back that its executor has lost; one whose end was recorded just before is not found open."""
-        seconds = now - self._timing.get(ending.bundle, now)
-        if found is not None:
-            self._take_back(found, ending)
-        if ending.kind is not None:
-            self._judge(backlog.ended([ending.bundle]))
-        event(log, "bundle_troubled", logging.WARNING, bundle=ending.bundle, seconds=seconds, reason=ending.trouble)
+        """Take a bundle back whose process is lost; one whose end was recorded just before is not found open."""
+        if found is None:
+            return
+        self._take_back(found, ending, now - self._timing.get(ending.bundle, now))
+        ended = backlog.ended([ending.bundle])
+        self._tell_failures(ended)
+        self._judge(ended)
 
     def _recover(self) -> list[int]:
         """Free the bundles whose lease has run out, or whose supervisor is known to be dead."""
@@ -272,7 +294,7 @@ class Scheduler:
         mine = found.state is BundleState.SUBMITTED and found.executor == self._executor.name
         return mine and waited > timedelta(seconds=_STRANDED * self._settings.scheduler.lease)
 
-    def _take_back(self, found: OpenBundle, ending: Ending) -> None:
+    def _take_back(self, found: OpenBundle, ending: Ending, seconds: float | None = None) -> None:
         now, reason = self._clock.now(), clean(ending.trouble or "")
         if found.executor == "interactive":
             failed = queue.fail_gone(found.bundle, found.token, "process gone", now)
@@ -285,4 +307,14 @@ class Scheduler:
             retry = Retry(scheduler.retries, scheduler.backoff)
             told = (ending.position, ending.stack and clean(ending.stack), ending.peak_memory)
             waiting, failed = queue.expire(Expiry(found.bundle, found.token, ending.kind, reason, retry, *told), now)
-            event(log, "expired", logging.WARNING, bundle=found.bundle, waiting=waiting, failed=failed, reason=reason)
+            more = {} if seconds is None else {"seconds": seconds}
+            event(
+                log,
+                "expired",
+                logging.WARNING,
+                bundle=found.bundle,
+                waiting=waiting,
+                failed=failed,
+                reason=reason,
+                **more,
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from astra.database.connection import by_index, changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
@@ -58,7 +58,8 @@ def insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now: 
         return keys
     if _insert_without_twins(rows, inputs, common) == len(tasks):
         return keys
-    existing = _live([task.identity for task in tasks if task.identity])
+    lives = lives_of([task.identity for task in tasks if task.identity])
+    existing = {identity: each.live for identity, each in lives.items() if each.live is not None}
     # A twin may have ended since it was met: then nothing stands for that task yet.
     gone = [at for at, (_, t) in enumerate(zip(keys, tasks, strict=True)) if t.identity and t.identity not in existing]
     keys = [existing.get(str(task.identity), key) for key, task in zip(keys, tasks, strict=True)]
@@ -66,12 +67,6 @@ def insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now: 
         for at, key in zip(gone, insert([tasks[at] for at in gone], state, bundle, now), strict=True):
             keys[at] = key
     return keys
-
-
-def _live(identities: Sequence[str]) -> dict[str, int]:
-    condition, parameter = among("identity", identities)
-    with by_index():
-        return dict(run(f"SELECT identity, id FROM task WHERE {condition} AND {IS_LIVE}", (parameter,)))
 
 
 _IDENTITY = list(_NEW_TASK).index("identity")
@@ -82,7 +77,7 @@ def _insert_without_twins(rows: Sequence[Any], inputs: Sequence[Any], common: Se
 
     Where somebody else enqueues the same work at the same moment, one of the two is refused by the generation's index.
     """
-    lived = _lived([row[_IDENTITY] for row in rows if row[_IDENTITY] is not None])
+    lives = lives_of([row[_IDENTITY] for row in rows if row[_IDENTITY] is not None])
     new: list[tuple[Any, ...]] = []
     seen: set[str] = set()
     for row in rows:
@@ -90,10 +85,10 @@ def _insert_without_twins(rows: Sequence[Any], inputs: Sequence[Any], common: Se
         if identity is None:
             new.append((*row, None))
             continue
-        generation, alive = lived.get(identity, (0, 0))
-        if not alive and identity not in seen:
+        known = lives.get(identity, NO_LIVES)
+        if known.live is None and identity not in seen:
             seen.add(identity)
-            new.append((*row, generation + 1))
+            new.append((*row, known.generation + 1))
     if is_sqlite():  # whose write lock keeps true what was read here
         load("task", [*_NEW_TASK, "generation", *_COMMON], [(*row, *common) for row in new])
         inserted = len(new)
@@ -111,12 +106,24 @@ def _insert_without_twins(rows: Sequence[Any], inputs: Sequence[Any], common: Se
     return inserted
 
 
-def _lived(identities: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Return, by identity, the latest generation there was, and how many tasks of it are alive."""
+class Lives(NamedTuple):
+    """The tasks that there are of one identity: the latest generation, which is alive, and the newest that is not."""
+
+    generation: int
+    live: int | None
+    newest: int | None
+
+
+NO_LIVES = Lives(0, None, None)
+
+
+def lives_of(identities: Sequence[str]) -> dict[str, Lives]:
+    """Return, by identity, what tasks there are of it; nothing of one that has none."""
     condition, parameter = among("identity", identities)
-    alive = f"sum(CASE WHEN {IS_LIVE} THEN 1 ELSE 0 END)"
-    query = f"SELECT identity, coalesce(max(generation), 0), {alive} FROM task WHERE {condition} GROUP BY identity"
-    return {identity: (generation, living) for identity, generation, living in run(query, (parameter,))}
+    live, others = (f"max(CASE WHEN {which} THEN id END)" for which in (IS_LIVE, f"NOT ({IS_LIVE})"))
+    query = f"SELECT identity, coalesce(max(generation), 0), {live}, {others} FROM task WHERE {condition}"
+    with by_index():
+        return {identity: Lives(*known) for identity, *known in run(f"{query} GROUP BY identity", (parameter,))}
 
 
 def _insert_staged(rows: Sequence[Any], common: Sequence[Any]) -> int:
@@ -128,14 +135,6 @@ def _insert_staged(rows: Sequence[Any], common: Sequence[Any]) -> int:
         f"SELECT {names}, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS TIMESTAMPTZ) FROM new_task "
         "ORDER BY identity, id ON CONFLICT (identity, generation) WHERE identity IS NOT NULL DO NOTHING",
         common,
-    )
-
-
-def next_generation(table: str) -> str:
-    """Return the expression for the generation that the identity of a row of `table` takes when it comes to life."""
-    return (
-        f"CASE WHEN {table}.identity IS NOT NULL THEN "
-        f"(SELECT coalesce(max(g.generation), 0) + 1 FROM task g WHERE g.identity = {table}.identity) END"
     )
 
 
@@ -151,11 +150,32 @@ def supersede(data_products: Sequence[int], now: datetime) -> int:
 
 
 def make_due(now: datetime) -> int:
-    """Let the pending tasks whose waiting time has passed be claimed."""
-    if not run("SELECT 1 FROM task WHERE state = 'pending' AND not_before <= ? LIMIT 1", (instant_text(now),)):
+    """Let the pending tasks whose waiting time has passed be claimed; return how many. Each chunk is a transaction."""
+    count = 0
+    while True:
+        chunk = _make_chunk_due(instant_text(now))
+        count += chunk
+        if chunk < CHUNK:
+            return count
+
+
+_WAITED = "state = 'pending' AND not_before <= ?"
+
+
+def _make_chunk_due(now: str | None) -> int:
+    if not run(f"SELECT 1 FROM task WHERE {_WAITED} LIMIT 1", (now,)):  # which takes no lock
         return 0
+    # Whoever holds, cancels or takes tasks locks them in another order. Nobody is waited for here, so nobody can wait
+    # in a circle; what is skipped is found the next time.
+    skipped = "" if is_sqlite() else " FOR UPDATE SKIP LOCKED"
+    due = f"SELECT id FROM task WHERE {_WAITED} ORDER BY not_before LIMIT {CHUNK}{skipped}"
     with database.atomic():
-        return changed(
-            "UPDATE task SET not_before = NULL WHERE state = 'pending' AND not_before IS NOT NULL AND not_before <= ?",
-            (instant_text(now),),
-        )
+        return changed(f"UPDATE task SET not_before = NULL WHERE {_WAITED} AND id {each_of(due)}", (now, now))
+
+
+def each_of(keys: str) -> str:
+    """Return a condition that leads both databases to look each key up, whatever they believe of the table's size.
+
+    A queue's statistics are always stale: told that a bundle has one task, PostgreSQL would walk all of a table.
+    """
+    return f"IN ({keys})" if is_sqlite() else f"= ANY (ARRAY({keys}))"

@@ -505,7 +505,7 @@ def test_by_hand_the_one_that_raised_fails_and_the_rest_are_cancelled(
 @on_sqlite
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("person", [True, False])
-def test_a_request_to_stop_is_a_cancellation_and_no_failure(
+def test_a_request_to_stop_is_a_cancellation_for_a_person_and_a_failure_in_the_service(
     database: peewee.Database, clock: FakeClock, error: type[BaseException], person: bool
 ) -> None:
     def body(self: Any) -> None:
@@ -521,7 +521,7 @@ def test_a_request_to_stop_is_a_cancellation_and_no_failure(
         assert states(claimed.bundle) == ["cancelled"] * 3
         return
     bundle = failing(instance, clock, error)
-    assert states(bundle) == ["pending", "cancelled", "pending"]
+    assert states(bundle) == ["pending", "failed", "pending"]
 
 
 @on_sqlite

@@ -46,9 +46,11 @@ class Busy(Exception):
         (json.JSONDecodeError("bad", "", 0), ErrorKind.BUG),
         (Busy("busy"), ErrorKind.BUG),
         (SystemError("odd"), ErrorKind.BUG),
+        (SystemExit("cannot open the model"), ErrorKind.BUG),
+        (KeyboardInterrupt(), ErrorKind.RETRY),
     ],
 )
-def test_an_error_is_of_one_kind(error: Exception, kind: ErrorKind) -> None:
+def test_an_error_is_of_one_kind(error: BaseException, kind: ErrorKind) -> None:
     assert kind_of(error) is kind
 
 
