@@ -32,10 +32,21 @@ def contradictions(settings: Settings) -> Iterator[str]:
     for each, folder in zip(settings.watch, real, strict=True):
         if folder.is_file():
             yield f"[[watch]] path = {each.path}: is a file; name the folder that it lies in"
-    output = Path(os.path.realpath(settings.output.root))
+    output, logs = (Path(os.path.realpath(folder)) for folder in (settings.output.root, settings.bundle_logs))
     for each, folder in zip(settings.watch, real, strict=True):
         if output.is_relative_to(folder):
             yield f"[output] root = {output}: lies in the watched folder {each.path}; outputs must be kept outside it"
+        if logs.is_relative_to(folder):
+            yield f"{_where_logs_lie(settings)}: lies in the watched folder {each.path}, {_WHY_NO_LOGS}"
+
+
+_WHY_NO_LOGS = "and what components print must be kept outside it: every line of it would be an event"
+
+
+def _where_logs_lie(settings: Settings) -> str:
+    if settings.log.folder:
+        return f"[log] folder = {settings.log.folder}"
+    return f"[service] state = {settings.service.state}, where [log] folder is by default"
 
 
 def _repeated(label: str, names: list[str], key: str = "name") -> Iterator[str]:

@@ -7,6 +7,7 @@ somebody's own: it is touched only where it is named itself.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -87,12 +88,16 @@ def hold_work(target: Target, by: By) -> Done:
     done = Done()
     for given in _own_bundles(target, "pause"):
         if given.by_hand:
-            raise AstraError(f"bundle {given.bundle} is run by hand {given.place}: it is not the queue's to hold")
+            raise AstraError(
+                f"bundle {given.bundle} is run by hand {given.place}: it is not the queue's to hold; "
+                f"only `astra cancel bundle {given.bundle}` takes it"
+            )
         _give_back(given, by, holds.HELD_UNTIL, done)
     held = queue.hold_tasks(targets.pending(target))  # those that were given back among them
     done.waiting = max(0, held - done.running)
-    if not held and target.kind is Kind.TASK:
-        raise AstraError(f"{target} is {targets.state_of(target)}: nothing of it is left to hold")
+    if not held:
+        state = f"is {targets.state_of(target)}" if target.kind is Kind.TASK else "has ended"
+        raise AstraError(f"{target} {state}: nothing of it is left to hold")
     return done
 
 
@@ -101,9 +106,14 @@ def _own_bundles(target: Target, verb: str) -> list[Open]:
     found = targets.open_bundles(target)
     if target.kind is Kind.TASK and found and found[0].unfinished > 1:
         bundle, others = found[0].bundle, found[0].unfinished - 1
+        among = f"{target} runs in bundle {bundle} with {others} other{'s' * (others > 1)}"
+        if found[0].by_hand:
+            raise AstraError(
+                f"{among}, by hand {found[0].place}: only `astra cancel bundle {bundle}` takes it, and them all"
+            )
         raise AstraError(
-            f"{target} runs in bundle {bundle} with {others} other{'s' * (others > 1)}: `astra {verb} bundle {bundle}` "
-            f"takes them all, `astra drain bundle {bundle}` gives back those that were not begun; then ask again"
+            f"{among}: `astra {verb} bundle {bundle}` takes them all, "
+            f"`astra drain bundle {bundle}` gives back those that were not begun; then ask again"
         )
     return found
 
@@ -162,8 +172,10 @@ def _cancel_running(given: Open, target: Target, by: By, done: Done) -> None:
 # ------------------------------------------------------------------------------------------------------------- drain
 
 
-def drain(target: Target, by: By) -> None:
+def drain(target: Target, by: By) -> bool:
     """Have nothing more of it started: a component or a replay is held, a bundle's supervisor is asked.
+
+    Return False where there is nothing to be drained: the bundle has ended already.
 
     Raises
     ------
@@ -174,9 +186,19 @@ def drain(target: Target, by: By) -> None:
         pause(target, by)
     elif not queue.ask(int(target.name), holds.DRAIN):
         for each in targets.open_bundles(target):
-            raise AstraError(f"bundle {each.bundle} is run by hand {each.place}: nobody can ask it to stop")
+            raise AstraError(
+                f"bundle {each.bundle} is run by hand {each.place}: nobody can ask it to stop; "
+                f"only `astra cancel bundle {each.bundle}` takes it"
+            )
+        return False
+    return True
 
 
 def running(target: Target) -> list[Open]:
     """Return the bundles that a drain still waits for."""
     return [each for each in targets.open_bundles(target) if not each.by_hand]
+
+
+def left_behind(found: Iterable[Open]) -> list[Open]:
+    """Return those bundles whose service is known to be gone: none of them ends before a service runs again."""
+    return [each for each in found if provenance.is_dead(*each.owner)]

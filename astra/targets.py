@@ -43,12 +43,16 @@ class Target:
 
 
 class Open(NamedTuple):
-    """A bundle that is submitted or running: how many of its tasks have not ended, and whose process it is."""
+    """A bundle that is submitted or running: how many of its tasks have not ended, and whose process it is.
+
+    `owner` is that process as `provenance.is_dead` knows it.
+    """
 
     bundle: int
     unfinished: int
     by_hand: bool
     place: str
+    owner: tuple[str, int, int, str]
 
 
 def find(kind: Kind, name: str, named: Iterable[str] = ()) -> Target:
@@ -74,12 +78,23 @@ def find(kind: Kind, name: str, named: Iterable[str] = ()) -> Target:
 
 
 def _component(name: str, named: Iterable[str]) -> str:
+    found = components(name, named)
+    if len(found) > 1:
+        raise AstraError(f"{name} may be {' or '.join(found)}: give the whole path")
+    return found[0]
+
+
+def components(name: str, named: Iterable[str] = ()) -> list[str]:
+    """Return the components, one at least, that have this import path or end with it, such as a class's name alone.
+
+    Raises
+    ------
+    AstraError
+        If there is none, with the nearest name.
+    """
     known = sorted({*_recorded(), *named})
-    fitting = [each for each in known if name in (each, each.rpartition(".")[2])]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise AstraError(f"{name} may be {' or '.join(fitting)}: give the whole path")
+    if found := [each for each in known if each == name or each.endswith(f".{name}")]:
+        return [name] if name in found else found
     short = {each.rpartition(".")[2]: each for each in known}
     near = difflib.get_close_matches(name, [*short, *known], n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(short)) or 'none yet'}"
@@ -128,13 +143,19 @@ def open_bundles(target: Target) -> list[Open]:
     """Return the open bundles that have tasks which are meant and have not ended, oldest first."""
     rows: Sequence[Any] = run(
         "SELECT b.id, (SELECT count(*) FROM task_bundle m WHERE m.bundle_id = b.id AND m.outcome IS NULL), "
-        "b.executor, b.\"user\", b.host, b.owner_pid FROM bundle b WHERE b.state IN ('submitted', 'running') "
-        f"AND {_HAS[target.kind]} ORDER BY b.id",
+        'b.executor, b."user", b.host, b.owner_pid, b.owner_boot, b.owner_start FROM bundle b '
+        f"WHERE b.state IN ('submitted', 'running') AND {_HAS[target.kind]} ORDER BY b.id",
         (target.value,),
     )
     return [
-        Open(bundle, unfinished, executor == "interactive", f"by {user} on {host.partition('/')[0]}, process {pid}")
-        for bundle, unfinished, executor, user, host, pid in rows
+        Open(
+            bundle,
+            unfinished,
+            executor == "interactive",
+            f"by {user} on {host.partition('/')[0]}, process {pid}",
+            (boot, pid, start, host),
+        )
+        for bundle, unfinished, executor, user, host, pid, boot, start in rows
     ]
 
 

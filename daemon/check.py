@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astra.catalogue.consulting import linking_of
+from astra.components import component_class
 from astra.config import Settings, Watch
 from astra.database import connection, migrate
 from astra.database.connection import available
@@ -34,6 +35,7 @@ def check(settings: Settings) -> list[Finding]:
     found = [Finding("settings", True, str(settings.source or "no file found: every setting has its default"))]
     found.append(_try("database", lambda: _database(settings)))
     found.append(_try("rules", lambda: _rules(settings)))
+    found += [_component(each.task) for each in settings.components]
     found.append(_try("releases", lambda: _releases(settings)))
     found += _catalog(settings)
     for watch in settings.watch:
@@ -42,6 +44,7 @@ def check(settings: Settings) -> list[Finding]:
         found.append(Finding("watch", True, "no [[watch]] folder: the service only runs tasks that others enqueue"))
     found.append(_writable("[service] state", settings.service.state))
     found.append(_writable("[output] root", settings.output.root))
+    found.append(_writable("[log] folder", settings.bundle_logs))
     return found
 
 
@@ -73,6 +76,15 @@ def _database(settings: Settings) -> str:
 def _rules(settings: Settings) -> str:
     compiled = compile_rules(settings)
     return f"{len(compiled)} rules, for {', '.join(sorted({each.filetype for each in compiled})) or 'no product type'}"
+
+
+def _component(task: str) -> Finding:
+    """Look at one stanza whose limits would silently hold for nothing where its name is none."""
+    try:
+        component_class(task)
+    except AstraError as error:
+        return Finding("components", False, f"[[components]] task = {task!r}: {error}")
+    return Finding("components", True, f"{task} can be imported")
 
 
 def _releases(settings: Settings) -> str:

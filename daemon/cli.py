@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from astra.config import Settings
 
 USAGE_STATUS, FAILED_STATUS, CONFIGURATION_STATUS = 2, 1, 78
+HOLDS_SHOWN = 10
 _config = click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file; by default it is looked for."
 )
@@ -128,7 +130,18 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
         f"records     {products}",
         f"ingested    {counts}",
         f"tasks       {tasks}",
+        *_held(recorded["holds"]),
     ]
+
+
+def _held(holds: list[dict[str, Any]]) -> Iterator[str]:
+    for each in holds[:HOLDS_SHOWN]:
+        name = each["target"] if each["kind"] == "component" else f"{each['kind']} {each['target']}"
+        reason = f" ({' '.join(each['reason'].split())})" if each["reason"] else ""
+        probe = f"; next try {each['next_probe']}" if each["next_probe"] else ""
+        yield f"held        {name} by {each['who']} since {each['since']}{reason}{probe}"
+    if len(holds) > HOLDS_SHOWN:
+        yield f"held        and {len(holds) - HOLDS_SHOWN} more: `astra holds` lists them all"
 
 
 def _settings(config: Path | None) -> Settings:

@@ -80,6 +80,7 @@ class Service:
         self._stop, self._front_wake, self._wake = threading.Event(), threading.Event(), threading.Event()
         self._away = threading.Event()  # the database was; set by either thread
         self._signals = 0
+        self._executor = executors.build(settings, clock, self._wake.set)
         self._linking = linking_of(settings.catalog, clock)
         self._relinker = Relinker(self._linking, clock)
         relink = Duty("relink", settings.catalog.relink, self._relinker.request)
@@ -97,7 +98,6 @@ class Service:
             if self._linking.survey is not None:
                 stack.callback(self._linking.survey.close)
             # first of all: its processes take as long to come to listen as all the rest here
-            self._executor = executors.build(self._settings, self._clock, self._wake.set)
             stack.callback(self._executor.stop)
             self._executor.start()
             refuse_unknown_releases(self._settings)  # before what a wait for the database does not mend

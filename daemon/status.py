@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from astra import provenance
+from astra import holds, provenance
 from astra.clock import Clock
 from astra.config import Settings
+from astra.database.astradb import Hold
 from astra.database.connection import place, run
 from astra.errors import UnreadableFile
 from daemon.intake import Intake
@@ -98,7 +99,19 @@ def records(clock: Clock) -> dict[str, Any]:
         "ingestions": outcomes,
         "tasks": tasks,
         "oldest_pending": str(oldest) if oldest is not None else None,
+        "holds": [_held(each) for each in holds.standing()],
         "asked": _text(clock.now()),
+    }
+
+
+def _held(held: Hold) -> dict[str, Any]:
+    return {
+        "kind": str(held.kind),
+        "target": held.target,
+        "who": held.who,
+        "since": _text(held.created),
+        "reason": held.reason,
+        "next_probe": _text(held.probe_at) if held.probe_at else None,
     }
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from astra.cli.printing import as_json
-from astra.cli.targeting import answer, counted, opened, targeted, told
+from astra.cli.targeting import HOLDABLE, answer, counted, opened, targeted, told
 
 if TYPE_CHECKING:
     from astra.clock import Clock
-    from astra.targets import Target
+    from astra.targets import Open, Target
 
 EVERY = 1.0  # seconds between two looks
 
@@ -43,43 +43,68 @@ def command(
     from astra.clock import SYSTEM
 
     by = steering.By(steering.who(), reason or "drained", SYSTEM.now())
-    for each in found:
-        steering.drain(each, by)
+    over = {each for each in found if not steering.drain(each, by)}
     try:
         left = wait(found, timeout, SYSTEM)
     except KeyboardInterrupt:
         click.echo(f"astra: no longer waited for, but still draining: {', '.join(map(str, found))}", err=True)
         raise click.Abort from None
-    answer([_said(each, left) for each in found], as_json)
+    answer([_said(each, left, each in over) for each in found], as_json)
     if left:
         click.get_current_context().exit(1)
 
 
-def wait(found: list[Target], timeout: float | None, clock: Clock) -> set[Target]:
-    """Wait until nothing of the targets runs, and say how much still does as it changes; return those that still do."""
+def wait(found: list[Target], timeout: float | None, clock: Clock) -> dict[Target, list[Open]]:
+    """Wait until nothing of the targets runs, and say how much still does as it changes; return what still does.
+
+    What a service that is gone has left behind is looked for twice, as another service takes it back, and then not
+    waited for.
+    """
     from astra import steering
 
     never, start = threading.Event(), clock.monotonic()
     said: dict[Target, tuple[int, int]] = {}
+    hopeless = False
     while True:
-        left = set()
+        left = {}
         for target in found:
             running = steering.running(target)
             count = (len(running), sum(each.unfinished for each in running))
             if running:
-                left.add(target)
+                left[target] = running
                 if said.get(target) != count:
                     words = f"{counted(count[0], 'bundle')} with {counted(count[1], 'unfinished task')}"
                     click.echo(f"{target}: {words}", err=True)
             said[target] = count
         passed = clock.monotonic() - start
-        if not left or (timeout is not None and passed >= timeout):
+        before, hopeless = hopeless, all(steering.left_behind(running) == running for running in left.values())
+        if not left or (before and hopeless) or (timeout is not None and passed >= timeout):
             return left
         clock.wait(never, EVERY if timeout is None else min(EVERY, timeout - passed))
 
 
-def _said(target: Target, left: set[Target]) -> tuple[dict[str, Any], str]:
-    done = target not in left
-    kept = " and held" if target.kind != "bundle" else ""
-    sentence = f"{target} is drained{kept}" if done else f"{target} still runs; it goes on draining"
-    return {**told(target), "drained": done}, sentence
+def _said(target: Target, left: dict[Target, list[Open]], over: bool) -> tuple[dict[str, Any], str]:
+    from astra import steering
+
+    running = left.get(target, [])
+    behind = steering.left_behind(running)
+    kept = " and held" if target.kind in HOLDABLE else ""
+    if over:
+        sentence = f"{target} has ended already"
+    elif not running:
+        sentence = f"{target} is drained{kept}"
+    elif behind:
+        sentence = _left_behind(target, behind, kept)
+    else:
+        sentence = f"{target} still runs; it goes on draining"
+    return {**told(target), "drained": not running, "left_behind": [each.bundle for each in behind]}, sentence
+
+
+def _left_behind(target: Target, behind: list[Open], kept: str) -> str:
+    first, more = behind[0], len(behind) - 1
+    others = f" and {counted(more, 'more bundle')}" if more else ""
+    now = f", or `astra pause {target} --now` does it without one" if kept else ""
+    return (
+        f"{target} is not drained{', but held' if kept else ''}: bundle {first.bundle}{others} was run {first.place}, "
+        f"which is gone; start the service, which gives the tasks back{now}"
+    )

@@ -12,7 +12,7 @@ import click
 
 from astra.cli.choosing import Instant, limit
 from astra.cli.printing import as_json, print_json, text
-from astra.cli.targeting import counted
+from astra.cli.targeting import counted, in_settings
 
 if TYPE_CHECKING:
     from astra.alike import Group
@@ -47,9 +47,12 @@ def command(
     """
     from astra.cli.opening import open_records
 
-    open_records(config)
-    from astra import alike
+    settings = open_records(config)
+    from astra import alike, targets
     from astra.selection import Selection
+
+    for name in given["components"]:
+        targets.components(name, in_settings(settings))
 
     found = alike.groups(Selection(**given), since, until)
     shown = [_row(each) for each in found[:limit]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from astra.cli.printing import as_json
-from astra.cli.targeting import KINDS, answer, by_hand, counted, in_bundles, opened, targeted, told
+from astra.cli.targeting import HOLDABLE, KINDS, answer, by_hand, counted, in_bundles, opened, targeted, told
 
 if TYPE_CHECKING:
     from astra.steering import By
@@ -42,7 +42,7 @@ def command(
     from astra.steering import By, who
 
     by = By(who(), reason, SYSTEM.now())
-    answer([_held(each, by, at_once) if kind in KINDS[:2] else _kept(each, by) for each in found], as_json)
+    answer([_held(each, by, at_once) if kind in HOLDABLE else _kept(each, by) for each in found], as_json)
 
 
 def _held(target: Target, by: By, at_once: bool) -> tuple[dict[str, Any], str]:

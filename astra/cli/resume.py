@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from astra.cli.printing import as_json
-from astra.cli.targeting import KINDS, answer, counted, opened, targeted, told
+from astra.cli.targeting import HOLDABLE, KINDS, answer, counted, opened, targeted, told
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,7 +34,7 @@ def command(config: Path | None, /, kind: str, names: tuple[str, ...], as_json: 
     found = opened(config, kind, names)
     from astra.clock import SYSTEM
 
-    answer([_lifted(each, SYSTEM.now()) if kind in KINDS[:2] else _let_go(each) for each in found], as_json)
+    answer([_lifted(each, SYSTEM.now()) if kind in HOLDABLE else _let_go(each) for each in found], as_json)
 
 
 def _lifted(target: Target, now: datetime) -> tuple[dict[str, Any], str]:

@@ -11,11 +11,13 @@ import click
 from astra.cli.printing import print_json
 
 if TYPE_CHECKING:
+    from astra.config import Settings
     from astra.steering import Done
     from astra.targets import Target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-KINDS = ("component", "replay", "bundle", "task")
+HOLDABLE = ("component", "replay")  # held as such, what comes later included; of the others, their tasks are
+KINDS = (*HOLDABLE, "bundle", "task")
 
 
 def targeted(*kinds: str) -> Callable[[Command], Command]:
@@ -37,9 +39,13 @@ def opened(config: Path | None, kind: str, names: Sequence[str]) -> list[Target]
     from astra.cli.opening import open_records
     from astra.targets import Kind, find
 
-    settings = open_records(config)
-    named = {each.task for each in settings.rules} | {each.task for each in settings.schedule}
+    named = in_settings(open_records(config))
     return list(dict.fromkeys(find(Kind(kind), name, named) for name in names))
+
+
+def in_settings(settings: Settings) -> set[str]:
+    """Return the components that rules and the calendar name, of which there may be no record yet."""
+    return {each.task for each in settings.rules} | {each.task for each in settings.schedule}
 
 
 def counted(count: int, noun: str) -> str:

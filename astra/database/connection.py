@@ -157,7 +157,14 @@ def changed(sql: str, parameters: Sequence[Any] = ()) -> int:
 
 
 def execute_many(sql: str, rows: Sequence[Sequence[Any]]) -> int:
-    """Run one statement for every row of parameters and return how many rows were touched in all."""
+    """Run one statement for every row of parameters.
+
+    Returns
+    -------
+    int
+        How many rows were touched in all; on PostgreSQL, whose driver does not tell, how many were given. A guard
+        there must be a statement whose rows `changed` counts.
+    """
     sqlite = is_sqlite()
     with driver_cursor() as cursor:
         if sqlite:

@@ -176,8 +176,8 @@ def load(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> N
             cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN", io.StringIO(_copy_text(rows)))
 
 
-def among(column: str, values: Sequence[str]) -> tuple[str, Any]:
-    """Return the condition that a text column has one of many values, and the one parameter it takes."""
+def among(column: str, values: Sequence[Any], kind: str = "TEXT") -> tuple[str, Any]:
+    """Return the condition that a column of a kind, text or ``BIGINT``, has one of many values, and its parameter."""
     if isinstance(database.obj, peewee.SqliteDatabase):
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(list(values))
-    return f"{column} = ANY(CAST(? AS TEXT[]))", list(values)
+    return f"{column} = ANY(CAST(? AS {kind}[]))", list(values)

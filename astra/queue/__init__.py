@@ -1,7 +1,9 @@
 """The sole writer of task and bundle state. Comes from rules, notebooks and the scheduler; goes to the database.
 
 Every change is one guarded UPDATE whose row count is read. A bundle's token is swapped when its process starts, and
-every later write is fenced by it *and* by its counts: who lost the bundle changes nothing and is told (`LeaseLost`).
+every later write of whoever runs it, or takes it from a process that is gone, is fenced by it *and* by its counts: who
+lost the bundle changes nothing and is told (`LeaseLost`). Not so fenced is what is no change of state, `ask` and
+`note_log`, and what a person takes away: `give_back` and `cancel_running` are guarded by the bundle's state.
 Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state machines.
 """
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from astra.database.astradb import STAGES
-from astra.database.connection import changed, database, execute, execute_many, is_sqlite, run
+from astra.database.connection import by_index, changed, database, execute, execute_many, is_sqlite, run
 from astra.database.fields import instant_text
-from astra.database.staging import insert_rows, load, stage
+from astra.database.staging import among, insert_rows, load, stage
 from astra.errors import InputChanged, LeaseLost
 from astra.failures import PASSING, again_after
 from astra.queue.enqueueing import enqueue
@@ -98,11 +99,7 @@ def _end_tasks(chunks: Sequence[Finish], now: datetime) -> None:
     rows = [(chunk.bundle, *each) for chunk in chunks for each in chunk.ended]
     counted = _end_members(rows) if is_sqlite() else _end_staged_members(rows)
     again = _to_try_again([chunk for chunk in chunks if chunk.retry.retries], now)
-    moved = execute_many(
-        "UPDATE task SET state = 'pending', not_before = ?, cohort = coalesce(?, cohort) "
-        "WHERE id = ? AND bundle_id = ? AND state = 'running'",
-        [(wait, cohort, task, bundle) for task, (bundle, wait, cohort) in again.items()],
-    )
+    moved = _move_again(again) if again else 0
     left = [row for row in rows if row[2] not in again] if again else rows
     moved += _move(left) if is_sqlite() else _move_staged(left, again)
     if counted != len(rows) or moved != len(rows):
@@ -155,31 +152,47 @@ def _move_staged(rows: Sequence[tuple[Any, ...]], again: Collection[int]) -> int
     return moved
 
 
-def _to_try_again(chunks: Sequence[Finish], now: datetime) -> dict[int, tuple[int, str | None, int | None]]:
+_Again = dict[int, tuple[int, str | None, int | None]]  # by task: its bundle, when, and with whom
+_AGAIN = {"id": "BIGINT", "bundle_id": "BIGINT", "not_before": "INSTANT", "cohort": "BIGINT"}
+
+
+def _move_again(again: _Again) -> int:
+    stage("tried_again", _AGAIN, [(task, *again[task]) for task in sorted(again)])
+    return changed(
+        "UPDATE task SET state = 'pending', not_before = a.not_before, cohort = coalesce(a.cohort, task.cohort) "
+        "FROM tried_again a WHERE task.id = a.id AND task.bundle_id + 0 = a.bundle_id AND task.state || '' = 'running'"
+    )
+
+
+def _to_try_again(chunks: Sequence[Finish], now: datetime) -> _Again:
     """Return the tasks that raised what may pass and have tries left: their bundle, when, and with whom.
 
-    What ran out of memory or of time runs alone the next time.
+    What ran out of memory or of time runs alone the next time, where it was that task alone; what befell all of a
+    bundle, a disk that is full, say, is no reason to run each of them alone for ever.
     """
     raised = [(chunk, each) for chunk in chunks for each in chunk.ended if each.error_kind in PASSING]
     if not raised:
         return {}
+    common = Counter(chunk.bundle for chunk, _ in raised)
     count = tries([each.task for _, each in raised], "failed")
-    again = {}
+    again: _Again = {}
     for chunk, each in raised:
         if count[each.task] <= chunk.retry.retries:
             wait = instant_text(again_after(count[each.task], chunk.retry.backoff, now))
-            again[each.task] = chunk.bundle, wait, None if each.error_kind is ErrorKind.RETRY else -each.task
+            is_its_own = each.error_kind is not ErrorKind.RETRY and common[chunk.bundle] == 1
+            again[each.task] = chunk.bundle, wait, -each.task if is_its_own else None
     return again
 
 
 def tries(tasks: Sequence[int], outcome: str) -> dict[int, int]:
     """Return how often each of these tasks left a bundle in this way, since a person last asked for it."""
-    listed = ", ".join(str(int(each)) for each in tasks)
-    counted = run(
-        "SELECT t.id, count(*) FROM task t JOIN task_bundle m ON m.task_id = t.id AND m.bundle_id > t.tries_after "
-        f"WHERE t.id IN ({listed}) AND m.outcome = ? AND m.error_kind IS NOT NULL GROUP BY t.id",
-        (outcome,),
-    )
+    condition, parameter = among("t.id", tasks, "BIGINT")
+    with by_index():
+        counted = run(
+            "SELECT t.id, count(*) FROM task t JOIN task_bundle m ON m.task_id = t.id AND m.bundle_id > t.tries_after "
+            f"WHERE {condition} AND m.outcome = ? AND m.error_kind IS NOT NULL GROUP BY t.id",
+            (parameter, outcome),
+        )
     return dict.fromkeys(tasks, 0) | dict(counted)
 
 

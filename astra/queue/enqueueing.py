@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import peewee
 
@@ -69,14 +69,13 @@ def insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now: 
 
 _IDENTITY = _NEW_TASK.index("identity")
 _TRIES = 10
-_NEVER = (0, None)
 
 
 def _rows(
     tasks: Sequence[NewTask], own: Sequence[int], common: tuple[Any, ...]
 ) -> tuple[list[int], list[Any], list[Any]]:
     """Return the key of each task, which is its live twin's where it has one; and the rows of those that have none."""
-    lived = _lived([task.identity for task in tasks if task.identity is not None])
+    lives = lives_of([task.identity for task in tasks if task.identity is not None])
     keys: list[int] = []
     rows: list[Any] = []
     inputs: list[Any] = []
@@ -84,8 +83,8 @@ def _rows(
     for key, task in zip(own, tasks, strict=True):
         found, generation = key, None
         if task.identity is not None:  # without one, as run by hand, it has no twin
-            latest, twin = lived.get(task.identity, _NEVER)
-            found, generation = twin or first.setdefault(task.identity, key), latest + 1
+            known = lives.get(task.identity, NO_LIVES)
+            found, generation = known.live or first.setdefault(task.identity, key), known.generation + 1
         keys.append(found)
         if found == key:
             rows.append((key, *_own(task), generation, *common))
@@ -94,23 +93,26 @@ def _rows(
     return keys, rows, inputs
 
 
-def _lived(identities: Sequence[str]) -> dict[str, tuple[int, int | None]]:
-    """Return, by identity, the latest generation there was, and the task that is alive, if one is."""
+class Lives(NamedTuple):
+    """The tasks that there are of one identity: the latest generation, which is alive, and the newest that is not."""
+
+    generation: int
+    live: int | None
+    newest: int | None
+
+
+NO_LIVES = Lives(0, None, None)
+
+
+def lives_of(identities: Sequence[str]) -> dict[str, Lives]:
+    """Return, by identity, what tasks there are of it; nothing of one that has none."""
     if not identities:
         return {}
     condition, parameter = among("identity", identities)
-    alive = f"max(CASE WHEN {IS_LIVE} THEN id END)"
-    query = f"SELECT identity, coalesce(max(generation), 0), {alive} FROM task WHERE {condition} GROUP BY identity"
+    live, others = (f"max(CASE WHEN {which} THEN id END)" for which in (IS_LIVE, f"NOT ({IS_LIVE})"))
+    query = f"SELECT identity, coalesce(max(generation), 0), {live}, {others} FROM task WHERE {condition}"
     with by_index():
-        return {identity: (generation, living) for identity, generation, living in run(query, (parameter,))}
-
-
-def next_generation(table: str) -> str:
-    """Return the expression for the generation that the identity of a row of `table` takes when it comes to life."""
-    return (
-        f"CASE WHEN {table}.identity IS NOT NULL THEN "
-        f"(SELECT coalesce(max(g.generation), 0) + 1 FROM task g WHERE g.identity = {table}.identity) END"
-    )
+        return {identity: Lives(*known) for identity, *known in run(f"{query} GROUP BY identity", (parameter,))}
 
 
 def supersede(data_products: Sequence[int], now: datetime) -> int:
@@ -125,11 +127,33 @@ def supersede(data_products: Sequence[int], now: datetime) -> int:
 
 
 def make_due(now: datetime) -> int:
-    """Let the pending tasks whose waiting time has passed be claimed."""
-    if not run("SELECT 1 FROM task WHERE state = 'pending' AND not_before <= ? LIMIT 1", (instant_text(now),)):
+    """Let the pending tasks whose waiting time has passed be claimed; return how many. Each chunk is a transaction."""
+    count = 0
+    while True:
+        chunk = _make_chunk_due(instant_text(now))
+        count += chunk
+        if chunk < CHUNK:
+            return count
+
+
+_WAITED = "state = 'pending' AND not_before <= ?"
+
+
+def _make_chunk_due(now: str | None) -> int:
+    if not run(f"SELECT 1 FROM task WHERE {_WAITED} LIMIT 1", (now,)):  # which takes no lock
         return 0
+    # Whoever holds, cancels or takes tasks locks them in another order. Nobody is waited for here, so nobody can wait
+    # in a circle; what is skipped is found the next time.
+    # The rows are locked by then: the words keep PostgreSQL from looking for them among all that wait.
+    skipped = "" if is_sqlite() else " FOR UPDATE SKIP LOCKED"
+    due = f"SELECT id FROM task WHERE {_WAITED} ORDER BY not_before LIMIT {CHUNK}{skipped}"
     with database.atomic():
-        return changed(
-            "UPDATE task SET not_before = NULL WHERE state = 'pending' AND not_before IS NOT NULL AND not_before <= ?",
-            (instant_text(now),),
-        )
+        return changed(f"UPDATE task SET not_before = NULL WHERE state || '' = 'pending' AND id {each_of(due)}", (now,))
+
+
+def each_of(keys: str) -> str:
+    """Return a condition that leads both databases to look each key up, whatever they believe of the table's size.
+
+    A queue's statistics are always stale: told that a bundle has one task, PostgreSQL would walk all of a table.
+    """
+    return f"IN ({keys})" if is_sqlite() else f"= ANY (ARRAY({keys}))"

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from astra.database.connection import changed, database, execute, is_sqlite, run
+from astra.database.connection import changed, database, execute, run
 from astra.database.fields import instant_text
 from astra.failures import again_after
 from astra.queue.ending import tries
+from astra.queue.enqueueing import each_of
 from astra.states import BundleState, ErrorKind
 from astra.work import NO_RETRY, Expiry
 
@@ -25,7 +26,7 @@ def release(bundle: int, token: str, reason: str, now: datetime) -> int:
         if not _close(bundle, token, BundleState.RELEASED, reason, now):
             return 0
         given = changed(
-            f"UPDATE task SET state = 'pending' WHERE bundle_id = ? AND state = 'running' AND id {_members()}",
+            f"UPDATE task SET state = 'pending' WHERE bundle_id = ? AND state = 'running' AND id {of_bundle()}",
             (bundle, bundle),
         )
         execute("UPDATE task_bundle SET outcome = 'released' WHERE bundle_id = ? AND outcome IS NULL", (bundle,))
@@ -36,7 +37,8 @@ def expire(expiry: Expiry, now: datetime) -> tuple[int, int]:
     """Take a bundle from a process that died or was stopped, or whose service is gone.
 
     The task to blame is tried again when some time has passed, alone, or fails after its retries. Where nobody knows
-    which it is, none counts a try: the two halves of the bundle never run together again.
+    which it is, none counts a try: the two halves of the bundle never run together again, and wait when they are halves
+    of a half.
 
     Returns
     -------
@@ -52,16 +54,29 @@ def expire(expiry: Expiry, now: datetime) -> tuple[int, int]:
             return 0, 0
         if expiry.kind is ErrorKind.INTERRUPTED:
             return _give_back_interrupted(expiry, unfinished, first, now)
+        execute("UPDATE bundle SET peak_memory = ? WHERE id = ?", (expiry.peak_memory, expiry.bundle))
         position = expiry.position if unfinished > 1 else first
         if position is None:
-            _halve(expiry, unfinished)
+            _count_failure(expiry.bundle)
+            _halve(expiry, unfinished, _wait_of_halves(expiry, now))
             return unfinished, 0
-        execute(
-            "UPDATE bundle SET failed = failed + 1, peak_memory = ? WHERE id = ?", (expiry.peak_memory, expiry.bundle)
-        )
         failed = _blame(expiry, position, now)
         _release_rest(expiry, None)
         return unfinished - failed, failed
+
+
+def _count_failure(bundle: int) -> None:
+    """Count a process that died as one failure of its bundle, for the circuit breaker to see."""
+    execute("UPDATE bundle SET failed = failed + 1 WHERE id = ?", (bundle,))
+
+
+def _wait_of_halves(expiry: Expiry, now: datetime) -> datetime | None:
+    """Return when the halves of a bundle may run: at once, unless it is what an earlier crash has left."""
+    query = (
+        "SELECT 1 FROM task_bundle m JOIN task t ON t.id = m.task_id "
+        "WHERE m.bundle_id = ? AND m.outcome IS NULL AND t.cohort IS NOT NULL LIMIT 1"
+    )
+    return again_after(1, expiry.retry.backoff, now) if run(query, (expiry.bundle,)) else None
 
 
 def _give_back_interrupted(expiry: Expiry, unfinished: int, first: int, now: datetime) -> tuple[int, int]:
@@ -101,6 +116,8 @@ def _blame(expiry: Expiry, position: int, now: datetime) -> int:
     if not found:  # it had just ended: then nobody is to blame
         return 0
     task = found[0][0]
+    if expiry.kind is not ErrorKind.INTERRUPTED:
+        _count_failure(expiry.bundle)
     execute(
         "UPDATE task_bundle SET outcome = 'expired', error_class = 'ProcessDied', error_kind = ?, error_message = ?, "
         "traceback = ? WHERE bundle_id = ? AND position = ?",
@@ -121,7 +138,7 @@ def _halve(expiry: Expiry, unfinished: int, wait: datetime | None = None) -> Non
     middle = run(f"{query} LIMIT 1 OFFSET ?", (expiry.bundle, unfinished // 2))[0][0]
     execute(
         "UPDATE task SET cohort = CASE WHEN (SELECT position FROM task_bundle m WHERE m.bundle_id = ? "
-        f"AND m.task_id = task.id) < ? THEN ? ELSE ? END WHERE {_UNFINISHED} AND id {_members()}",
+        f"AND m.task_id = task.id) < ? THEN ? ELSE ? END WHERE {_UNFINISHED} AND id {of_bundle()}",
         (expiry.bundle, middle, 2 * expiry.bundle, 2 * expiry.bundle + 1, expiry.bundle, expiry.bundle),
     )
     _release_rest(expiry, wait)
@@ -130,7 +147,7 @@ def _halve(expiry: Expiry, unfinished: int, wait: datetime | None = None) -> Non
 def _release_rest(expiry: Expiry, wait: datetime | None) -> None:
     """Give back what is left of a bundle, and say why."""
     execute(
-        f"UPDATE task SET state = 'pending', not_before = ? WHERE {_UNFINISHED} AND id {_members()}",
+        f"UPDATE task SET state = 'pending', not_before = ? WHERE {_UNFINISHED} AND id {of_bundle()}",
         (instant_text(wait), expiry.bundle, expiry.bundle),
     )
     execute(
@@ -152,7 +169,7 @@ def fail_gone(bundle: int, token: str, reason: str, now: datetime) -> int:
             (reason, bundle),
         )
         return changed(
-            f"UPDATE task SET state = 'failed' WHERE bundle_id = ? AND state = 'running' AND id {_members()}",
+            f"UPDATE task SET state = 'failed' WHERE bundle_id = ? AND state = 'running' AND id {of_bundle()}",
             (bundle, bundle),
         )
 
@@ -169,14 +186,6 @@ _ITS_OWN = "WHERE id = ? AND bundle_id = ? AND state = 'running'"
 _UNFINISHED = "bundle_id = ? AND state = 'running'"
 
 
-def _members() -> str:
-    """Return the condition that a task is one of a bundle's, whose key is to be given."""
-    return _each_of("SELECT task_id FROM task_bundle WHERE bundle_id = ?")
-
-
-def _each_of(keys: str) -> str:
-    """Return a condition that leads both databases to look each key up, whatever they believe of the table's size.
-
-    A queue's statistics are always stale: told that a bundle has one task, PostgreSQL would walk all of a table.
-    """
-    return f"IN ({keys})" if is_sqlite() else f"= ANY (ARRAY({keys}))"
+def of_bundle() -> str:
+    """Return the condition that a key is of a task of a bundle, whose key is to be given."""
+    return each_of("SELECT task_id FROM task_bundle WHERE bundle_id = ?")

@@ -6,7 +6,6 @@ closing it, whatever process has it: the guard is its state, and whoever ran it 
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +17,13 @@ import peewee
 from astra.database.astradb import Hold
 from astra.database.connection import by_index, changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
-from astra.database.staging import stage
-from astra.errors import AstraError
+from astra.database.staging import among, stage
 from astra.holds import HELD_UNTIL
-from astra.queue.enqueueing import CHUNK, next_generation
-from astra.queue.giving_back import release
-from astra.states import IS_LIVE, HoldKind, TaskState
+from astra.queue.enqueueing import CHUNK, NO_LIVES, Lives, lives_of
+from astra.queue.giving_back import of_bundle, release
+from astra.states import HoldKind, TaskState
 
-_CLASHES = 5  # with enqueuers of the same work, before somebody is told
+_LOOKS = 2  # at a chunk whose work others enqueue meanwhile, before its halves are retried by themselves
 _LEFT_KEPT = 1000  # of the tasks that a retry leaves alone, so many are named
 
 
@@ -117,7 +115,7 @@ def give_back(bundle: int, reason: str, now: datetime, until: datetime | None = 
             given += release(bundle, token, reason, now)
         if given and until is not None:
             execute(
-                f"UPDATE task SET not_before = ? WHERE bundle_id = ? AND state = 'pending' AND id {_of_bundle()}",
+                f"UPDATE task SET not_before = ? WHERE bundle_id = ? AND state = 'pending' AND id {of_bundle()}",
                 (instant_text(until), bundle, bundle),
             )
     return given
@@ -149,8 +147,7 @@ def cancel_running(bundle: int, reason: str, now: datetime, replay: int | None =
         if not closed:
             return 0
         cancelled = changed(
-            "UPDATE task SET state = 'cancelled' WHERE bundle_id = ? AND state = 'running' "
-            f"{lane}AND id {_of_bundle()}",
+            f"UPDATE task SET state = 'cancelled' WHERE bundle_id = ? AND state = 'running' {lane}AND id {of_bundle()}",
             (bundle, *values, bundle),
         )
         execute(
@@ -165,16 +162,10 @@ def cancel_running(bundle: int, reason: str, now: datetime, replay: int | None =
 
 def _give_back_others(bundle: int) -> None:
     execute(
-        f"UPDATE task SET state = 'pending' WHERE bundle_id = ? AND state = 'running' AND id {_of_bundle()}",
+        f"UPDATE task SET state = 'pending' WHERE bundle_id = ? AND state = 'running' AND id {of_bundle()}",
         (bundle, bundle),
     )
     execute("UPDATE task_bundle SET outcome = 'released' WHERE bundle_id = ? AND outcome IS NULL", (bundle,))
-
-
-def _of_bundle() -> str:
-    """Return the condition that a key is of an unfinished task of a bundle, whose key is to be given; see `ending`."""
-    keys = "SELECT task_id FROM task_bundle WHERE bundle_id = ?"
-    return f"IN ({keys})" if is_sqlite() else f"= ANY (ARRAY({keys}))"
 
 
 # ------------------------------------------------------------------------------------------------------------- tasks
@@ -199,9 +190,9 @@ def cancel_pending(keys: Sequence[int]) -> int:
 def _in_chunks(statement: str, values: Sequence[Any], keys: Sequence[int]) -> int:
     count = 0
     for chunk in _chunks(keys):
-        condition, parameter = _among_keys(chunk)
+        condition, parameter = among("id", chunk, "BIGINT")
         with database.atomic():
-            count += changed(f"{statement} AND id {condition}", (*values, parameter))
+            count += changed(f"{statement} AND {condition}", (*values, parameter))
     return count
 
 
@@ -209,13 +200,6 @@ def _chunks(keys: Sequence[int]) -> Iterator[list[int]]:
     """Yield the keys in ranges; in order, so that two who change the same tasks cannot deadlock."""
     for start in range(0, len(keys), CHUNK):
         yield sorted(keys[start : start + CHUNK])
-
-
-def _among_keys(keys: list[int]) -> tuple[str, Any]:
-    """Return the condition that a column is one of many keys, and the one parameter that it takes."""
-    if is_sqlite():
-        return "IN (SELECT value FROM json_each(?))", json.dumps(keys)
-    return "= ANY (CAST(? AS BIGINT[]))", keys
 
 
 # ------------------------------------------------------------------------------------------------------------- retry
@@ -241,6 +225,12 @@ class Retried:
         self.alone += 1
         if len(self.left) < _LEFT_KEPT:
             self.left.append(Left(task, reason))
+
+    def take_over(self, other: Retried) -> None:
+        """Count also the tasks that another has left alone."""
+        for each in other.left:
+            self.leave(*each)
+        self.alone += other.alone - len(other.left)
 
 
 FAILED = frozenset({TaskState.FAILED})
@@ -268,90 +258,89 @@ def plan_retry(keys: Sequence[int], states: frozenset[TaskState] = FAILED) -> Re
     plan = Retried()
     for chunk in _chunks(keys):
         with by_index():
-            plan.again.extend(key for key, _ in _retryable(chunk, states, plan))
+            plan.again.extend(key for key, _, _ in _retryable(chunk, states, plan))
     return plan
 
 
-class _Clash(Exception):
-    """Somebody changed a task between our look and our write."""
-
-
 def _retry_chunk(chunk: list[int], states: frozenset[TaskState], done: Retried) -> None:
-    for _ in range(_CLASHES):
+    for _ in range(_LOOKS):
         found = Retried()
         try:
             with by_index(), database.atomic():
                 rows = _retryable(chunk, states, found)
-                stage("retried", {"id": "BIGINT", "generation": "BIGINT"}, rows)
-                if sum(_make_pending(state) for state in sorted(states)) != len(rows):
-                    raise _Clash
-        except (peewee.IntegrityError, _Clash):  # a twin was enqueued since we looked: the next look sees it
+                moved = _make_pending(rows)
+        except peewee.IntegrityError:  # a twin was enqueued since we looked: the next look sees it
             continue
-        done.again.extend(key for key, _ in rows)
-        for each in found.left:
-            done.leave(*each)
-        done.alone += found.alone - len(found.left)
+        for key, _, _ in rows:
+            if key in moved:
+                done.again.append(key)
+            else:
+                found.leave(key, f"task {key} was changed by somebody else at this moment")
+        done.take_over(found)
         return
-    raise AstraError(f"tasks {chunk[0]} to {chunk[-1]} are changed by others all the time: ask for them again")
+    if len(chunk) == 1:
+        done.leave(chunk[0], f"task {chunk[0]} is enqueued by somebody else at this moment")
+        return
+    middle = len(chunk) // 2
+    for half in (chunk[:middle], chunk[middle:]):
+        _retry_chunk(half, states, done)
 
 
-def _make_pending(state: TaskState) -> int:
-    """Make pending what is staged; the generation, told when no twin lived, is refused where one has come since."""
-    return changed(
+def _make_pending(rows: list[tuple[int, str, int]]) -> set[int]:
+    """Make tasks pending that are still in the state that was seen, and return which those were.
+
+    The generation, told when no twin lived, is refused where one has come since.
+    """
+    stage("retried", {"id": "BIGINT", "state": "TEXT", "generation": "BIGINT"}, rows)
+    # the words keep PostgreSQL from an index of states, and so to looking up each key
+    moved = run(
         "UPDATE task SET state = 'pending', not_before = NULL, cohort = NULL, "
-        "tries_after = coalesce(bundle_id, tries_after), "
-        "generation = (SELECT r.generation FROM retried r WHERE r.id = task.id) "
-        "WHERE state IN ('failed', 'cancelled') AND state = ? AND id IN (SELECT id FROM retried)",
-        (state.value,),
+        "tries_after = coalesce(task.bundle_id, task.tries_after), generation = r.generation FROM retried r "
+        "WHERE task.id = r.id AND task.state || '' = r.state AND task.state || '' IN ('failed', 'cancelled') "
+        "RETURNING task.id"
     )
+    return {key for (key,) in moved}
 
 
-def _retryable(chunk: list[int], states: frozenset[TaskState], found: Retried) -> list[tuple[int, int]]:
-    """Return which tasks can be retried, each with its next generation, and count the others in `found`."""
-    condition, parameter = _among_keys(chunk)
-    live = f"SELECT max(l.id) FROM task l WHERE l.identity = t.identity AND l.{IS_LIVE}"
-    newest = f"SELECT max(n.id) FROM task n WHERE n.identity = t.identity AND NOT n.{IS_LIVE}"
+def _retryable(chunk: list[int], states: frozenset[TaskState], found: Retried) -> list[tuple[int, str, int]]:
+    """Return which tasks can be retried, each with its state and next generation, and count the others in `found`."""
+    condition, parameter = among("t.id", chunk, "BIGINT")
     old = (
         "SELECT 1 FROM task_input_data_product i JOIN data_product p ON p.id = i.data_product_id "
         "WHERE i.task_id = t.id AND i.ingestion_id <> p.current_ingestion_id"
     )
-    rows = run(
-        f"SELECT t.id, t.state, t.identity IS NULL, t.rule, ({live}), ({newest}), EXISTS ({old}), "
-        f"{next_generation('t')} FROM task t WHERE t.id {condition} ORDER BY t.id",
-        (parameter,),
-    )
+    query = f"SELECT t.id, t.state, t.identity, t.rule, EXISTS ({old}) FROM task t WHERE {condition} ORDER BY t.id"
+    rows = [_Candidate(*row) for row in run(query, (parameter,))]
+    lives = lives_of([row.identity for row in rows if row.identity is not None])
     again = []
-    for row in rows:
-        candidate = _Candidate(*row)
-        if (reason := _why_not(candidate, states)) is None:
-            again.append((candidate.task, candidate.generation))
+    for each in rows:
+        known = lives.get(each.identity or "", NO_LIVES)
+        if (reason := _why_not(each, known, states)) is None:
+            again.append((each.task, each.state, known.generation + 1))
         else:
-            found.leave(candidate.task, reason)
+            found.leave(each.task, reason)
     return again
 
 
 class _Candidate(NamedTuple):
     task: int
     state: str
-    by_hand: bool
+    identity: str | None
     rule: str | None
-    live: int | None
-    newest: int | None
     superseded: bool
-    generation: int
 
 
-def _why_not(given: _Candidate, states: frozenset[TaskState]) -> str | None:
+def _why_not(given: _Candidate, known: Lives, states: frozenset[TaskState]) -> str | None:
     """Return why a task is not to be retried; None where it is."""
     if given.state not in states:
         also = "; --cancelled means it too" if given.state == TaskState.CANCELLED else ""
         return f"task {given.task} is {given.state}{also}"
-    if given.by_hand:
+    if given.identity is None:
         return f"task {given.task} was run by hand: `astra execute task {given.task}` runs it again"
-    if given.live is not None:
-        return f"task {given.task} is queued as task {given.live}, which is the same work"
-    if given.newest is not None and given.newest > given.task:
-        return f"task {given.task} was enqueued again as task {given.newest}, which stands for it"
+    if known.live not in (None, given.task):
+        return f"task {given.task} is queued as task {known.live}, which is the same work"
+    if known.newest is not None and known.newest > given.task:
+        return f"task {given.task} was enqueued again as task {known.newest}, which stands for it"
     if given.superseded:
         last = "the task of that version does the work" if given.rule else "`astra replay tasks` enqueues it on that"
         return f"task {given.task} was given a file that has a newer version: {last}"

@@ -16,9 +16,9 @@ from astra.database.staging import among, load, reserve_ids, stage
 from astra.errors import AstraError, LeaseLost
 from astra.provenance import Code, Owner
 from astra.queue.ending import is_holder
-from astra.queue.enqueueing import CHUNK, insert, next_generation
+from astra.queue.enqueueing import CHUNK, Lives, insert, lives_of
 from astra.queue.giving_back import fail_gone
-from astra.states import IS_DUE, IS_LIVE, TaskState
+from astra.states import IS_DUE, TaskState
 from astra.work import ByHand, Claimed, NewTask, Pick, lane, new_token
 
 
@@ -216,29 +216,33 @@ def _take(tasks: Sequence[int], bundle: int) -> None:
     """Move recorded tasks that are not running or completed into a bundle run by hand."""
     if not tasks:
         return
-    rows = _with_generations(tasks)
-    stage("taken", {"id": "BIGINT", "generation": "BIGINT"}, rows)
+    stage("taken", {"id": "BIGINT", "state": "TEXT", "generation": "BIGINT"}, _with_generations(tasks))
     try:
+        # Each still in the state that was seen, by which its generation was told; the words keep PostgreSQL from an
+        # index of states, and so to looking up each key.
         taken = changed(
             "UPDATE task SET state = 'running', bundle_id = ?, not_before = NULL, "
-            "generation = coalesce((SELECT n.generation FROM taken n WHERE n.id = task.id), generation) "
-            "WHERE id IN (SELECT id FROM taken) AND state IN ('pending', 'failed', 'cancelled')",
+            "generation = coalesce(n.generation, task.generation) FROM taken n WHERE task.id = n.id "
+            "AND task.state || '' = n.state AND task.state || '' IN ('pending', 'failed', 'cancelled')",
             (bundle,),
         )
     except peewee.IntegrityError as error:  # its generation was told when no twin lived: one has come since
         raise AstraError("somebody enqueued the same work at this moment; nothing was started: try again") from error
     if taken != len(tasks):
-        raise AstraError(_taken_already(len(tasks) - taken, len(tasks)))
+        words = f"{len(tasks) - taken} of the {len(tasks)} tasks were changed by others at this moment"
+        raise AstraError(f"{words}; nothing was started: try again")
 
 
-def _with_generations(tasks: Sequence[int]) -> list[tuple[int, int | None]]:
-    """Return recorded tasks, each with the generation that it takes when it comes to life; None where it lives."""
-    listed = ", ".join(str(int(each)) for each in tasks)
-    rows = run(
-        f"SELECT t.id, t.identity, t.state, {next_generation('t')} FROM task t WHERE t.id IN ({listed}) ORDER BY t.id"
-    )
-    _refuse_queued({identity: key for key, identity, _, _ in rows if identity is not None})
-    return [(key, None if state == TaskState.PENDING else generation) for key, _, state, generation in rows]
+def _with_generations(tasks: Sequence[int]) -> list[tuple[int, str, int | None]]:
+    """Return recorded tasks, each with its state and the generation that it takes with life; None where it lives."""
+    condition, parameter = among("id", tasks, "BIGINT")
+    with by_index():
+        rows = run(f"SELECT id, identity, state FROM task WHERE {condition} ORDER BY id", (parameter,))
+    lives = _refuse_queued({identity: key for key, identity, _ in rows if identity is not None})
+    next_ones = {identity: each.generation + 1 for identity, each in lives.items()}
+    return [
+        (key, state, None if state == TaskState.PENDING else next_ones.get(identity)) for key, identity, state in rows
+    ]
 
 
 def _taken_already(count: int, most: int) -> str:
@@ -268,12 +272,11 @@ def _refuse_untakeable(tasks: Sequence[int]) -> None:
         raise AstraError(_taken_already(taken, len(tasks)))
 
 
-def _refuse_queued(tasks: Mapping[str, int]) -> None:
+def _refuse_queued(tasks: Mapping[str, int]) -> dict[str, Lives]:
     """Raise `AstraError` where another task, which is pending or running, is the same work; tasks by identity."""
-    condition, parameter = among("identity", list(tasks))
-    with by_index():
-        live = run(f"SELECT identity, id FROM task WHERE {condition} AND {IS_LIVE} ORDER BY id", (parameter,))
-    for identity, twin in live:
-        if twin != tasks[identity]:
-            words = f"task {tasks[identity]} is already queued as task {twin}, which is the same work"
+    lives = lives_of(list(tasks))
+    for identity, each in sorted(lives.items(), key=lambda pair: tasks[pair[0]]):
+        if each.live not in (None, tasks[identity]):
+            words = f"task {tasks[identity]} is already queued as task {each.live}, which is the same work"
             raise AstraError(f"{words}: run that one")
+    return lives

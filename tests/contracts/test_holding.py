@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -27,7 +29,9 @@ from tests.support.tasks import (
     claim,
     ended,
     fill,
+    in_loops,
     new_task,
+    plans,
     product,
     running,
     start,
@@ -112,15 +116,15 @@ def test_a_persons_hold_takes_the_place_of_the_breakers_and_outlasts_its_probe()
     assert queue.hold(COMPONENT, "tests.Thing", "ada@host", "I look into it", START)
     assert not queue.hold(COMPONENT, "tests.Thing", "breaker", "again", START, LATER)
     assert queue.lift(COMPONENT, "tests.Thing", LATER, breakers.id) is None
-    assert not queue.probe(breakers.id, LATER + timedelta(hours=1), LATER)
+    assert not queue.probe(breakers.id, 7, LATER + timedelta(hours=1), LATER)
     assert [(each.who, each.probe_at) for each in holds.standing()] == [("ada@host", None)]
 
 
 def test_one_scheduler_alone_takes_the_turn_to_probe() -> None:
     queue.hold(COMPONENT, "tests.Thing", "breaker", "9 of 10 failed", START, LATER)
     key, again = holds.standing()[0].id, LATER + timedelta(hours=1)
-    assert not queue.probe(key, again, START), "it is not due"
-    assert [queue.probe(key, again, LATER) for _ in range(2)] == [True, False]
+    assert not queue.probe(key, 7, again, START), "it is not due"
+    assert [queue.probe(key, 7, again, LATER) for _ in range(2)] == [True, False]
     assert [(each.probe_at, each.probes) for each in Hold.select()] == [(again, 1)]
     assert queue.lift(COMPONENT, "tests.Thing", LATER, key) is not None
 
@@ -396,10 +400,68 @@ def test_a_twin_that_is_enqueued_while_a_retry_looks_is_seen_by_its_next_look(mo
 
     monkeypatch.setattr(holding, "_retryable", looking)
     done = queue.retry(keys)
-    print(enqueued, run("SELECT id, identity, state FROM task"))
     assert list(done.again) == keys[1:]
     assert done.left[0].reason == f"task {keys[0]} is queued as task {enqueued[0]}, which is the same work"
     assert states(*keys) == ["failed", "pending"]
+
+
+def between_look_and_write(monkeypatch: pytest.MonkeyPatch, act: Callable[[list[int]], None]) -> None:
+    """Have somebody else act whenever a retry has looked, told the keys that it is to change."""
+    look = holding._retryable
+
+    def elsewhere(keys: list[int]) -> None:
+        act(keys)
+        opened.close()
+
+    def looking(*given: Any) -> Any:
+        found = look(*given)
+        other = threading.Thread(target=elsewhere, args=([row[0] for row in found],))
+        other.start()
+        other.join(30)
+        return found
+
+    monkeypatch.setattr(holding, "_retryable", looking)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_tasks_that_others_change_at_every_look_are_left_out_of_a_retry_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = fail(9)
+
+    def change(seen: list[int]) -> None:
+        Task.update(state="pending").where(Task.id == seen[0]).execute()
+
+    between_look_and_write(monkeypatch, change)
+    done = queue.retry(keys)
+    assert list(done.again) == keys[1:]
+    assert [each.reason for each in done.left] == [f"task {keys[0]} was changed by somebody else at this moment"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_retry_comes_to_an_end_though_its_work_is_enqueued_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = fail(9)
+
+    def enqueue(seen: list[int]) -> None:
+        if seen and seen[0] != keys[-1]:
+            queue.enqueue([new_task(identity=Task.get_by_id(seen[0]).identity)], START)
+
+    between_look_and_write(monkeypatch, enqueue)
+    done = queue.retry(keys)
+    assert list(done.again) == keys[-1:]
+    assert (done.alone, [each.task for each in done.left]) == (8, keys[:-1])
+    assert all("is queued as task" in each.reason for each in done.left)
+
+
+def test_a_retry_looks_each_task_up_by_its_key(database: peewee.Database) -> None:
+    keys = fail(20)
+    with plans(database) as seen:
+        assert len(queue.retry(keys).again) == 20
+    looks = [(sql, plan) for sql, plan in seen if " task " in sql]
+    assert len(looks) >= 2
+    for sql, plan in looks:
+        assert "Seq Scan on task" not in plan
+        assert not re.search(r"\bon (task|retried) |task_identity|SCAN", in_loops(plan)), f"{sql}\n{plan}"
 
 
 def test_many_are_retried_in_chunks_and_the_names_of_those_left_alone_are_bounded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from astra.database.connection import execute, open_database, run
 from astra.database.fields import instant_text
 from astra.database.migrate import create_result_tables
 from astra.errors import AstraError, LeaseLost
-from astra.queue import opening
+from astra.queue import enqueueing, opening
 from astra.states import BundleState, ErrorKind, HoldKind, TaskOutcome, TaskState
 from astra.work import Claimed, Ended, Expiry, Finish, NewTask, Pick, Retry
 from tests.support.clock import START
@@ -37,7 +38,9 @@ from tests.support.tasks import (
     claim,
     ended,
     fill,
+    in_loops,
     new_task,
+    plans,
     product,
     running,
     start,
@@ -376,6 +379,34 @@ def test_a_task_that_waits_for_its_time_is_not_claimed_before(database: peewee.D
     assert claim(5).size == 2
 
 
+def test_many_that_have_waited_are_let_go_in_chunks_and_those_that_are_held_are_not(
+    database: peewee.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enqueueing, "CHUNK", 4)
+    keys = fill(11)
+    Task.update(not_before=START).execute()
+    queue.hold_tasks(keys[:1])
+    with plans(database) as seen:
+        assert queue.make_due(LATER) == 10
+    updates = [plan for sql, plan in seen if sql.startswith("UPDATE task")]
+    assert len(updates) == 3
+    assert all(plan.count("task_due") <= 1 for plan in updates), "a chunk is looked up, not looked for again"
+    assert [task.id for task in Task.select().where(Task.not_before.is_null(False))] == keys[:1]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_letting_go_waits_for_nobody_who_changes_the_same_tasks(database: peewee.Database, database_url: str) -> None:
+    keys = fill(3)
+    Task.update(not_before=START).execute()
+    own = psycopg2.connect(database_url)
+    with own, own.cursor() as cursor:
+        cursor.execute("UPDATE task SET priority = priority WHERE id = %s", (keys[1],))
+        execute("SET lock_timeout = 100")
+        assert queue.make_due(LATER) == 2
+    own.close()
+    assert queue.make_due(LATER) == 1
+
+
 def test_processes_that_claim_at_once_never_share_a_task(database_url: str) -> None:
     open_database(database_url)
     keys = fill(150)
@@ -641,6 +672,35 @@ def test_where_nobody_knows_which_it_was_halves_run_apart_until_it_is_alone(data
     assert {row.task_id for row in counted} == {poison}, "nobody else counts a try"
 
 
+def test_a_death_counts_as_one_failure_of_its_bundle_unless_nobody_is_to_blame(database: peewee.Database) -> None:
+    def failed(kind: ErrorKind, position: int | None, done: int) -> int:
+        fill(3)
+        held = start(claim(3))
+        finish(held, *[COMPLETED] * done, totals=False)
+        expire(held, kind=kind, position=position)
+        Task.update(state="cancelled").execute()
+        return int(Bundle.get_by_id(held.bundle).failed)
+
+    assert failed(ErrorKind.CRASH, 1, 1) == 1
+    assert failed(ErrorKind.CRASH, 0, 1) == 0, "the task in hand had just ended"
+    assert failed(ErrorKind.CRASH, None, 0) == 1, "it was halved"
+    assert failed(ErrorKind.INTERRUPTED, None, 0) == failed(ErrorKind.INTERRUPTED, None, 2) == 0
+
+
+def test_halves_run_at_once_and_halves_of_halves_wait(database: peewee.Database) -> None:
+    keys = fill(8)
+    expire(start(claim(8)))
+    first = claim(8)
+    assert (first.size, claim(8).size) == (4, 4)
+    expire(start(first))
+    assert not backlog.is_due()
+    waits = [(task.not_before - LATER).total_seconds() for task in Task.select().where(Task.id << keys[:4])]
+    assert len(set(waits)) == 1
+    assert 7.5 <= waits[0] <= 12.5
+    assert queue.make_due(MUCH_LATER) == 4
+    assert claim(8).size == 2
+
+
 def test_what_went_with_its_service_counts_no_try_but_is_isolated_in_the_end(database: peewee.Database) -> None:
     fill(8)
     sizes = []
@@ -671,21 +731,34 @@ def test_releases_do_not_count_as_tries(database: peewee.Database) -> None:
     assert expire(held, retries=1) == (1, 0)
 
 
+def raise_at(held: Claimed, kind: ErrorKind, *positions: int) -> None:
+    """End a bundle whose tasks at these positions raised, and the others were given back."""
+    rows = ended(held.bundle, *[RELEASED] * held.size)
+    for at in positions:
+        rows[at] = rows[at]._replace(outcome=FAILED, error_class="OSError", error_kind=kind)
+    queue.finish([Finish(held.bundle, held.token, rows, (), TOTALS, (), Retry(2, 10))], START)
+
+
 @pytest.mark.parametrize("kind", [ErrorKind.RETRY, ErrorKind.RESOURCE, ErrorKind.TIMEOUT])
 def test_what_may_pass_is_tried_again_as_often_as_is_allowed(database: peewee.Database, kind: ErrorKind) -> None:
     fill(2)
     for again in range(3):
-        held = start(claim())
-        rows = ended(held.bundle, *[FAILED] * held.size)
-        raised = [each._replace(error_class="OSError", error_kind=kind) for each in rows]
-        queue.finish([Finish(held.bundle, held.token, raised, (), TOTALS, (), Retry(2, 10))], START)
-        if kind is ErrorKind.RETRY:
-            assert states() == ({"pending": 2} if again < 2 else {"failed": 2})
+        raise_at(start(claim()), kind, 0, 1)
+        assert states() == ({"pending": 2} if again < 2 else {"failed": 2})
         waits = [task.not_before for task in Task.select().where(Task.state == TaskState.PENDING)]
         assert all(7.5 * 2**again <= (each - START).total_seconds() <= 12.5 * 2**again for each in waits if each)
         queue.make_due(MUCH_LATER)
-    if kind is not ErrorKind.RETRY:
-        assert claim(5).size == 1, "it has run alone since"
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.RETRY, ErrorKind.RESOURCE, ErrorKind.TIMEOUT])
+def test_the_one_task_that_took_too_much_runs_alone_from_then_on(database: peewee.Database, kind: ErrorKind) -> None:
+    fill(3)
+    raise_at(start(claim()), kind, 1)
+    queue.make_due(MUCH_LATER)
+    sizes = [claim(10).size]
+    while found := queue.claim([Pick(None, 100, KEY, 10)], OWNER, "local", START):
+        sizes.append(found[0].size)
+    assert sizes == ([3] if kind is ErrorKind.RETRY else [2, 1])
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.PERMANENT, ErrorKind.BUG, None])
@@ -831,6 +904,31 @@ def test_a_task_with_a_live_twin_is_not_taken_by_hand_and_the_twin_is_named(data
     queue.open_by_hand(by_hand(recorded=(old,)), LATER)
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_a_task_that_fails_and_is_enqueued_anew_while_it_is_taken_by_hand_is_not_taken(
+    database: peewee.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (key,) = fill(1, identity="same")
+    look = opening._with_generations
+
+    def others() -> None:
+        finish(start(claim()), FAILED)
+        fill(1, identity="same")
+        database.close()
+
+    def looking(tasks: Any) -> Any:
+        found = look(tasks)
+        other = threading.Thread(target=others)
+        other.start()
+        other.join(30)
+        return found
+
+    monkeypatch.setattr(opening, "_with_generations", looking)
+    with pytest.raises(AstraError, match="1 of the 1 tasks were changed by others at this moment; nothing was started"):
+        queue.open_by_hand(by_hand(recorded=(key,)), LATER)
+    assert states() == {"failed": 1, "pending": 1}
+
+
 def test_two_records_of_the_same_work_are_not_run_together(database: peewee.Database) -> None:
     work = new_task()
     first = queue.enqueue([work], START)[0]
@@ -895,6 +993,24 @@ def test_the_number_of_statements_is_the_same_for_ten_tasks_and_for_a_thousand(
         counts.append(len(seen))
     assert counts[0] == counts[1], f"{counts}"
     assert counts[0] < 80
+
+
+def test_tasks_are_looked_up_by_key_and_by_identity_whatever_the_statistics_say(database: peewee.Database) -> None:
+    keys = fill(20)
+    execute("ANALYZE task")  # told that it is so small, PostgreSQL would read all of it
+    with plans(database) as enqueued:
+        fill(5)
+    held = start(claim(20))
+    raised = [each._replace(error_kind=ErrorKind.RETRY) for each in ended(held.bundle, *[FAILED] * 20)]
+    with plans(database) as ending:
+        queue.finish([Finish(held.bundle, held.token, raised, (), TOTALS, (), Retry(2, 10))], START)
+    with plans(database) as taken:
+        queue.open_by_hand(by_hand(recorded=tuple(keys)), LATER)
+    looks = [(sql, plan) for sql, plan in (*enqueued, *ending, *taken) if " task " in sql and "max(id)" not in sql]
+    assert len(looks) >= 6
+    for sql, plan in looks:
+        assert not re.search(r"Seq Scan on task\b|SCAN (task|t)\b", plan), f"{sql}\n{plan}"
+        assert not re.search(r"\bon (task|taken) |SCAN", in_loops(plan)), f"{sql}\n{plan}"
 
 
 def test_instants_of_one_bundle_are_in_order(database: peewee.Database) -> None:

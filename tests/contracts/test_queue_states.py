@@ -162,8 +162,9 @@ class Queue(RuleBasedStateMachine):
         if len(tasks) == 1:
             position = bundle.tasks.index(tasks[0])
         if position is None:
+            due = not any(self.tasks[key].cohort for key in tasks)  # the first halving is free
             for at, key in enumerate(tasks):
-                self.tasks[key].cohort = (number, at < len(tasks) // 2)
+                self.tasks[key].due, self.tasks[key].cohort = due, (number, at < len(tasks) // 2)
         elif tasks and position not in before:
             bundle.outcomes[position] = "expired"
             self._blame(bundle.tasks[position])

@@ -7,9 +7,10 @@ from pathlib import Path
 import peewee
 import pytest
 
+from astra.errors import ConfigurationError
 from daemon import check as module
 from daemon.check import check
-from tests.support.site import QUALITY_RULES, Site
+from tests.support.site import QUALITY, QUALITY_RULES, Site
 
 
 def findings(site: Site) -> dict[str, tuple[bool, str]]:
@@ -76,6 +77,38 @@ def test_a_calendar_entry_that_cannot_be_made_is_bad_and_named(site: Site) -> No
     good, message = findings(site)["rules"]
     assert not good
     assert "[[schedule]] 'nightly'" in message
+
+
+def test_limits_of_a_component_that_cannot_be_imported_are_bad_and_named(site: Site) -> None:
+    site.components = [{"task": QUALITY, "timeout": 60}, {"task": "wild.Doo", "timeout": 60}]
+    good, message = findings(site)["components"]
+    assert not good
+    assert f"{QUALITY} can be imported" in message
+    assert "[[components]] task = 'wild.Doo': there is no component wild.Doo" in message
+
+
+def test_a_folder_for_logs_that_cannot_be_written_is_bad(site: Site, tmp_path: Path) -> None:
+    assert findings(site)["[log] folder"] == (True, f"{tmp_path / 'state' / 'bundles'} can be written")
+    (tmp_path / "file").touch()
+    site.sections["log"] = {"folder": str(tmp_path / "file" / "logs")}
+    good, message = findings(site)["[log] folder"]
+    assert not good
+    assert "/file/logs cannot be written by this user" in message
+
+
+def test_a_folder_for_logs_in_a_watched_folder_is_refused(site: Site) -> None:
+    site.sections["log"] = {"folder": str(site.tree / "logs")}
+    with pytest.raises(ConfigurationError, match=r"\[log\] folder = .*/sas/logs: lies in the watched folder .*/sas,"):
+        site.settings()
+
+
+def test_a_state_folder_in_a_watched_folder_is_refused_for_the_logs_in_it(site: Site, tmp_path: Path) -> None:
+    site.watch["path"] = str(tmp_path / "state")
+    words = r"\[service\] state = .*/state, where \[log\] folder is by default: lies in the watched folder .*/state,"
+    with pytest.raises(ConfigurationError, match=words):
+        site.settings()
+    site.sections["log"] = {"folder": str(tmp_path / "logs")}
+    assert site.settings().bundle_logs == tmp_path / "logs"
 
 
 def test_more_folders_than_the_kernel_watches_are_bad_with_the_command_that_helps(

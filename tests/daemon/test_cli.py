@@ -9,9 +9,12 @@ import peewee
 import pytest
 from click.testing import CliRunner, Result
 
+from astra import queue
 from astra.clock import SYSTEM
+from astra.states import HoldKind
 from daemon import cli, status
 from daemon.service import Service, Until
+from tests.support.clock import START
 from tests.support.site import QUALITY_RULES, Site
 
 
@@ -44,6 +47,31 @@ def test_status_tells_that_no_service_has_run_and_what_the_records_hold(site: Si
     assert lines["records"] == "0 data products, 0 linked to 0 sources"
     assert (lines["ingested"], lines["tasks"]) == ("nothing yet", "none yet")
     assert json.loads(ask(site, "status", "--json").output)["service"] is None
+
+
+def test_status_tells_what_is_held_by_whom_and_when_it_is_tried_again(site: Site) -> None:
+    assert "\nheld" not in ask(site, "status").output
+    queue.hold(HoldKind.COMPONENT, "tests.Thing", "circuit breaker", "20 of 30 tasks failed", START, START)
+    queue.hold(HoldKind.REPLAY, "3", "ada@host", "", START)
+    lines = [line for line in ask(site, "status").output.splitlines() if line.startswith("held")]
+    assert lines == [
+        "held        tests.Thing by circuit breaker since 2026-01-02T03:04:05.000Z (20 of 30 tasks failed); "
+        "next try 2026-01-02T03:04:05.000Z",
+        "held        replay 3 by ada@host since 2026-01-02T03:04:05.000Z",
+    ]
+    shown = json.loads(ask(site, "status", "--json").output)["records"]["holds"]
+    assert [(each["kind"], each["target"], each["reason"], each["next_probe"]) for each in shown] == [
+        ("component", "tests.Thing", "20 of 30 tasks failed", "2026-01-02T03:04:05.000Z"),
+        ("replay", "3", "", None),
+    ]
+
+
+def test_status_shows_ten_holds_and_counts_the_others(site: Site) -> None:
+    for number in range(12):
+        queue.hold(HoldKind.REPLAY, str(number), "ada@host", "", START)
+    lines = [line for line in ask(site, "status").output.splitlines() if line.startswith("held")]
+    assert len(lines) == 11
+    assert lines[-1] == "held        and 2 more: `astra holds` lists them all"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

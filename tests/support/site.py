@@ -37,6 +37,7 @@ class Site:
     watch: dict[str, Any] = field(default_factory=dict)
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
     schedule: Sequence[Mapping[str, Any]] = ()
+    components: Sequence[Mapping[str, Any]] = ()
     running: Daemon | None = None
 
     @property
@@ -59,6 +60,7 @@ class Site:
         sections["service"] = {"state": str(self.folder / "state")}
         sections["output"] = {"root": str(self.folder / "output")}
         listed = {"watch": [watch], "rules": list(self.rules), "schedule": list(self.schedule)}
+        listed["components"] = list(self.components)
         given = {name: tables for name, tables in listed.items() if tables}
         return write_config(self.folder / "config.toml", {**sections, **given})
 

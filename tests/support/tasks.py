@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -101,3 +102,27 @@ def statements(database: peewee.Database) -> Iterator[list[str]]:
         yield seen
     finally:
         database.query_hooks.remove(hook)
+
+
+@contextmanager
+def plans(database: peewee.Database) -> Iterator[list[tuple[str, str]]]:
+    """Collect the SELECT and UPDATE statements that go through peewee meanwhile, each with the plan that it had."""
+    seen: list[tuple[str, str]] = []
+    explain = "EXPLAIN QUERY PLAN" if isinstance(database, peewee.SqliteDatabase) else "EXPLAIN"
+
+    def hook(event: Any) -> None:
+        if event.sql.startswith(("SELECT ", "UPDATE ")):
+            cursor = database.cursor()  # type: ignore[no-untyped-call]
+            cursor.execute(f"{explain} {event.sql}", event.params or ())
+            seen.append((event.sql, "\n".join(str(row[-1]) for row in cursor.fetchall())))
+
+    database.query_hooks.append(hook)
+    try:
+        yield seen
+    finally:
+        database.query_hooks.remove(hook)
+
+
+def in_loops(plan: str) -> str:
+    """Return the part of a plan that is done again for every row."""
+    return "".join(re.split("SubPlan|CORRELATED", plan, maxsplit=1)[1:])

@@ -12,7 +12,7 @@ from typing import Any
 import peewee
 import pytest
 
-from astra import holds, queue, steering
+from astra import holds, provenance, queue, steering
 from astra.cli import drain, main
 from astra.database.astradb import Bundle, Replay, Task
 from astra.states import HoldKind, TaskOutcome
@@ -199,6 +199,7 @@ def test_a_failed_task_shows_every_try_and_the_command_to_run_next(say: Say, ask
             1,
             "there is no component Thnig in the records or the settings; did you mean",
         ),
+        (("failures", "--component", "Thnig"), 1, "there is no component Thnig in the records or the settings; did"),
         (("cancel", "task", "4100"), 1, "there is no task 4100"),
         (("drain", "replay", "4100"), 1, "there is no replay 4100"),
         (("retry", "bundle", "x"), 2, "'x' is no id: a bundle has a whole number below 2^63"),
@@ -252,7 +253,7 @@ class Ending(FakeClock):
 def test_how_much_is_left_is_said_as_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Ending(running(2))
     target = Target(Kind.COMPONENT, "tests.Thing")
-    assert drain.wait([target], None, clock) == set()
+    assert drain.wait([target], None, clock) == {}
     assert clock.waits == [1.0, 1.0]
     assert capsys.readouterr().err.splitlines() == [
         f"component tests.Thing: 1 bundle with {left}" for left in ("2 unfinished tasks", "1 unfinished task")
@@ -263,9 +264,77 @@ def test_how_much_is_left_is_said_as_it_changes(capsys: pytest.CaptureFixture[st
 def test_a_drain_waits_no_longer_than_it_was_told(capsys: pytest.CaptureFixture[str]) -> None:
     running(1)
     clock, target = FakeClock(), Target(Kind.COMPONENT, "tests.Thing")
-    assert drain.wait([target], 2.5, clock) == {target}
+    assert set(drain.wait([target], 2.5, clock)) == {target}
     assert clock.waits == [1.0, 1.0, 0.5]
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def leave_behind(bundle: int) -> None:
+    """Have a bundle be that of a service of this machine that is gone."""
+    here = provenance.owner()
+    Bundle.update(owner_boot=here.boot, owner_pid=here.pid, owner_start=1, host=here.host).where(
+        Bundle.id == bundle
+    ).execute()
+
+
+def test_what_a_service_that_is_gone_left_behind_is_not_waited_for(say: Say) -> None:
+    held, other = running(2), running(1)
+    leave_behind(held.bundle)
+    leave_behind(other.bundle)
+    status, output, _ = say("drain", "component", "Thing")
+    assert status == 1
+    assert output.startswith(f"component tests.Thing is not drained, but held: bundle {held.bundle} and 1 more bundle")
+    assert output.endswith(
+        "which is gone; start the service, which gives the tasks back, or `astra pause component tests.Thing --now` "
+        "does it without one\n"
+    )
+    status, output, _ = say("drain", "bundle", held.bundle)
+    assert status == 1
+    assert output.endswith("which is gone; start the service, which gives the tasks back\n")
+    assert say("pause", "component", "Thing", "--now")[0] == 0, "as it was told"
+    assert say("drain", "component", "Thing")[:2] == (0, "component tests.Thing is drained and held\n")
+
+
+class TakenBack(FakeClock):
+    """A clock on which another service takes a bundle back with the first wait."""
+
+    def __init__(self, claimed: Any) -> None:
+        super().__init__()
+        self._claimed = claimed
+
+    def pause(self, seconds: float) -> None:
+        super().pause(seconds)
+        queue.release(self._claimed.bundle, self._claimed.token, "its process is gone", START)
+
+
+@pytest.mark.usefixtures("database")
+def test_another_service_may_take_back_what_one_that_is_gone_left_behind() -> None:
+    held = running(1)
+    leave_behind(held.bundle)
+    assert drain.wait([Target(Kind.COMPONENT, "tests.Thing")], None, TakenBack(held)) == {}
+
+
+def test_a_bundle_that_has_ended_needs_no_drain_and_leaves_nothing_to_hold(say: Say) -> None:
+    (task,) = fail("chip 1 is bad")
+    bundle = Task.get_by_id(task).__data__["bundle"]
+    assert say("drain", "bundle", bundle)[:2] == (0, f"bundle {bundle} has ended already\n")
+    status, output, errors = say("pause", "bundle", bundle)
+    assert (status, output) == (1, "")
+    assert f"bundle {bundle} has ended: nothing of it is left to hold" in errors
+
+
+def test_what_is_run_by_hand_is_said_to_be_left_to_cancel_alone(say: Say) -> None:
+    held, tasks = queue.open_by_hand(by_hand(new_task(identity=None), new_task(identity=None)), START)
+    for verb in ("pause", "cancel"):
+        status, output, errors = say(verb, "task", tasks[0])
+        assert (status, output) == (1, "")
+        assert (
+            f"task {tasks[0]} runs in bundle {held.bundle} with 1 other, by hand by user on host, process 4242: "
+            f"only `astra cancel bundle {held.bundle}` takes it, and them all"
+        ) in errors
+    for verb in ("pause", "drain"):
+        assert f"only `astra cancel bundle {held.bundle}` takes it" in say(verb, "bundle", held.bundle)[2]
+    assert say("cancel", "bundle", held.bundle)[0] == 0
 
 
 @ON_ONE
