@@ -20,8 +20,8 @@ from bench import plain, plain_sources, plain_tasks
 from tests.support.postgres import NoPostgres, PrivateServer, Server, make_template, open_server
 
 MODELS = (*plain.MODELS, *plain_tasks.MODELS, *plain_sources.MODELS)
-# The server of the tests skips what only a power cut would miss. Here everything is as an operator leaves it.
-DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
+# The server of the tests skips what only a power cut would miss, and keeps little. Here it is as it is installed.
+AS_INSTALLED = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "max_wal_size": "1GB"}
 
 
 @dataclass
@@ -133,8 +133,8 @@ def _make_durable(server: PrivateServer) -> None:
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            for setting in DURABLE:
-                cursor.execute(f"ALTER SYSTEM SET {setting} = on")
+            for setting, value in AS_INSTALLED.items():
+                cursor.execute(f"ALTER SYSTEM SET {setting} = '{value}'")
             cursor.execute("SELECT pg_reload_conf()")
             until = SYSTEM.monotonic() + 10
             while SYSTEM.monotonic() < until:
