@@ -12,9 +12,10 @@ LOCK   := requirements.lock
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
 
 # Stamps: pip runs again only when what it installs from has changed.
-STAMP      := $(VENV)/.stamp-run
-STAMP_TEST := $(VENV)/.stamp-test
-STAMP_DEV  := $(VENV)/.stamp-dev
+STAMP       := $(VENV)/.stamp-run
+STAMP_TEST  := $(VENV)/.stamp-test
+STAMP_DEV   := $(VENV)/.stamp-dev
+STAMP_BENCH := $(VENV)/.stamp-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -50,7 +51,7 @@ test-system: $(STAMP_TEST)  ## what needs root, a real systemd, or minutes
 torture: $(STAMP_TEST)  ## a thousand kills on each database, or ASTRA_TORTURE_KILLS=n; long races
 	$(BIN)/python -m pytest -m torture $(ARGS)
 
-bench: $(STAMP_TEST)  ## speed, side by side with the plain way
+bench: $(STAMP_BENCH)  ## speed, side by side with the plain way and with other queues
 	$(BIN)/python bench/run.py $(ARGS)
 
 docs: $(STAMP_DEV)  ## test the documentation's examples and build it into docs/_build/html
@@ -62,7 +63,7 @@ lock: $(STAMP_DEV)  ## write requirements.lock anew, with today's versions
 	rm -rf $(VENV)/lock
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet --upgrade pip 'setuptools>=77'
-	$(VENV)/lock/bin/python -m pip install --quiet '.[dev,sdss]'
+	$(VENV)/lock/bin/python -m pip install --quiet '.[bench,dev,sdss]'
 	sed -n '/^#/p' $(LOCK) > $(LOCK).new
 	$(VENV)/lock/bin/python -m pip freeze --all | grep -E '^[A-Za-z0-9._-]+==' | grep -v '^pip==' >> $(LOCK).new
 	mv $(LOCK).new $(LOCK)
@@ -101,4 +102,9 @@ $(STAMP_TEST): $(STAMP)
 
 $(STAMP_DEV): $(STAMP_TEST)
 	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+# The queues that others use lie apart for the same reason.
+$(STAMP_BENCH): $(STAMP_TEST)
+	@$(PIP) --upgrade --target $(VENV)/peers huey procrastinate 'psycopg[binary]'
 	@touch $@

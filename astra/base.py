@@ -25,7 +25,7 @@ from astra.components import remember
 from astra.database import migrate
 from astra.database.astradb import Bundle, DataProduct, ResultModel, Task
 from astra.database.connection import available
-from astra.database.fields import canonical_json
+from astra.database.fields import canonical_json, canonical_objects
 from astra.database.staging import check_row
 from astra.errors import ComponentError, DatabaseUnavailable
 from astra.inputs import entries
@@ -182,10 +182,8 @@ class TaskInstance:
     def plans(self) -> Iterator[Plan]:
         """Yield what each task of this instance will be recorded as."""
         name, version, key = self.component_name(), str(self.version), self.bundle_key()
-        shared = canonical_json(self._shared) if not self._spread else ""
-        for position in range(self.bundle_size):
-            own = {each: values[position] for each, values in self._spread.items()}
-            yield Plan(name, version, shared or canonical_json(self._shared | own), key)
+        for text in canonical_objects(self._shared, self._spread, self.bundle_size):
+            yield Plan(name, version, text, key)
 
     def plan(self) -> Plan:
         """Return what the first task of this instance will be recorded as."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from astra import backlog, provenance, queue
 from astra.clock import SYSTEM
+from astra.collector import uncollected
 from astra.database.migrate import create_result_tables
 from astra.errors import AstraError, ComponentError
 from astra.inputs import recorded_inputs, refuse_missing, resolve
@@ -62,7 +63,7 @@ def enqueue(instance: TaskInstance, priority: int) -> Tasks:
         raise ValueError(f"priority is a number from {-MOST_PRIORITY - 1} to {MOST_PRIORITY}, not {priority}")
     create_result_tables(instance.result_models)
     keys = array("q")
-    with held_back():
+    with held_back(), uncollected():
         for chunk in new_tasks(instance):  # each in a transaction of its own, so that nobody waits long
             keys.extend(queue.enqueue([with_identity(each, priority) for each in chunk], SYSTEM.now()))
     return Tasks(keys)

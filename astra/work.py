@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
@@ -190,14 +191,20 @@ class OpenBundle:
 
 def identity_of(name: str, component_version: str, parameters: str, inputs: Iterable[Input]) -> str:
     """Return what makes a task the same work as another: component, its version, parameters and exact inputs."""
-    given = [[each.identity, each.signature] for each in inputs]
-    return hashlib.sha256(canonical_json([name, component_version, parameters, given]).encode()).hexdigest()
+    given = ",".join([f"[{canonical_json(each.identity)},{canonical_json(each.signature)}]" for each in inputs])
+    whole = f"[{_beginning(name, component_version)},{canonical_json(parameters)},[{given}]]"
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=100)
+def _beginning(name: str, component_version: str) -> str:
+    return f"{canonical_json(name)},{canonical_json(component_version)}"
 
 
 def with_identity(task: NewTask, priority: int) -> NewTask:
     """Return a task as it is enqueued: told from other work by its identity."""
     identity = identity_of(task.name, task.component_version, task.parameters, task.inputs)
-    return task._replace(priority=priority, identity=identity)
+    return NewTask(*task[:5], priority, identity, *task[7:])
 
 
 def repeat(task: Task, inputs: tuple[Input, ...], component_version: str) -> NewTask:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from astra.clock import SYSTEM
-from bench import by_hand, catalogue, files, footprint, growth, passes, reading, stores, taking_in, tasks
+from bench import by_hand, catalogue, files, footprint, growth, passes, reading, stores, taking_in, tasks, waking
 from bench.catalogue import Extent
 from bench.measure import Table
+from bench.tasks import Amount
 from tests.support.postgres import ON_DISK
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PARTS = ("headers", "whole", "idle", "intake", "restart", "class", "tasks", "memory", "catalogue")
+PARTS = ("headers", "whole", "idle", "intake", "restart", "class", "queue", "memory", "catalogue")
 GROWTH = "growth"  # takes hours and tens of gigabytes, so it is made only when it is asked for
 EXTENT = Extent(sizes=(10_000, 100_000, 1_000_000), products=10_000, plain_rows=2_000, plain_products=300)
 
@@ -51,6 +52,10 @@ class Plan:
     sizes: tuple[int, ...] = (100, 1_000, 10_000)
     plain: int = 300
     tasks: int = 10_000
+    finished: int = 1_000_000  # tasks that lie beside
+    claimers: int = 4
+    waits: int = 20  # tasks that find an idle service
+    kills: int = 5
     folders: int = 5_000
     growth: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     tree: int = 10_000  # few enough to be read from memory, as in the other tables
@@ -65,6 +70,11 @@ class Plan:
         return replace(self, growth=growth, skies=skies)
 
     @property
+    def queue(self) -> Amount:
+        """How much of the queue is measured."""
+        return Amount(self.tasks, self.finished, self.claimers)
+
+    @property
     def page(self) -> Page | None:
         """The page that is of these parts, no more and no less."""
         return next((page for page in PAGES if set(page.parts) == set(self.parts)), None)
@@ -76,6 +86,10 @@ QUICK = Plan(
     sizes=(30,),
     plain=15,
     tasks=60,
+    finished=200,
+    claimers=2,
+    waits=2,
+    kills=1,
     folders=50,
     growth=(10, 30),
     tree=20,
@@ -146,7 +160,7 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
             yield reading.completeness(paths, plan.rounds, plan.repeats, folder)
     if "idle" in plan.parts:
         yield passes.idle(folder / "idle", plan.folders, plan.rounds, plan.repeats)
-    if {"intake", "restart", "class", "tasks", "memory"} & set(plan.parts):
+    if {"intake", "restart", "class", "queue", "memory"} & set(plan.parts):
         trees = [(size, files.make_tree(folder / f"tree-{size}", size)) for size in plan.sizes]
         files.settle()
         if "intake" in plan.parts:
@@ -156,9 +170,10 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
         if "class" in plan.parts:
             for store in opened:
                 yield by_hand.by_hand(store, plan.tasks, plan.rounds)
-        if "tasks" in plan.parts:
+        if "queue" in plan.parts:
             for store in opened:
-                yield tasks.in_bundles(store, plan.tasks, plan.rounds, trees[-1][1])
+                yield tasks.queue(store, plan.queue, plan.rounds, trees[-1][1])
+            yield waking.waking(opened, plan.waits, plan.kills)
         if "memory" in plan.parts:
             yield footprint.footprints(trees[-1][1], folder / "memory", (plan.tasks, 50 * plan.tasks))
     if "catalogue" in plan.parts:

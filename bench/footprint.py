@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import stores, taking_in, tasks
+from bench import serving, stores, taking_in
 from bench.components import Trivial
 from bench.measure import Table, Turn, memory, timed
 
@@ -24,8 +24,8 @@ def _by_hand(folder: Path, most: int) -> int:
 
 
 def _claimed(folder: Path, most: int) -> int:
-    tasks.enqueue(most)
-    return tasks.run_bundles(most, most)
+    serving.enqueue(most)
+    return serving.serve(most)
 
 
 PARTS = {

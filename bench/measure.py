@@ -35,7 +35,7 @@ class Table:
     def text(self) -> str:
         """Return the table as Markdown that is also easy to read as it stands."""
         lines = [self.columns, *self.rows]
-        widths = [max(len(line[at]) for line in lines) for at in range(len(self.columns))]
+        widths = [max(2, *(len(line[at]) for line in lines)) for at in range(len(self.columns))]  # a rule has two signs
         rule = tuple("-" * width if at == 0 else "-" * (width - 1) + ":" for at, width in enumerate(widths))
         shown = [_line(line, widths) for line in (self.columns, rule, *self.rows)]
         return "\n".join([f"## {self.title}", "", *shown, *(["", *self.notes] if self.notes else [])])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count as count_from
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg2
 
@@ -31,7 +33,7 @@ class Store:
     server: Server | None = None
     template: str = ""
     version: str = ""
-    _made: int = field(default=0, repr=False)
+    _numbers: Iterator[int] = field(default_factory=lambda: count_from(1), repr=False)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -42,19 +44,30 @@ class Store:
     @contextmanager
     def made(self) -> Iterator[str]:
         """Yield the URL of a new database; it is dropped afterwards."""
-        self._made += 1
         if self.server is None:
-            path = self.folder / f"{self._made}.sqlite"
-            shutil.copyfile(self.template, path)
+            path = self.folder / f"{next(self._numbers)}.sqlite"
+            if self.template:
+                shutil.copyfile(self.template, path)
             yield f"sqlite:///{path}"
             for each in self.folder.glob(f"{path.name}*"):
                 each.unlink()
             return
-        name = self.server.create(self.template)
+        name = self.server.create(self.template or None)
         try:
             yield self.server.url(name)
         finally:
             self.server.drop(name)
+
+    @contextmanager
+    def prepared(self, prepare: Callable[[str], object]) -> Iterator[Store]:
+        """Yield a store whose databases are copies of one: one of this store's, whose URL `prepare` is given once."""
+        with self.made() as url:
+            prepare(url)
+            yield replace(self, template=urlsplit(url).path[1:])
+
+    def empty(self) -> Store:
+        """Return the same kind of database without any table."""
+        return replace(self, template="")
 
 
 @contextmanager

@@ -1,124 +1,185 @@
-"""Tasks recorded and executed in bundles, against bare SQL that keeps nothing but their state."""
+"""The queue: tasks enqueued, claimed, executed and recorded; beside a million finished ones, bare SQL and others."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from astra import backlog, provenance, queue
-from astra.base import TaskInstance
-from astra.clock import SYSTEM
-from astra.database.connection import changed, database, execute, execute_many, run
-from astra.members import bundle_by_key
-from bench.components import Trivial
-from bench.measure import Table, Turn, Way, compare, interleaved, timed
-from bench.stores import Store
+from bench import finished, floors, peers, serving
+from bench.measure import COLUMNS, Table, Turn, Way, compare, interleaved, timed
+from bench.stores import Store, opened_at
 from bench.taking_in import rules, take_in
 
-COLUMNS = ("n", "us each: median (min to max)", "per second")
-LEASE = timedelta(minutes=5)
+AIM = "aim, per second"
+AIMS = {
+    "SQLite": {"enqueued": 100_000, "bundles of 1,000": 50_000, "bundles of one": 5_000},
+    "PostgreSQL": {"enqueued": 40_000, "bundles of 1,000": 20_000, "bundles of one": 700},
+}
 
 
-def enqueue(count: int) -> int:
-    """Record `count` tasks as pending; each has parameters of its own."""
-    return len(Trivial(number=list(range(count))).enqueue())
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much is measured: so many tasks, beside none and beside so many finished ones; so many claimers at once."""
+
+    tasks: int
+    finished: int
+    claimers: int
 
 
-def run_bundles(size: int, most: int) -> int:
-    """Do what the scheduler and an executor's process do: pick, claim, start, rebuild, run, record."""
-    owner, environment, count = provenance.owner(), provenance.environment_id(), 0
-    while count < most and (picked := backlog.pick()) is not None:
-        claimed = queue.claim(picked[1], size, owner, "local", SYSTEM.now())
-        assert claimed is not None
-        bundle, now = bundle_by_key(claimed.bundle), SYSTEM.now()
-        token = queue.start(claimed, owner, provenance.code_of(Trivial), environment, now + LEASE, now)
-        TaskInstance.from_bundle(bundle).run_held(replace(claimed, token=token))
-        count += claimed.size
-    return count
+def queue(store: Store, amount: Amount, rounds: int, folder: Path) -> Table:
+    """Measure the queue on one kind of database; `folder` is a tree of files, for tasks with a file each."""
+    columns = ("way", *COLUMNS[:3], AIM)
+    table = Table(f"The queue: {store.name}", columns)
+    with ExitStack() as stack:
+        ways: dict[str, Way] = {}
+        for before in (0, amount.finished):
+            own = stack.enter_context(_beside(store, before))
+            beside = f", beside {before:,} finished" if before else ""
+            ways |= {f"{name}{beside}": way for name, way in _ways(own, amount).items()}
+            if peers.installed(peers.name_on(store)):
+                peer = stack.enter_context(peers.opened(store, before))
+                ways |= {f"{name}{beside}": way for name, way in _peer_ways(peer, amount).items()}
+        ways |= {"bundles of 1,000, a file each": _with_files(store, folder), **_floors(store, amount.tasks)}
+        rows = compare(interleaved(ways, rounds))
+    aims = AIMS[store.name]
+    table.rows = [
+        (*row[:4], f"{aims[name]:,}" if (name := row[0].partition(", beside")[0]) in aims else "") for row in rows
+    ]
+    table.notes = _notes(store)
+    return table
+
+
+def _ways(store: Store, amount: Amount) -> dict[str, Way]:
+    count, single, claimers = amount.tasks, max(1, amount.tasks // 3), amount.claimers
+    return {
+        "enqueued": _enqueued(store, count),
+        "bundles of 1,000": _served(store, serving.enqueue, 1_000, count),
+        "bundles of 100": _served(store, serving.enqueue, 100, count),
+        "bundles of one": _served(store, serving.enqueue, 1, single),
+        f"{count:,} keys of one task": _served(store, serving.enqueue_keys, 1_000, count),
+        f"bundles of 100, {claimers} claimers at once": _served_together(store, 100, count, claimers),
+        f"bundles of one, {claimers} claimers at once": _served_together(store, 1, single, claimers),
+    }
+
+
+def _peer_ways(peer: peers.Peer, amount: Amount) -> dict[str, Way]:
+    count, single, claimers = amount.tasks, max(1, amount.tasks // 3), amount.claimers
+    how = "one by one" if peer.name == "huey" else "in batches of 1,000"
+    return {
+        f"{peer.name}: enqueued {how}": peer.enqueued(count),
+        f"{peer.name}: executed by one process": peer.executed(single, 1),
+        f"{peer.name}: executed by {claimers} processes": peer.executed(single, claimers),
+    }
+
+
+def _floors(store: Store, count: int) -> dict[str, Way]:
+    single = max(1, count // 10)
+    return {
+        "floor: bare rows of tasks, all columns and indexes": _inserted(store, count),
+        "floor: bare state, claimed and completed by 1,000": _changed(store, 1_000, count),
+        "floor: bare state, claimed and completed one by one": _changed(store, 1, single),
+    }
+
+
+@contextmanager
+def _beside(store: Store, count: int) -> Iterator[Store]:
+    """Yield databases with so many finished tasks."""
+
+    def prepare(url: str) -> None:
+        with opened_at(url):
+            finished.fill(count)
+
+    if not count:
+        yield store
+        return
+    with store.prepared(prepare) as prepared:
+        yield prepared
 
 
 def _enqueued(store: Store, count: int) -> Way:
     def turn() -> Turn:
         with store.opened():
-            return timed(lambda: enqueue(count))
+            serving.warm_up()
+            return timed(partial(serving.enqueue, count))
 
     return turn
 
 
-def _claimed(store: Store, size: int, most: int) -> Way:
+def _served(store: Store, enqueue: Callable[[int], int], size: int, count: int) -> Way:
     def turn() -> Turn:
         with store.opened():
-            enqueue(most)
-            made = timed(lambda: run_bundles(size, most))
-            _check(most)
+            after = serving.warm_up()
+            enqueue(count)
+            made = timed(partial(serving.serve, size))
+            serving.check(count, after)
         return made
 
     return turn
 
 
-def _claimed_with_files(store: Store, folder: Path, size: int) -> Way:
+def _served_together(store: Store, size: int, count: int, claimers: int) -> Way:
+    def turn() -> Turn:
+        with store.made() as url:
+            with opened_at(url):
+                after = serving.warm_up()
+                serving.enqueue(count)
+            made = serving.together(url, size, claimers)
+            with opened_at(url):
+                serving.check(count, after)
+        assert made.done == count, (made.done, count)
+        return made
+
+    return turn
+
+
+def _with_files(store: Store, folder: Path) -> Way:
     def turn() -> Turn:
         with store.opened():
+            after = serving.warm_up()
             count = take_in(folder, rules())
-            made = timed(lambda: run_bundles(size, count))
-            _check(count)
+            made = timed(partial(serving.serve, 1_000))
+            serving.check(count, after)
         return made
 
     return turn
 
 
-def _floor(store: Store, size: int, most: int) -> Way:
-    def work() -> int:
-        count = 0
-        while count < most:
-            count += _claim_and_complete(size)
-        return count
-
+def _inserted(store: Store, count: int) -> Way:
     def turn() -> Turn:
         with store.opened():
-            execute("CREATE TABLE floor (id BIGINT PRIMARY KEY, state SMALLINT, bundle BIGINT)")
-            execute("CREATE INDEX floor_waiting ON floor (state, id) WHERE state = 0")
-            with database.atomic():
-                execute_many("INSERT INTO floor VALUES (?, 0, NULL)", [(number,) for number in range(most)])
-            return timed(work)
+            serving.warm_up()
+            rows = floors.rows_of_tasks(count)
+            return timed(partial(floors.insert, rows))
 
     return turn
 
 
-def _claim_and_complete(size: int) -> int:
-    with database.atomic():
-        picked = "SELECT id FROM floor WHERE state = 0 ORDER BY state, id LIMIT ?"
-        rows = run(f"UPDATE floor SET state = 1 WHERE id IN ({picked}) RETURNING id", (size,))
-        keys = sorted(row[0] for row in rows)
-    with database.atomic():
-        return changed("UPDATE floor SET state = 2 WHERE state = 1 AND id BETWEEN ? AND ?", (keys[0], keys[-1]))
+def _changed(store: Store, size: int, count: int) -> Way:
+    def turn() -> Turn:
+        with store.opened():
+            floors.make_states(count)
+            return timed(partial(floors.change_states, size, count))
+
+    return turn
 
 
-def _check(count: int) -> None:
-    done = run("SELECT count(*) FROM task WHERE state = 'completed'")[0][0]
-    timed_too = run("SELECT count(*) FROM task_time WHERE time_total IS NOT NULL")[0][0]
-    assert (done, timed_too) == (count, count), (done, timed_too, count)
-
-
-def in_bundles(store: Store, count: int, rounds: int, folder: Path) -> Table:
-    """Measure `count` tasks: enqueued, and claimed in bundles of several sizes."""
-    single, hundred = min(count, max(10, count // 30)), min(count, max(100, count // 3))
-    ways: dict[str, Way] = {
-        "enqueued": _enqueued(store, count),
-        f"claimed and executed, one bundle of {count:,}": _claimed(store, count, count),
-        "claimed and executed, bundles of 1,000": _claimed(store, 1_000, count),
-        "claimed and executed, bundles of 100": _claimed(store, 100, hundred),
-        "claimed and executed, bundles of 1": _claimed(store, 1, single),
-        "claimed and executed, bundles of 1,000, a file each": _claimed_with_files(store, folder, 1_000),
-        "floor: bare SQL, claimed and completed by 1,000": _floor(store, 1_000, count),
-        "floor: bare SQL, claimed and completed by 1": _floor(store, 1, single),
+def _notes(store: Store) -> list[str]:
+    name = peers.name_on(store)
+    found = peers.installed(name)
+    kept = {
+        "huey": "It takes a task from its table before it runs it, keeps a result, and flushes nothing to disk "
+        "(fsync=False); what was running when a process dies is lost.",
+        "procrastinate": "It keeps a row of each job and three of its states; ten at a time in each process.",
     }
-    rows = compare(interleaved(ways, rounds))
-    table = Table(f"Tasks of the service: {store.name}", ("way", *COLUMNS), [row[: 1 + len(COLUMNS)] for row in rows])
-    table.notes = [
+    return [
         "The component does nothing. Each task keeps its parameters, versions, environment, bundle, outcome and three "
-        "stage times; with a file, also the file version, which is checked before and after. The floor is the same "
-        "database through bare SQL that keeps a state and nothing else."
+        "stage times; with a file, also the file version, which is checked before and after. Bundles are claimed and "
+        "handed over as the scheduler does it: short ones several at once, whose ends share transactions. Every run is "
+        "looked at row by row: each task completed, once, with its times.",
+        f"{name} {found.version}: the same parameters, the same nothing to do. {kept[name]}"
+        if found
+        else f"{name} is not installed, and was not measured: `make bench` installs it.",
     ]
-    return table

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import repeat
 from typing import Any
 
 import peewee
@@ -43,7 +46,22 @@ def _read_text(text: str) -> datetime:
 
 def canonical_json(value: object) -> str:
     """Return the one text of a JSON value: sorted keys, no blanks, no NaN. Ids keep all their digits."""
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        return repr(value)  # what the encoder says too; to set it up costs more than that
     return _CANONICAL.encode(value)
+
+
+def canonical_objects(
+    shared: Mapping[str, object], spread: Mapping[str, Sequence[object]], count: int
+) -> Iterator[str]:
+    """Yield the canonical JSON of `count` objects, which share some values and have their own of the others."""
+    texts = {name: canonical_json(value).replace("%", "%%") for name, value in shared.items()}
+    texts |= dict.fromkeys(spread, "%s")
+    names = sorted(texts)
+    pattern = f"{{{','.join(f'{canonical_json(name)}:{texts[name]}' for name in names)}}}"
+    own = zip(*[spread[name] for name in names if name in spread], strict=True) if spread else repeat((), count)
+    for values in own:
+        yield pattern % tuple(map(canonical_json, values))
 
 
 class InstantField(peewee.Field):

@@ -226,24 +226,28 @@ def test_processes_that_enqueue_the_same_work_in_opposite_orders_make_it_once(da
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_work_whose_twin_ends_while_it_is_enqueued_is_enqueued_itself(
+def test_work_that_another_enqueues_at_the_same_moment_is_that_ones(
     database: peewee.Database, database_url: str
 ) -> None:
-    work = new_task()
-    twin = queue.enqueue([work], START)[0]
+    [pattern] = queue.enqueue([new_task()], START)
+    shared, own = new_task(inputs=(product("/a"),)), new_task(inputs=(product("/b"),))
 
-    def end_twin(event: Any) -> None:
-        if "INSERT INTO task " in event.sql:
-            database.query_hooks.clear()
-            own = psycopg2.connect(database_url)
-            with own, own.cursor() as cursor:
-                cursor.execute("UPDATE task SET state = 'completed' WHERE id = %s", (twin,))
-            own.close()
+    def enqueue_elsewhere(event: Any) -> None:
+        if not event.sql.startswith("SELECT identity"):
+            return
+        database.query_hooks.clear()
+        columns = "name, parameters, version, component_version, state, priority, bundle_key, generation, created"
+        other = psycopg2.connect(database_url)
+        with other, other.cursor() as cursor:
+            copied = f"INSERT INTO task (identity, {columns}) SELECT %s, {columns} FROM task WHERE id = %s"
+            cursor.execute(copied, (shared.identity, pattern))
+        other.close()
 
-    database.query_hooks.append(end_twin)
-    key = queue.enqueue([work], LATER)[0]
-    assert key != twin
-    assert Task.get_by_id(key).state is TaskState.PENDING
+    database.query_hooks.append(enqueue_elsewhere)
+    keys = queue.enqueue([shared, own], LATER)
+    assert [Task.get_by_id(key).identity for key in keys] == [shared.identity, own.identity]
+    assert Task.select().count() == 3
+    assert [row.task_id for row in TaskInputDataProduct.select()] == [keys[1]], "the other's task has its own inputs"
 
 
 def test_pending_rule_tasks_of_an_older_file_version_are_superseded(database: peewee.Database) -> None:
@@ -382,9 +386,11 @@ def test_many_that_have_waited_are_let_go_in_chunks_and_those_that_are_held_are_
     keys = fill(11)
     Task.update(not_before=START).execute()
     queue.hold_tasks(keys[:1])
-    with statements(database) as seen:
+    with plans(database) as seen:
         assert queue.make_due(LATER) == 10
-    assert sum(each.startswith("UPDATE task") for each in seen) == 3
+    updates = [plan for sql, plan in seen if sql.startswith("UPDATE task")]
+    assert len(updates) == 3
+    assert all(plan.count("task_due") <= 1 for plan in updates), "a chunk is looked up, not looked for again"
     assert [task.id for task in Task.select().where(Task.not_before.is_null(False))] == keys[:1]
 
 

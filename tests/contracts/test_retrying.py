@@ -156,7 +156,7 @@ def test_a_retry_looks_each_task_up_by_its_key(database: peewee.Database) -> Non
     with plans(database) as seen:
         assert len(queue.retry(keys).again) == 20
     looks = [(sql, plan) for sql, plan in seen if " task " in sql]
-    assert len(looks) == 3
+    assert len(looks) >= 2
     for sql, plan in looks:
         assert "Seq Scan on task" not in plan
         assert not re.search(r"\bon (task|retried) |task_identity|SCAN", in_loops(plan)), f"{sql}\n{plan}"

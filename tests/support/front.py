@@ -15,6 +15,7 @@ from astra import products, tree
 from astra.clock import Clock
 from astra.config import Settings
 from astra.database.connection import available
+from daemon import executors
 from daemon.service import Service
 from daemon.startup import compile_rules
 
@@ -37,6 +38,7 @@ class Front:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._service = Service(settings, clock)
+        self._service._executor = executors.build(settings, clock, self._service._wake.set)  # never started
         self._service._build(compile_rules(settings))
 
     def __enter__(self) -> Self:

@@ -112,7 +112,7 @@ def plans(database: peewee.Database) -> Iterator[list[tuple[str, str]]]:
 
     def hook(event: Any) -> None:
         if event.sql.startswith(("SELECT ", "UPDATE ")):
-            cursor: Any = database.cursor()  # type: ignore[no-untyped-call]
+            cursor = database.cursor()  # type: ignore[no-untyped-call]
             cursor.execute(f"{explain} {event.sql}", event.params or ())
             seen.append((event.sql, "\n".join(str(row[-1]) for row in cursor.fetchall())))
 

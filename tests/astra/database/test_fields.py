@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -12,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from astra.database.astradb import AstraModel, Environment, Source, Task
-from astra.database.fields import InstantField, JsonField, StateField, canonical_json, instant_text, read_instant
+from astra.database.fields import (
+    InstantField,
+    JsonField,
+    StateField,
+    canonical_json,
+    canonical_objects,
+    instant_text,
+    read_instant,
+)
 from astra.states import TaskState
 from tests.support.clock import START
 from tests.support.tasks import fill
@@ -92,6 +101,19 @@ def test_equal_json_values_are_equal_bytes_in_whatever_order_they_were_typed(
     shuffled = list(value.items())
     random.shuffle(shuffled)
     assert canonical_json(dict(shuffled)) == canonical_json(value)
+
+
+@given(values)
+def test_a_json_value_has_the_text_that_python_gives_it(value: Any) -> None:
+    assert canonical_json(value) == json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+@given(st.dictionaries(st.sampled_from("acegi"), values), st.lists(st.tuples(values, values), min_size=1, max_size=5))
+def test_objects_that_share_values_have_the_text_of_each_alone(shared: dict[str, Any], own: list[Any]) -> None:
+    spread = {"b": [each[0] for each in own], "z": [each[1] for each in own]}
+    expected = [canonical_json({**shared, "b": b, "z": z}) for b, z in own]
+    assert list(canonical_objects(shared, spread, len(own))) == expected
+    assert list(canonical_objects(shared, {}, 3)) == [canonical_json(shared)] * 3
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), [float("-inf")]])
