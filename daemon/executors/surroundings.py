@@ -63,7 +63,7 @@ class Stream(io.TextIOWrapper):
         """Whether it can be written to: what is under it may be closed, or taken away."""
         try:
             return not self.buffer.closed
-        except ValueError:
+        except (AttributeError, ValueError):
             return False
 
     def loss(self) -> OSError | None:
@@ -105,7 +105,7 @@ class Surroundings:
             lambda: os.umask(self._umask),
         )
         for step in steps:
-            with suppress(OSError, ValueError):
+            with suppress(Exception):  # the streams may be anything, and one step is no reason to leave out the others
                 step()
 
     def flush(self) -> None:
@@ -137,6 +137,6 @@ class Surroundings:
         root = logging.getLogger()
         for each in self._handlers:
             if isinstance(each, logging.StreamHandler) and each.stream is not self._streams["stderr"]:
-                each.setStream(self._streams["stderr"])
+                each.stream = self._streams["stderr"]  # `setStream` flushes the old one, which may be broken
             if each not in root.handlers:
                 root.addHandler(each)
