@@ -14,7 +14,7 @@ from datetime import timedelta
 from astra import queue
 from astra.clock import Clock
 from astra.config import Settings
-from astra.database.connection import available
+from astra.database.connection import available, waiting_at_most
 from astra.errors import DatabaseUnavailable
 from astra.inhand import ON_THE_WAY
 from astra.states import ErrorKind
@@ -251,7 +251,7 @@ class Supervisor:
         if bundle not in self._running.open:
             return
         try:
-            with available():
+            with available(), waiting_at_most(_WORD_SECONDS):
                 queue.note_log(bundle, path, start, end)
         except DatabaseUnavailable as error:
             event(log, "log_not_noted", logging.WARNING, bundle=bundle, path=path, reason=str(error))
