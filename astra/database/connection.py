@@ -249,11 +249,12 @@ def waiting_at_most(seconds: float) -> Iterator[None]:
     if not isinstance(opened, SqliteWithWriteLock):
         yield
         return
-    opened.patience = seconds
+    before = opened.patience
+    opened.patience = min(before, seconds)
     try:
         yield
     finally:
-        opened.patience = sqlite.BUSY_SECONDS
+        opened.patience = before
 
 
 @contextmanager
