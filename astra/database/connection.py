@@ -15,7 +15,6 @@ from typing import Any
 
 import peewee
 
-from astra.database import sqlite
 from astra.database.fields import POSTGRESQL_TYPES
 from astra.database.sqlite import SqliteWithWriteLock, open_sqlite
 from astra.errors import ConfigurationError, DatabaseUnavailable

@@ -13,6 +13,8 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 _HIGH = 200  # a component that closes, or is handed, the lowest descriptors does not meet these
 
@@ -105,14 +107,12 @@ class Surroundings:
             lambda: os.umask(self._umask),
         )
         for step in steps:
-            with suppress(Exception):  # the streams may be anything, and one step is no reason to leave out the others
-                step()
+            _try(step)  # one that fails is no reason to leave out the others
 
     def flush(self) -> None:
         """Write what is held back, also by a stream that a component has put in the place of ours."""
         for stream in (sys.stdout, sys.stderr, *self._streams.values()):
-            with suppress(Exception):  # it may be anything
-                stream.flush()
+            _try(partial(_flush, stream))
 
     def loss(self) -> OSError | None:
         """Return why something that was printed is lost, or None."""
@@ -140,3 +140,16 @@ class Surroundings:
                 each.stream = self._streams["stderr"]  # `setStream` flushes the old one, which may be broken
             if each not in root.handlers:
                 root.addHandler(each)
+
+
+def _flush(stream: Any) -> None:
+    if stream is not None:
+        stream.flush()
+
+
+def _try(step: Callable[[], object]) -> None:
+    """Take a step that may fail in any way: it deals with what a component has put in the place of ours."""
+    try:
+        step()
+    except Exception:
+        return

@@ -162,14 +162,30 @@ class Upsets(Traced):
         print(f"after {note}")
 
 
+def _both(act: Callable[[str], object]) -> None:
+    for name in ("stdout", "stderr"):
+        act(name)
+
+
+def _quiet() -> None:
+    logging.disable()
+    logging.getLogger().handlers.clear()
+
+
+def _away() -> None:
+    os.chdir("/")
+    os.umask(0o777)
+
+
 UPSETS: dict[str, Callable[[], object]] = {
-    "close": lambda: (sys.stdout.close(), sys.stderr.close()),
-    "close below": lambda: (sys.stdout.buffer.close(), sys.stderr.buffer.close()),
-    "detach": lambda: (sys.stdout.detach(), sys.stderr.detach()),
-    "close descriptors": lambda: (os.close(1), os.close(2)),
-    "replace": lambda: (setattr(sys, "stdout", None), setattr(sys, "stderr", None)),
-    "quiet": lambda: (logging.disable(), logging.getLogger().handlers.clear()),
-    "away": lambda: (os.chdir("/"), os.umask(0o777)),
+    "close": lambda: _both(lambda name: getattr(sys, name).close()),
+    "close below": lambda: _both(lambda name: getattr(sys, name).buffer.close()),
+    "detach": lambda: _both(lambda name: getattr(sys, name).detach()),
+    "close descriptors": lambda: os.closerange(1, 3),
+    "replace": lambda: _both(lambda name: setattr(sys, name, None)),
+    "replace by anything": lambda: _both(lambda name: setattr(sys, name, object())),
+    "quiet": _quiet,
+    "away": _away,
 }
 
 
