@@ -21,7 +21,10 @@ _HIGH = 200  # a component that closes, or is handed, the lowest descriptors doe
 
 def high(descriptor: int) -> int:
     """Return a copy of a descriptor that is not among the first ones, and is not handed to programs."""
-    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:  # this system allows fewer
+        return os.dup(descriptor)
 
 
 class _Raw(io.RawIOBase):

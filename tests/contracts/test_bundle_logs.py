@@ -12,7 +12,7 @@ from astra.database.astradb import Bundle
 from astra.states import ErrorKind, TaskState
 from tests.support.components import ReadsAndPrints, Trace, Traced, waiting
 from tests.support.components import open_gate as open_the_gate
-from tests.support.misbehaving import UPSETS, Hogs, Looks, Noisy, Prints, PrintsMuch, Upsets
+from tests.support.misbehaving import UPSETS, Hogs, Looks, Noisy, Prints, PrintsMuch, Repeats, Upsets
 from tests.support.processes import lives, until
 from tests.support.rig import Rig, tasks
 
@@ -107,6 +107,18 @@ def test_a_noisy_bundle_is_bounded_while_it_runs(rig: Rig, gate: Path) -> None:
     rig.ending(bundle)
     assert text(bundle).startswith("the first line\n")
     assert len([word for word in text(bundle).split("\n") if "left out" in word]) == 1
+
+
+@ON_ONE
+@ONE_MEGABYTE
+def test_no_bundle_has_what_another_printed_however_noisy_they_are(rig: Rig) -> None:
+    Repeats(note=list("abcdefghijkl")).enqueue()
+    bundles = rig.hand_over(*rig.claim(limit=1, times=12))
+    rig.endings(bundles)
+    for bundle, letter in zip(bundles, "abcdefghijkl", strict=True):
+        first, _, last = text(bundle).partition("\n[")
+        assert set(first.split("\n")) | set(last.split("\n")[1:]) <= {letter, ""}
+        assert 900_000 < len(text(bundle)) < 1_100_000
 
 
 @ON_ONE

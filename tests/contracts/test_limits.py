@@ -72,7 +72,7 @@ def test_a_bundle_of_one_that_does_not_iterate_is_a_task_in_hand(rig: Rig, gate:
 @ONE_SECOND
 def test_no_name_of_a_process_lets_it_escape_its_limits(rig: Rig, gate: Path) -> None:
     ending = rig.run(Renames(gate=str(gate), note="bad"))
-    assert (ending.kind, ending.position) == (ErrorKind.TIMEOUT, None)
+    assert (ending.kind, ending.position) == (ErrorKind.TIMEOUT, 0)
 
 
 @pytest.mark.parametrize("sections", [{"executor": {"workers": 1, "timeout": 2, "task_timeout": 1}}])

@@ -234,6 +234,14 @@ class Noisy(Waits):
         super().pre_execute()
 
 
+class Repeats(Traced):
+    """Prints three megabytes of its note."""
+
+    def work(self, parameters: dict[str, object]) -> None:
+        for _ in range(30):
+            print("\n".join([str(parameters["note"])] * 50_000))
+
+
 class Keeps(Traced):
     """Keeps a model in its process, if it has one, and records whether it had to be loaded."""
 
