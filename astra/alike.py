@@ -108,7 +108,7 @@ def failures(keys: Sequence[int]) -> Iterator[Failed]:
         for task, component, error_class, message, kind, when, by_hand in rows:
             instant = read_instant(when)
             assert instant is not None  # a task's own is not null
-            error = ": ".join(part for part in (error_class, message) if part) or "no error was recorded"
+            error = ": ".join(dict.fromkeys(part for part in (error_class, message) if part)) or "no error was recorded"
             yield Failed(task, component, error, kind, instant, bool(by_hand))
 
 

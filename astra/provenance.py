@@ -98,11 +98,11 @@ def _boot() -> str:
 def _start(pid: int) -> int | None:
     """Return when process `pid` started, in clock ticks since boot: -1 for a zombie, None where it cannot be seen."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_bytes()  # the name of a program may be cut in the middle of a letter
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()
-    return -1 if fields[0] == "Z" else int(fields[19])
+    fields = text.rpartition(b")")[2].split()
+    return -1 if fields[0] == b"Z" else int(fields[19])
 
 
 def _exists(pid: int) -> bool:

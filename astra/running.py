@@ -54,7 +54,9 @@ def run_load(load: Load, desk: Desk, told: Told) -> None:
     told
         Whom to tell.
     """
-    component, problem = _component(load.bundles[0].key.partition(" ")[0])
+    if desk.account is not None:
+        desk.account.begin(0)  # what is printed while the component is imported is the first bundle's
+    component, problem = _component(load.bundles[0].component)
     try:
         token, started = _start(load, component)
     except AstraError as error:
@@ -93,6 +95,9 @@ def _component(name: str) -> tuple[type[Any], ComponentError | None]:
         return component_class(name), None
     except ComponentError as error:
         return TaskInstance, error
+    except SystemExit as error:  # of the component's module: it is no reason to end this process
+        words = f"the component {name} cannot be imported: it raises SystemExit: {error}"
+        return TaskInstance, ComponentError(words)
 
 
 def _start(load: Load, component: type[Any]) -> tuple[str, list[Claimed]]:
@@ -109,7 +114,7 @@ def _start(load: Load, component: type[Any]) -> tuple[str, list[Claimed]]:
 
 def _begin(index: int, key: str, desk: Desk) -> None:
     keeping.forget_all_but(key)
-    if desk.account is not None:
+    if desk.account is not None and index:
         desk.account.begin(index)
     if desk.in_hand is not None:
         desk.in_hand.begin(index)

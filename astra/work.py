@@ -49,6 +49,11 @@ class Claimed:
     token: str
     key: str = ""
 
+    @property
+    def component(self) -> str:
+        """The import path of the component that its tasks are of."""
+        return self.key.partition(" ")[0]
+
 
 class Pick(NamedTuple):
     """What to claim: bundles of up to `limit` pending tasks of one lane, priority and key; `times` of them.

@@ -139,6 +139,8 @@ class Choice:
                     continue
                 most = size * slots * room.most(size)
                 tasks = backlog.count(place, each.key, most) if is_full and most > size else each.tasks
+                if not tasks:  # somebody took them since the keys were read
+                    continue
                 share = size if own.max_wait else max(1, math.ceil(tasks / slots))
                 limit = min(size, share, tasks)
                 if not (times := room.take(limit, math.ceil(max(share, limit) / limit))):

@@ -214,6 +214,8 @@ BOUNDARIES = frozenset(
         ("astra.cli.execute", "_run"),  # the component's own, recorded before it comes here
         ("astra.cli.execute", "_debug"),  # a person wants to look at whatever it is
         ("astra.running", "_execute"),  # what the component raised, recorded before it comes this far
+        ("daemon.executors.guard", "_carefully"),
+        ("daemon.executors.surroundings", "_try"),
         ("daemon.service", "_front_loop"),
         ("daemon.service", "_turn"),
     }

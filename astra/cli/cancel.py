@@ -45,13 +45,11 @@ def _cancelled(target: Target, by: By) -> tuple[dict[str, Any], str]:
     from astra import steering
 
     row: dict[str, Any] = told(target)
-    stopped = ""
     if target.kind == "replay":
         from astra import replay
 
         row["stopped"] = replay.cancel(int(target.name))
-        stopped = " is stopped, and" if row["stopped"] else ":"
     done = steering.cancel(target, by)
     row |= {"cancelled": done.waiting + done.running, "waiting": done.waiting, "running": done.running}
     counts = f"{counted(done.waiting, 'waiting task')} and {in_bundles(done)} cancelled{by_hand(done)}"
-    return row, f"{target}{stopped or ':'} {counts}"
+    return row, f"{target} is stopped, and {counts}" if row.get("stopped") else f"{target}: {counts}"

@@ -19,18 +19,23 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 limit = click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
 
 
+def key_of(kind: str, text: str) -> int:
+    """Return the id that a text is, of a record of this kind; anything else is wrong usage."""
+    if not text.isdecimal() or int(text) >= 1 << 63:
+        article = "an" if kind == "ingestion" else "a"
+        raise click.BadParameter(f"{text!r} is no id: {article} {kind} has a whole number below 2^63", param_hint="ID")
+    return int(text)
+
+
 class Key(click.ParamType[int]):
-    """The id of a record."""
+    """The id of a record, of the kind that the word before it says."""
 
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number."""
-        if isinstance(value, int):
-            return value
-        if not value.isdecimal() or int(value) >= 1 << 63:
-            self.fail(f"{value!r} is no id: a whole number below 2^63 is", param, ctx)
-        return int(value)
+        kind = ctx.params.get("kind") if ctx else None
+        return value if isinstance(value, int) else key_of(kind or "record", value)
 
 
 class SourceName(click.ParamType[str]):

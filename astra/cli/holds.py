@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from astra.cli.choosing import limit
 from astra.cli.printing import as_json, print_list
+
+if TYPE_CHECKING:
+    from astra.database.astradb import Hold
 
 EPILOG = """\b
 Examples:
@@ -46,16 +49,26 @@ def _standing() -> list[dict[str, Any]]:
     rows = []
     for each in holds.standing():
         running = len(targets.open_bundles(Target(Kind(each.kind), each.target)))
-        rows.append({**_row(each), "running": running, "tasks": None, "such_as": None})
+        rows.append(_NOTHING | _row(each) | {"running": running})
     for name, count, first in holds.tasks_by_component():
-        row = dict.fromkeys(rows[0]) if rows else dict.fromkeys((*_NAMES, "running", "tasks", "such_as"))
-        rows.append({**row, "kind": "tasks", "target": name, "tasks": count, "such_as": first})
+        rows.append(_NOTHING | {"kind": "tasks", "target": name, "tasks": count, "such_as": first})
     return rows
 
 
-_NAMES = ("kind", "target", "who", "since", "reason", "lifted", "next_probe", "probes")
+def _row(held: Hold) -> dict[str, Any]:
+    return {
+        "kind": held.kind,
+        "target": held.target,
+        "who": held.who,
+        "since": held.created,
+        "reason": held.reason,
+        "lifted": held.lifted,
+        "next_probe": held.probe_at,
+        "probes": held.probes,
+    }
 
 
-def _row(held: Any) -> dict[str, Any]:
-    values = (held.kind, held.target, held.who, held.created, held.reason, held.lifted, held.probe_at, held.probes)
-    return dict(zip(_NAMES, values, strict=True))
+# A row that stands, before it is known what it is of: of a hold `tasks` is left out, of tasks who holds them.
+_NOTHING: dict[str, Any] = dict.fromkeys(
+    ("kind", "target", "who", "since", "reason", "lifted", "next_probe", "probes", "running", "tasks", "such_as")
+)

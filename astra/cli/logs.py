@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from astra.cli.choosing import recorded
 from astra.cli.printing import as_json, instant, print_json
 from astra.errors import AstraError
 
@@ -22,8 +23,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("kind", type=click.Choice(["task", "bundle"]))
-@click.argument("key", type=click.IntRange(0, (1 << 63) - 1), metavar="ID")
+@recorded
 @click.option("--all", "every", is_flag=True, help="Of a task: every try that printed something, the oldest first.")
 @as_json
 @click.pass_obj

@@ -192,6 +192,8 @@ def _rows(names: str, sql: str, key: int) -> list[dict[str, Any]]:
         for name in ("taken_in", "began", "started", "ended"):
             if name in row:
                 row[name] = read_instant(row[name])
+        if row.get("error_class") is not None and row["error_message"] == row["error_class"]:
+            row["error_message"] = None  # it was raised without a message
     return rows
 
 

@@ -58,7 +58,7 @@ def command(
         request = replay.Request(replay.Verb(verb or "rule"), selection_of(given), roots, rules)
         plan, key = replay.make_plan(request), None
     if only_plan or (key is None and not plan.entries):
-        _show_plan(plan, as_json)
+        _show_plan(plan, only_plan, as_json)
         return
     make_result_tables(rules)
     number = replay.begin(plan) if key is None else key
@@ -80,11 +80,12 @@ def _check_usage(verb: str | None, resume: int | None, asked: dict[str, Any]) ->
         raise click.UsageError(f"say which {'files' if verb == 'ingestion' else 'tasks'}; --path '*' means all")
 
 
-def _show_plan(plan: Plan, as_json: bool) -> None:
+def _show_plan(plan: Plan, only_plan: bool, as_json: bool) -> None:
     request = plan.request
     if as_json:
         print_json(
             {
+                "plan": only_plan,
                 "verb": request.verb,
                 "selection": request.selection.given(),
                 "planned": len(plan.entries),
@@ -134,9 +135,8 @@ def _carry_out(steps: Any, plan: Plan, number: int, as_json: bool) -> None:
     outcomes = dict(progress.outcomes)
     if as_json:
         left = _left_as_json(progress.left)
-        print_json(
-            {"replay": number, "planned": progress.planned, "done": progress.done, "outcomes": outcomes, "left": left}
-        )
+        counts = {"plan": False, "replay": number, "planned": progress.planned, "done": progress.done}
+        print_json(counts | {"outcomes": outcomes, "left": left})
         return
     said = ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items())) or "nothing to do"
     click.echo(f"replay {number}: {progress.done} of {progress.planned} done; {said}")

@@ -59,7 +59,8 @@ def command(
     done = queue.plan_retry(keys, states) if only_plan else queue.retry(keys, states)
     if as_json:
         left = [{"task": each.task, "reason": each.reason} for each in done.left]
-        print_json({"retried": len(done.again), "tasks": done.again, "left": done.alone, "left_alone": left})
+        counts = {"plan": only_plan, "retried": len(done.again), "tasks": done.again, "left": done.alone}
+        print_json(counts | {"left_alone": left})
     else:
         _say(done, only_plan)
     if kind == "task" and not done.again:

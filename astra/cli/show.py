@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from astra.cli.choosing import SourceName, TakingAngles
+from astra.cli.choosing import SourceName, TakingAngles, key_of
 from astra.cli.printing import as_json, print_fields, print_json, print_table, print_wide
 from astra.errors import AstraError
 
@@ -43,7 +43,7 @@ def command(config: Path | None, /, kind: str, words: tuple[str, ...], as_json: 
         SourceName().convert(name, None, click.get_current_context())
         open_records(config)
         click.get_current_context().exit(_show_source(name, as_json))
-    key = _number(kind, name)
+    key = key_of(kind, name)
     open_records(config)
     found = _looks()[kind](key)
     if found is None:
@@ -87,13 +87,6 @@ def _show_source(name: str, json_asked: bool) -> int:
     else:
         star.say(found)
     return 0
-
-
-def _number(kind: str, name: str) -> int:
-    if not name.isdecimal() or int(name) >= 1 << 63:
-        article = "an" if kind == "ingestion" else "a"
-        raise click.BadParameter(f"{name!r} is no id: {article} {kind} has a whole number below 2^63", param_hint="ID")
-    return int(name)
 
 
 def _say(title: str, found: dict[str, Any]) -> None:

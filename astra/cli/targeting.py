@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from astra.cli.choosing import key_of
 from astra.cli.printing import print_json
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ def opened(config: Path | None, kind: str, names: Sequence[str]) -> list[Target]
     """Open the records and return what the words mean."""
     if kind != "component":
         for name in names:
-            if not name.isdecimal() or int(name) >= 1 << 63:
-                raise click.BadParameter(f"{name!r} is no id: a {kind} has a whole number below 2^63", param_hint="ID")
+            key_of(kind, name)
     from astra.cli.opening import open_records
     from astra.targets import Kind, find
 

@@ -38,7 +38,7 @@ def _tasks(selection: Any, limit: int) -> list[dict[str, Any]]:
     where = joined(of_tasks(selection))
     rows = run(
         "SELECT t.id, t.state, t.name, t.component_version, t.rule, t.priority, t.bundle_id, t.created, "
-        "coalesce(m.error_class || ': ', '') || m.error_message, p.path "
+        "coalesce(nullif(m.error_class, m.error_message) || ': ', '') || m.error_message, p.path "
         "FROM task t LEFT JOIN task_bundle m ON m.bundle_id = t.bundle_id AND m.task_id = t.id "
         "LEFT JOIN task_input_data_product i ON i.task_id = t.id AND i.position = 0 "
         f"LEFT JOIN data_product p ON p.id = i.data_product_id WHERE {where.sql} ORDER BY t.id DESC LIMIT ?",

@@ -15,7 +15,6 @@ from typing import Any
 
 import peewee
 
-from astra.database import sqlite
 from astra.database.fields import POSTGRESQL_TYPES
 from astra.database.sqlite import SqliteWithWriteLock, open_sqlite
 from astra.errors import ConfigurationError, DatabaseUnavailable
@@ -249,11 +248,12 @@ def waiting_at_most(seconds: float) -> Iterator[None]:
     if not isinstance(opened, SqliteWithWriteLock):
         yield
         return
-    opened.patience = seconds
+    before = opened.patience
+    opened.patience = min(before, seconds)
     try:
         yield
     finally:
-        opened.patience = sqlite.BUSY_SECONDS
+        opened.patience = before
 
 
 @contextmanager

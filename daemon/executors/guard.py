@@ -7,11 +7,12 @@ then to end, and is then ended; who supervises it hears of that as of any other 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,9 @@ from daemon.executors import memory, output
 from daemon.executors.memory import MEGABYTE, Family
 from daemon.executors.output import Printed
 from daemon.executors.stacks import ASK, Stacks
+from daemon.logs import event
 
+log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.1
 _STACK_SECONDS = 0.5
 _END_SECONDS = 5.0
@@ -47,7 +50,7 @@ class Bounds:
     """What holds for all bundles: seconds between the request to end and the end, and bytes of log for each."""
 
     grace: float
-    log: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,9 @@ class Guard:
         self._seen: _Load | None = None
         self._place = watched.in_hand.place()
         self._bundle_since = self._turn_since = self._ready = 0.0
-        self._log: int | None = None
+        self._file: int | None = None
+        self._members: dict[int, int] = {}
+        self._trouble: str | None = None
         self._wake, self._over = threading.Event(), threading.Event()
         self._stopped = threading.Event()
         self.verdict: Verdict | None = None
@@ -115,13 +120,29 @@ class Guard:
                 if self._load is None:
                     self._wake.wait()
                     self._wake.clear()
-                elif not self._clock.wait(self._over, _LOOK_EVERY) and (load := self._load) is not None:
-                    self._look(load, self._clock.monotonic())
+                elif not self._clock.wait(self._over, _LOOK_EVERY):
+                    self._carefully(self._look)
+                    self._carefully(self._bound_log)
         finally:
-            if self._log is not None:
-                os.close(self._log)
+            if self._file is not None:
+                os.close(self._file)
 
-    def _look(self, load: _Load, now: float) -> None:
+    def _carefully(self, step: Callable[[], None]) -> None:
+        """Take a step; what goes wrong with it is told, once in a row, and no limit is given up for it."""
+        try:
+            step()
+        except Exception as error:  # the boundary of this loop
+            trouble = f"{type(error).__name__}: {error}"
+            if trouble != self._trouble:
+                event(log, "guard_stumbled", logging.ERROR, pid=self._watched.process.pid, reason=trouble)
+            self._trouble = trouble
+
+    def _look(self) -> None:
+        load, now = self._load, self._clock.monotonic()
+        if load is not None:
+            self._look_at(load, now)
+
+    def _look_at(self, load: _Load, now: float) -> None:
         place = self._watched.in_hand.place()
         if load is not self._seen:
             self._seen, self._place = load, Place(0, ON_THE_WAY, None)
@@ -132,7 +153,6 @@ class Guard:
             self._turn_since, self._place = now, place
         peak = memory.peak(self._watched.process.pid)
         self.peak = max(filter(None, (self.peak, peak)), default=None)
-        self._bound_log()
         excess = self._too_long(load, place, now) or self._too_large(load)
         same = self._load is load and self._watched.in_hand.place().bundle == place.bundle
         if excess is not None and same:  # to look took a moment, in which the next bundle may have begun
@@ -165,18 +185,22 @@ class Guard:
         return ErrorKind.RESOURCE, words
 
     def _bound_log(self) -> None:
-        if self._log is None and self._watched.printed.get() is not None:
+        printed, most = self._watched.printed, self._bounds.most
+        if self._file is None and printed.get() is not None:
             with suppress(OSError):
-                self._log = os.open(self._watched.log, os.O_RDWR | os.O_APPEND)
-        if self._log is not None:
-            with suppress(OSError):  # a full disk, say: there is less to be bounded
-                output.cut(self._log, self._watched.printed, self._bounds.log)
+                self._file = os.open(self._watched.log, os.O_RDWR | os.O_APPEND)
+        if self._file is None:
+            return
+        with suppress(OSError), printed.held(wait=False) as held:  # a full disk, say: there is less to be bounded
+            if held:  # else the process is at it, or was stopped in the midst of that
+                output.cut(self._file, printed, most, most // 2)  # it is copied: not again for every line
 
     # ------------------------------------------------------------------------------------------------- stopping
 
     def _stop(self, verdict: Verdict) -> None:
         self.verdict = verdict
         try:
+            self._members = self._family.members()
             self.verdict = replace(verdict, stack=self._ask_for_stacks())
             self._signal(signal.SIGTERM)
             if not self._ends_within(self._bounds.grace):
@@ -198,8 +222,16 @@ class Guard:
         return stacks.text()
 
     def _signal(self, number: signal.Signals) -> None:
+        self._members |= self._family.members()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._watched.process.pid, number)  # with the programs that a component started
+        memory.send({pid: start for pid, start in self._members.items() if self._is_apart(pid)}, number)
+
+    def _is_apart(self, pid: int) -> bool:
+        """Whether a program leads a group of its own, or is of such a group: the others were sent the signal."""
+        with suppress(OSError):
+            return os.getpgid(pid) != self._watched.process.pid
+        return False
 
     def _ends_within(self, seconds: float) -> bool:
         """Wait until nothing is left of the process and what it started, and return whether that came to pass."""
@@ -213,8 +245,7 @@ class Guard:
     def _lives(self) -> bool:
         if self._watched.process.poll() is None:
             return True
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._watched.process.pid, 0)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
+            return True
+        return any(memory.lives(pid, start) for pid, start in self._members.items())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 MEGABYTE = 1_000_000
 _PROC = Path("/proc")
-_STATE, _SESSION, _RESIDENT = 0, 3, 21  # fields of /proc/PID/stat behind the program's name
+_STATE, _SESSION, _START, _RESIDENT = 0, 3, 19, 21  # fields of /proc/PID/stat behind the program's name
 
 
 class _Seen(NamedTuple):
     session: int
+    start: int  # by which a number that was given to another process is told
     resident: int  # pages
 
 
@@ -23,6 +25,8 @@ class Family:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        leader = _stat(pid)
+        self._start = None if leader is None else leader.start
         self._others: set[int] = set()
         self._page = os.sysconf("SC_PAGE_SIZE")
 
@@ -34,6 +38,10 @@ class Family:
         """Return how many bytes they hold; what several share is counted once. This takes the system some time."""
         return sum(_proportional(pid, seen.resident * self._page) for pid, seen in self._look().items())
 
+    def members(self) -> dict[int, int]:
+        """Return their numbers, and when each started: who leads a session of its own is lost with its parent."""
+        return {pid: seen.start for pid, seen in self._look().items()}
+
     def _look(self) -> dict[int, _Seen]:
         found: dict[int, _Seen] = {}
         born, known = [self.pid], sorted(self._others)
@@ -41,6 +49,8 @@ class Family:
             is_child = bool(born)
             pid = born.pop() if is_child else known.pop()
             seen = None if pid in found else _stat(pid)
+            if pid == self.pid and seen is not None and seen.start != self._start:
+                seen = None
             # one that lost its parent is still of the session, unless its number was given to a stranger
             if seen is not None and (is_child or seen.session == self.pid):
                 found[pid] = seen
@@ -51,26 +61,41 @@ class Family:
 
 def _stat(pid: int) -> _Seen | None:
     try:
-        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        # bytes: the name of a program is cut wherever its fifteenth byte falls
+        fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[_STATE] == "Z" else _Seen(int(fields[_SESSION]), int(fields[_RESIDENT]))
+    return None if fields[_STATE] == b"Z" else _Seen(*(int(fields[each]) for each in (_SESSION, _START, _RESIDENT)))
+
+
+def lives(pid: int, start: int) -> bool:
+    """Return whether the process that started then is there, and has not ended."""
+    seen = _stat(pid)
+    return seen is not None and seen.start == start
+
+
+def send(members: Mapping[int, int], number: signal.Signals) -> None:
+    """Send a signal to those of the processes that are there."""
+    for pid, start in members.items():
+        if lives(pid, start):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
 
 
 def _children(pid: int) -> Iterator[int]:
     for each in (_PROC / str(pid) / "task").glob("*/children"):
         with suppress(OSError):  # that thread has ended meanwhile
-            yield from map(int, each.read_text().split())
+            yield from map(int, each.read_bytes().split())
 
 
 def _proportional(pid: int, otherwise: int) -> int:
-    size = _of_status(_PROC / str(pid) / "smaps_rollup", "Pss:")
+    size = _of_status(_PROC / str(pid) / "smaps_rollup", b"Pss:")
     return otherwise if size is None else size
 
 
 def peak(pid: int) -> int | None:
     """Return the most that a process has held at once, in bytes, since it began or `forget_peak`."""
-    return _of_status(_PROC / str(pid) / "status", "VmHWM:")
+    return _of_status(_PROC / str(pid) / "status", b"VmHWM:")
 
 
 def forget_peak() -> None:
@@ -79,9 +104,9 @@ def forget_peak() -> None:
         (_PROC / "self" / "clear_refs").write_text("5")
 
 
-def _of_status(path: Path, name: str) -> int | None:
+def _of_status(path: Path, name: bytes) -> int | None:
     with suppress(OSError):
-        for line in path.read_text().splitlines():
+        for line in path.read_bytes().splitlines():
             if line.startswith(name):
                 return int(line.split()[1]) * 1024
     return None

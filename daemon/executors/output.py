@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import re
 import struct
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +37,32 @@ class Printed:
         if descriptor is None:
             os.ftruncate(self.descriptor, _PART.size)
         self._shared = mmap.mmap(self.descriptor, _PART.size)
+        self._here = threading.Lock()  # the other one tells apart processes only
         if descriptor is None:
+            self.set(Part(_NONE, 0, 0))
+
+    @contextmanager
+    def held(self, wait: bool = True) -> Iterator[bool]:
+        """Let nobody else begin, end or cut a part meanwhile; where `wait` is false and somebody is at it, say so."""
+        if not self._here.acquire(wait):
+            yield False
+            return
+        try:
+            try:
+                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
+        finally:
+            self._here.release()
+
+    def forget(self) -> None:
+        """Say that no part is being written: what the last load printed is no bundle's of the next."""
+        with self.held():
             self.set(Part(_NONE, 0, 0))
 
     def set(self, part: Part) -> None:
@@ -57,19 +85,24 @@ def log_file(folder: Path, pid: int, now: datetime) -> Path:
     return folder / f"{now:%Y-%m-%d}-{pid}-{provenance.owner(pid).start}.log"
 
 
-def cut(descriptor: int, printed: Printed, most: int) -> None:
-    """Leave out the middle of the part that is being written, where it has grown beyond `most` bytes.
+def cut(descriptor: int, printed: Printed, most: int, slack: int = 0) -> None:
+    """Leave out the middle of the part that is being written, where it has grown beyond `most` and `slack` bytes.
 
-    Whoever writes appends, and so goes on behind the line that says how much is missing.
+    Its first half of `most` bytes is kept, and its last. Whoever writes appends, and so goes on behind that. Call it
+    while `printed` is held: between two processes, one would take the other's next part for this one.
     """
     part, size = printed.get(), os.fstat(descriptor).st_size
-    if part is None or size - part.start <= most:
+    if part is None:
         return
-    kept = part.start + most // 2
-    before = len(_notice(part.left_out, most)) if part.left_out else 0
-    left_out = part.left_out + size - kept - before
-    os.ftruncate(descriptor, kept)
-    os.write(descriptor, _notice(left_out, most))
+    half = most // 2
+    written = size - part.start - (len(_notice(part.left_out, most)) if part.left_out else 0)
+    if written <= most + slack:
+        return
+    end = os.pread(descriptor, half, size - half)
+    left_out = part.left_out + written - half - len(end)
+    os.ftruncate(descriptor, part.start + half)
+    with os.fdopen(descriptor, "ab", closefd=False) as file:
+        file.write(_notice(left_out, most) + end)
     printed.set(part._replace(left_out=left_out))
 
 

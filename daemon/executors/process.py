@@ -21,8 +21,9 @@ from astra.clock import Clock
 from astra.config import Settings
 from astra.inhand import InHand
 from astra.work import Load
+from daemon.executors import memory, output
 from daemon.executors.guard import Bounds, Guard, Watched
-from daemon.executors.memory import MEGABYTE
+from daemon.executors.memory import MEGABYTE, Family
 from daemon.executors.output import Printed, log_file
 from daemon.executors.stacks import Stacks
 
@@ -52,9 +53,11 @@ class WorkerProcess:
             for each in self._shared:
                 each.close()
             raise
+        self._family = Family(self._process.pid)
+        self._most = settings.log.most * MEGABYTE
         self.log = log_file(settings.bundle_logs, self._process.pid, clock.now())
         watched = Watched(self._process, self.in_hand, self.stacks, self.printed, self.log)
-        self.guard = Guard(watched, Bounds(settings.executor.grace, settings.log.most * MEGABYTE), clock)
+        self.guard = Guard(watched, Bounds(settings.executor.grace, self._most), clock)
         self._greet(settings)
         self._reader = threading.Thread(target=self._read, name=f"reader of {self._process.pid}", daemon=True)
         self._reader.start()
@@ -94,13 +97,19 @@ class WorkerProcess:
             except Empty:
                 return
 
-    def printed_by(self, index: int) -> tuple[str, int, int] | None:
-        """Return where in its log the output of the bundle at this place of its load lies; None where there is none."""
+    def printed_by_last(self) -> tuple[int, tuple[str, int, int]] | None:
+        """Return which bundle of its load this process, which is gone, was at, and where what that printed lies."""
         part = self.printed.get()
-        if part is None or part.bundle != index or not self.log.exists():
+        if part is None:
             return None
-        end = self.log.stat().st_size
-        return (str(self.log), part.start, end) if end > part.start else None
+        try:
+            with self.log.open("r+b") as file, self.printed.held():
+                with suppress(OSError):  # a full disk, say
+                    output.cut(file.fileno(), self.printed, self._most)
+                end = os.fstat(file.fileno()).st_size
+        except OSError:
+            return None
+        return (part.bundle, (str(self.log), part.start, end)) if end > part.start else None
 
     def let_go(self) -> None:
         """Have an idle process end by itself."""
@@ -110,8 +119,10 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process and what it started, if they are there, and hear its last words."""
+        members = self._family.members()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # with the programs that a component started
+        memory.send(members, signal.SIGKILL)  # also with those that left its group
         with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel ends when its disk answers
             self._process.wait(_STOP_SECONDS)
         self._reader.join(_WORD_SECONDS)  # a child that left its group may hold the pipe open
@@ -135,7 +146,7 @@ class WorkerProcess:
             "stacks": self.stacks.descriptor,
             "printed": self.printed.descriptor,
         }
-        log = {"log": str(self.log), "most": settings.log.most * MEGABYTE, "level": settings.log.level}
+        log = {"log": str(self.log), "most": self._most, "level": settings.log.level}
         database = {"url": settings.database.url, "synchronous": settings.database.synchronous}
         self._send({**shared, **log, **database, "output": str(settings.output.root)})
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from astra import queue
 from astra.clock import Clock
 from astra.config import Settings
-from astra.database.connection import available
+from astra.database.connection import available, waiting_at_most
 from astra.errors import DatabaseUnavailable
 from astra.inhand import ON_THE_WAY
 from astra.states import ErrorKind
@@ -27,6 +27,7 @@ from daemon.logs import event
 log = logging.getLogger(__name__)
 _WORD_SECONDS = 5.0
 _LONGEST_BACKOFF = 30.0
+_AGAIN_SECONDS = 1.0  # until a lease that could not be renewed is tried again
 _WITH_ANOTHER = "given back: its process was ended, for another bundle of it had been taken away"
 _BESIDE = "given back: its process ended, which had another bundle in hand"
 
@@ -35,6 +36,7 @@ _BESIDE = "given back: its process ended, which had another bundle in hand"
 class _Running:
     load: Load
     renewed: float
+    tried: float
     open: dict[int, None]
     token: str | None = None
     lost: dict[int, float] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Supervisor:
         self._running: _Running | None = None
         self._endings: list[Ending] = []
         self._failures, self._start_at, self._ran, self._is_ready = 0, 0.0, 0, False
+        self._is_away = False  # the database
         self.key: str | None = None
         """The key of the bundle that the process ran last."""
 
@@ -72,11 +75,12 @@ class Supervisor:
     def submit(self, load: Load, now: float) -> None:
         """Hand a load to the process."""
         assert self._process is not None
-        self._running = _Running(load, now, {each.bundle: None for each in load.bundles})
+        self._running = _Running(load, now, now, {each.bundle: None for each in load.bundles})
         self._process.in_hand.begin(ON_THE_WAY)
         self._process.in_hand.draining = False
         self._process.stacks.clear()
-        own = self._settings.of(load.bundles[0].key.partition(" ")[0])
+        self._process.printed.forget()
+        own = self._settings.of(load.bundles[0].component)
         self._process.guard.watch(own, [each.size for each in load.bundles])
         self._process.hand_over(load)
         self.key = load.bundles[-1].key
@@ -117,6 +121,7 @@ class Supervisor:
             process.kill()
             if process is self._process:
                 self._hear(process, 0.0)
+                self._note_log(process)
             process.close()
         bundles = self.bundles + [each.bundle for each in self._endings if each.trouble is not None]
         self._process, self._running, self._endings = None, None, []
@@ -177,18 +182,26 @@ class Supervisor:
         if in_hand in running.open and now - running.lost.get(in_hand, now) > _WORD_SECONDS:
             taken = "stopped: its bundle had been taken over"
             self._end(process, now, lambda each: Ending(each, taken if each == in_hand else _BESIDE))
-        elif running.token is not None and now - running.renewed > self._settings.scheduler.lease / 3:
+        elif running.token is not None and self._is_due(running, now):
             self._renew(running, running.token, now)
 
+    def _is_due(self, running: _Running, now: float) -> bool:
+        if now - running.renewed <= self._settings.scheduler.lease / 3:
+            return False
+        return running.tried <= running.renewed or now - running.tried > _AGAIN_SECONDS
+
     def _renew(self, running: _Running, token: str, now: float) -> None:
+        running.tried = now
         until = self._clock.now() + timedelta(seconds=self._settings.scheduler.lease)
         try:
             with available():
                 held = queue.renew(list(running.open), token, until)
         except DatabaseUnavailable as error:
-            event(log, "lease_not_renewed", logging.WARNING, bundle=next(iter(running.open)), reason=str(error))
+            if not self._is_away:  # once, however long it is away
+                event(log, "lease_not_renewed", logging.WARNING, bundle=next(iter(running.open)), reason=str(error))
+            self._is_away = True
             return
-        running.renewed = now
+        running.renewed, self._is_away = now, False
         for each in running.open.keys() - held:
             running.lost.setdefault(each, now)
 
@@ -207,12 +220,13 @@ class Supervisor:
         """End the process, and note what became of the bundles that it has not told of as ended."""
         process.kill()
         self._hear(process, now)
+        self._note_log(process)
         self._endings += [ending_of(each) for each in self.bundles]
         process.close()
         self._process, self._running = None, None
 
     def _ending(self, process: WorkerProcess, bundle: int) -> Ending:
-        """Return how an open bundle ended whose process died, or was stopped, and note where its log lies."""
+        """Return how an open bundle ended whose process died, or was stopped."""
         assert self._running is not None
         verdict = process.guard.verdict
         if not self._is_ready:
@@ -221,17 +235,23 @@ class Supervisor:
         index = max(0, place.bundle)  # on the way, the first of the load is to blame: its component does not start
         if self._running.load.bundles[index].bundle != bundle:
             return Ending(bundle, _BESIDE)
-        if (part := process.printed_by(index)) is not None:
-            self._note_log(bundle, *part)
         peak = process.guard.peak
         if verdict is not None:
             return Ending(bundle, verdict.reason, verdict.kind, place.position, verdict.stack, peak)
         stack = process.stacks.text()
         return Ending(bundle, process.how_it_died(), ErrorKind.CRASH, place.position, stack, peak)
 
-    def _note_log(self, bundle: int, path: str, start: int, end: int) -> None:
+    def _note_log(self, process: WorkerProcess) -> None:
+        """Note where the output of the bundle lies at which the process was, when it was ended: it cannot any more."""
+        part = process.printed_by_last()
+        if self._running is None or part is None:
+            return
+        index, (path, start, end) = part
+        bundle = self._running.load.bundles[index].bundle
+        if bundle not in self._running.open:
+            return
         try:
-            with available():
+            with available(), waiting_at_most(_WORD_SECONDS):
                 queue.note_log(bundle, path, start, end)
         except DatabaseUnavailable as error:
             event(log, "log_not_noted", logging.WARNING, bundle=bundle, path=path, reason=str(error))

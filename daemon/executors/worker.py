@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from daemon import logs
 from daemon.executors.account import BundleAccount
 from daemon.executors.output import Printed
 from daemon.executors.stacks import Stacks
+from daemon.executors.surroundings import Surroundings, high
 
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
@@ -34,10 +36,12 @@ def main() -> None:
     orders, say = _own_standard_streams()
     first = json.loads(orders.readline())
     Stacks(first["stacks"]).tell()
+    around = Surroundings()
     logs.configure_bundles(first["level"])
+    around.log_to(logging.getLogger().handlers)
     open_database(first["url"], first["synchronous"])
     in_hand = InHand(first["in_hand"])
-    account = BundleAccount(Path(first["log"]), first["most"], Printed(first["printed"]), SYSTEM)
+    account = BundleAccount(Path(first["log"]), first["most"], Printed(first["printed"]), around, SYSTEM)
     desk = Desk(in_hand, Path(first["output"]), account)
     told = Told(
         lambda token: say({"started": token}),
@@ -65,8 +69,8 @@ def _die_with_parent(supervisor: int) -> None:
 
 def _own_standard_streams() -> tuple[IO[str], Any]:
     """Keep the pipes from and to the supervisor for this file alone: a component may read, print, or start programs."""
-    orders: IO[str] = os.fdopen(os.dup(0), "r", buffering=1)
-    supervisor: IO[str] = os.fdopen(os.dup(1), "w", buffering=1)
+    orders: IO[str] = os.fdopen(high(0), "r", buffering=1)
+    supervisor: IO[str] = os.fdopen(high(1), "w", buffering=1)
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)

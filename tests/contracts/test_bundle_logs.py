@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from astra.database.astradb import Bundle
-from astra.states import ErrorKind
-from tests.support.components import ReadsAndPrints, Traced, waiting
+from astra.states import ErrorKind, TaskState
+from tests.support.components import ReadsAndPrints, Trace, Traced, waiting
 from tests.support.components import open_gate as open_the_gate
-from tests.support.misbehaving import Hogs, Noisy, Prints
+from tests.support.misbehaving import UPSETS, Hogs, Looks, Noisy, Prints, PrintsMuch, Repeats, Upsets
 from tests.support.processes import lives, until
-from tests.support.rig import Rig
+from tests.support.rig import Rig, tasks
 
 ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ONE_MEGABYTE = pytest.mark.parametrize("sections", [{"log": {"most": 1}}])
@@ -71,6 +73,26 @@ def test_of_a_noisy_bundle_the_beginning_and_the_end_are_kept(rig: Rig, gate: Pa
     assert len(kept) < 1_100_000
     assert kept.startswith("the first line\n")
     assert "bytes are left out here: a bundle's log is kept to 1,000,000 bytes]\n" in kept
+    assert kept.endswith("\nthe last line\n")
+
+
+@ON_ONE
+@ONE_MEGABYTE
+@pytest.mark.parametrize("how", ["dies", "is dropped", "is stopped"])
+def test_of_a_noisy_bundle_that_is_ended_both_are_kept_as_well(rig: Rig, gate: Path, how: str) -> None:
+    bundle = rig.submit(Noisy(gate=str(gate)))
+    [pid] = until(lambda: waiting(gate))
+    if how == "dies":
+        os.kill(pid, signal.SIGKILL)
+        rig.ending(bundle)
+    elif how == "is dropped":
+        rig.executor.drop({bundle})
+    else:
+        assert rig.executor.stop() == [bundle]
+    kept = text(bundle)
+    assert len(kept) < 1_100_000
+    assert kept.startswith("the first line\n")
+    assert kept.endswith("\nthe last line\n")
 
 
 @ON_ONE
@@ -79,12 +101,59 @@ def test_a_noisy_bundle_is_bounded_while_it_runs(rig: Rig, gate: Path) -> None:
     bundle = rig.submit(Noisy(gate=str(gate)))
     [pid] = until(lambda: waiting(gate))
     [file] = folder(rig).iterdir()
-    until(lambda: file.stat().st_size < 1_100_000)
+    until(lambda: file.stat().st_size < 1_600_000)
     assert lives(pid)
     open_the_gate(gate)
     rig.ending(bundle)
     assert text(bundle).startswith("the first line\n")
-    assert [word for word in text(bundle).split("\n") if "left out" in word] != []
+    assert len([word for word in text(bundle).split("\n") if "left out" in word]) == 1
+
+
+@ON_ONE
+@ONE_MEGABYTE
+def test_no_bundle_has_what_another_printed_however_noisy_they_are(rig: Rig) -> None:
+    Repeats(note=list("abcdefghijkl")).enqueue()
+    bundles = rig.hand_over(*rig.claim(limit=1, times=12))
+    rig.endings(bundles)
+    for bundle, letter in zip(bundles, "abcdefghijkl", strict=True):
+        first, _, last = text(bundle).partition("\n[")
+        assert set(first.split("\n")) | set(last.split("\n")[1:]) <= {letter, ""}
+        assert 900_000 < len(text(bundle)) < 1_100_000
+
+
+@ON_ONE
+@pytest.mark.parametrize("how", UPSETS)
+def test_what_a_component_does_to_its_process_is_no_matter_to_the_next(rig: Rig, how: str) -> None:
+    before = rig.run(Looks(note="x"))
+    upset = rig.run(Upsets(note=how))
+    after = rig.run(Looks(note="x"))
+    assert [each.trouble for each in (before, upset, after)] == [None] * 3
+    own = (
+        TaskState.FAILED if how in ("close below", "detach", "replace by anything") else TaskState.COMPLETED
+    )  # it prints after that
+    assert [state for state, _ in tasks()] == [TaskState.COMPLETED, own, TaskState.COMPLETED]
+    assert text(upset.bundle).startswith(f"before {how}\n")
+    assert len(text(after.bundle).splitlines()) == 4
+    assert [line.split()[-1] for line in text(after.bundle).splitlines()] == [
+        line.split()[-1] for line in text(before.bundle).splitlines()
+    ]
+    assert len({row.pid for row in Trace.select()}) == 1
+
+
+@ON_ONE
+def test_a_task_that_prints_what_cannot_be_kept_has_its_result(rig: Rig) -> None:
+    ending = rig.run(PrintsMuch(note=["a", "b"]))
+    assert ending.trouble is None
+    assert [state for state, _ in tasks()] == [TaskState.COMPLETED] * 2
+    assert len(text(ending.bundle)) == 10_000
+
+
+@ON_ONE
+def test_what_the_last_load_printed_is_not_told_of_a_bundle_that_never_began(rig: Rig) -> None:
+    rig.run(Prints(note="before"))
+    bundle = rig.submit(Traced())
+    rig.executor.stop()
+    assert Bundle.get_by_id(bundle).log is None
 
 
 @ON_ONE

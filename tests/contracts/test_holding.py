@@ -1,88 +1,36 @@
-"""What people do to the queue: hold, give back, cancel, retry; each verb on both databases, and who loses by it."""
+"""What people hold and let go, give back and drain; each verb on both databases, and who loses by it."""
 
 from __future__ import annotations
 
-import re
-import threading
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
-import peewee
 import pytest
 
-from astra import holds, queue, replay, steering, targets
-from astra.database.astradb import Bundle, Hold, Replay, Task, TaskBundle
-from astra.database.connection import database as opened
+from astra import holds, queue, steering, targets
+from astra.database.astradb import Bundle, Hold, Task
 from astra.database.connection import run
 from astra.errors import AstraError, LeaseLost
-from astra.queue import holding
 from astra.states import HoldKind, TaskOutcome, TaskState
-from astra.steering import By
 from astra.targets import Kind, Target
-from astra.work import Finish, Pick
+from astra.work import Finish
 from tests.support.clock import START
-from tests.support.tasks import (
-    OWNER,
-    TOTALS,
-    by_hand,
-    claim,
-    ended,
-    fill,
-    in_loops,
-    new_task,
-    plans,
-    product,
-    running,
-    start,
-    statements,
-    version_of,
+from tests.support.steered import (
+    ADA,
+    BOTH,
+    COMPONENT,
+    LATER,
+    THING,
+    a_replay,
+    fail,
+    members,
+    of_bundle,
+    of_task,
+    outcomes,
+    states,
 )
-
-LATER = START + timedelta(hours=1)
-COMPONENT = HoldKind.COMPONENT
-ADA = By("ada@host", "disk full", START)
-THING = Target(Kind.COMPONENT, "tests.Thing")
-BOTH = frozenset({TaskState.FAILED, TaskState.CANCELLED})
+from tests.support.tasks import TOTALS, by_hand, claim, ended, fill, new_task, running, start
 
 pytestmark = pytest.mark.usefixtures("database")
-
-
-def states(*keys: int) -> list[str]:
-    return [str(Task.get_by_id(key).state) for key in keys]
-
-
-def of_bundle(bundle: int) -> Target:
-    return Target(Kind.BUNDLE, str(bundle))
-
-
-def of_task(task: int) -> Target:
-    return Target(Kind.TASK, str(task))
-
-
-def members(bundle: int) -> list[int]:
-    return [each.id for each in Bundle.get_by_id(bundle).tasks]
-
-
-def outcomes(bundle: int) -> list[str | None]:
-    rows = TaskBundle.select().where(TaskBundle.bundle == bundle).order_by(TaskBundle.position)
-    return [each.outcome and str(each.outcome) for each in rows]
-
-
-def fail(count: int, **values: Any) -> list[int]:
-    """Return so many tasks that failed in one bundle."""
-    keys = fill(count, **values)
-    [claimed] = queue.claim([Pick(values.get("replay"), 100, "thing {}", count)], OWNER, "local", START)
-    held = start(claimed)
-    queue.finish(
-        [Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.FAILED] * count), (), TOTALS)], START
-    )
-    return keys
-
-
-def a_replay(state: str = "running") -> int:
-    made = Replay.create(who="ada", created=START, verb="tasks", selection={}, planned=3, state=state)
-    return int(made.id)
 
 
 # ------------------------------------------------------------------------------------------------------------- holds
@@ -124,8 +72,8 @@ def test_one_scheduler_alone_takes_the_turn_to_probe() -> None:
     queue.hold(COMPONENT, "tests.Thing", "breaker", "9 of 10 failed", START, LATER)
     key, again = holds.standing()[0].id, LATER + timedelta(hours=1)
     assert not queue.probe(key, 7, again, START), "it is not due"
-    assert [queue.probe(key, 7, again, LATER) for _ in range(2)] == [True, False]
-    assert [(each.probe_at, each.probes) for each in Hold.select()] == [(again, 1)]
+    assert [queue.probe(key, bundle, again, LATER) for bundle in (8, 9)] == [True, False]
+    assert [(each.probe_at, each.probes, each.probe_bundle) for each in Hold.select()] == [(again, 1, 8)]
     assert queue.lift(COMPONENT, "tests.Thing", LATER, key) is not None
 
 
@@ -206,97 +154,6 @@ def test_single_tasks_are_held_where_nobody_else_is_touched_by_it() -> None:
     assert steering.let_go(of_task(waiting[0])) == 1
 
 
-# ------------------------------------------------------------------------------------------------------------ cancel
-
-
-def test_a_running_bundle_that_another_process_cancels_loses_its_fence() -> None:
-    held = running(3)
-    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None)], START)
-    assert steering.cancel(of_bundle(held.bundle), ADA).running == 2
-    assert states(*members(held.bundle)) == ["completed", "cancelled", "cancelled"]
-    rows = ended(held.bundle, *[TaskOutcome.COMPLETED] * 3)
-    with pytest.raises(LeaseLost):
-        queue.finish([Finish(held.bundle, held.token, rows[1:], (), TOTALS)], LATER)
-    assert states(*members(held.bundle)) == ["completed", "cancelled", "cancelled"]
-    assert outcomes(held.bundle) == ["completed", "cancelled", "cancelled"]
-    told = [each.error_message for each in TaskBundle.select().order_by(TaskBundle.position)]
-    assert told == [None, *["cancelled by ada@host: disk full"] * 2]
-    bundle = Bundle.get_by_id(held.bundle)
-    assert (bundle.state, bundle.error, bundle.ended) == ("released", "cancelled by ada@host: disk full", START)
-    assert queue.cancel_running(held.bundle, "again", LATER) == 0
-
-
-def test_a_cancelled_component_s_waiting_and_running_tasks_are_cancelled_and_nobody_else_s() -> None:
-    held = running(2)
-    waiting = fill(2)
-    steering.hold_work(of_task(waiting[1]), ADA)
-    other = queue.enqueue([new_task("other {}")._replace(name="tests.Other")], START)
-    by_person, _ = queue.open_by_hand(by_hand(new_task(identity=None)), START)
-    done = steering.cancel(THING, ADA)
-    assert (done.waiting, done.running, done.bundles) == (2, 2, 1)
-    assert [each.bundle for each in done.by_hand] == [by_person.bundle]
-    assert states(*members(held.bundle), *waiting, *other) == ["cancelled"] * 4 + ["pending"]
-    assert Task.get_by_id(waiting[1]).not_before is None
-    done = steering.cancel(THING, ADA)
-    assert (done.waiting, done.running) == (0, 0)
-    assert steering.cancel(of_bundle(by_person.bundle), ADA).running == 1, "named itself, it is"
-
-
-def test_a_replay_is_cancelled_alone_and_its_neighbours_in_a_bundle_run_again() -> None:
-    number = a_replay()
-    mine, others = fill(2, replay=number), fill(2)
-    waiting = fill(1, key="else {}", replay=number)
-    held, _ = queue.open_by_hand(by_hand(recorded=(*mine, *others)), START)
-    Bundle.update(executor="local").execute()  # one that holds both
-    assert replay.cancel(number)
-    assert not replay.cancel(number)
-    done = steering.cancel(Target(Kind.REPLAY, str(number)), ADA)
-    assert (done.waiting, done.running) == (1, 2)
-    assert states(*mine, *waiting, *others) == ["cancelled"] * 3 + ["pending"] * 2
-    assert outcomes(held.bundle) == ["cancelled"] * 2 + ["released"] * 2
-    assert members(claim(10).bundle) == others
-
-
-def test_a_single_task_is_cancelled_unless_it_would_take_others_with_it() -> None:
-    (waiting,) = fill(1)
-    assert steering.cancel(of_task(waiting), ADA).waiting == 1
-    assert steering.cancel(of_task(waiting), ADA).waiting == 0
-    alone = running(1)
-    assert steering.cancel(of_task(members(alone.bundle)[0]), ADA).running == 1
-    held = running(3)
-    task = members(held.bundle)[0]
-    with pytest.raises(
-        AstraError, match=rf"in bundle {held.bundle} with 2 others: `astra cancel bundle {held.bundle}`"
-    ):
-        steering.cancel(of_task(task), ADA)
-    assert states(task) == ["running"]
-    queue.finish([Finish(held.bundle, held.token, ended(held.bundle, TaskOutcome.COMPLETED), (), None)], START)
-    with pytest.raises(AstraError, match=f"task {task} is completed: there is nothing left of it to cancel"):
-        steering.cancel(of_task(task), ADA)
-
-
-def test_a_bundle_that_has_ended_stands_for_its_tasks_that_wait_to_be_tried_again() -> None:
-    held = running(2)
-    queue.release(held.bundle, held.token, "the service stopped", START)
-    one, two = members(held.bundle)
-    again = start(claim(1))
-    assert members(again.bundle) == [one]
-    queue.release(again.bundle, again.token, "the service stopped", START)
-    assert steering.cancel(of_bundle(held.bundle), ADA).waiting == 1
-    assert states(one, two) == ["pending", "cancelled"], "one was in a later bundle"
-
-
-def test_many_are_cancelled_in_chunks_each_a_transaction(
-    database: peewee.Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(holding, "CHUNK", 4)
-    keys = fill(10)
-    with statements(database) as seen:
-        assert queue.cancel_pending(keys) == 10
-    assert sum(each.startswith("UPDATE task") for each in seen) == 3
-    assert set(states(*keys)) == {"cancelled"}
-
-
 # ------------------------------------------------------------------------------------------------------------- drain
 
 
@@ -318,163 +175,6 @@ def test_a_component_is_held_while_it_is_drained() -> None:
     assert [each.bundle for each in steering.running(THING)] == [held.bundle]
     queue.finish([Finish(held.bundle, held.token, ended(held.bundle, *[TaskOutcome.COMPLETED] * 2), (), TOTALS)], START)
     assert steering.running(THING) == []
-
-
-# ------------------------------------------------------------------------------------------------------------- retry
-
-
-def test_a_retried_task_is_the_task_it_was_and_its_tries_count_no_more() -> None:
-    keys = fail(3)
-    bundle = Task.get_by_id(keys[0]).__data__["bundle"]
-    Task.update(cohort=7, not_before=LATER).where(Task.id == keys[0]).execute()
-    plan = queue.plan_retry(keys)
-    assert (list(plan.again), states(*keys)) == (keys, ["failed"] * 3)
-    assert list(queue.retry(keys).again) == keys
-    task = Task.get_by_id(keys[0])
-    assert (task.state, task.not_before, task.cohort, task.tries_after) == ("pending", None, None, bundle)
-    again = queue.retry(keys)
-    assert (list(again.again), again.alone) == ([], 3)
-    assert again.left[0].reason == f"task {keys[0]} is pending"
-    assert members(claim(10).bundle) == keys
-    assert outcomes(bundle) == ["failed"] * 3
-
-
-def test_cancelled_tasks_are_retried_where_it_is_said() -> None:
-    failed, (cancelled,) = fail(1), fill(1)
-    queue.cancel_pending([cancelled])
-    done = queue.retry([*failed, cancelled])
-    assert (list(done.again), done.left[0].reason) == (
-        failed,
-        f"task {cancelled} is cancelled; --cancelled means it too",
-    )
-    assert list(queue.retry([cancelled], BOTH).again) == [cancelled]
-    assert Task.get_by_id(cancelled).tries_after == 0, "it was never in a bundle"
-
-
-def test_of_the_same_work_the_newest_is_retried_and_none_beside_a_live_twin() -> None:
-    old, new = fail(1, identity="same"), fail(1, identity="same")
-    done = queue.retry([*old, *new])
-    assert list(done.again) == new
-    assert done.left[0].reason == f"task {old[0]} was enqueued again as task {new[0]}, which stands for it"
-    done = queue.retry(old)
-    assert (list(done.again), [each.reason for each in done.left]) == (
-        [],
-        [f"task {old[0]} is queued as task {new[0]}, which is the same work"],
-    )
-    assert states(*old, *new) == ["failed", "pending"]
-
-
-def test_what_others_do_or_was_run_by_hand_is_left_alone() -> None:
-    given = product("/data/one.fits")
-    superseded, by_rule = fail(1, inputs=(given,)), fail(1, inputs=(given,), rule="visits")
-    current = fail(1, inputs=(product("/data/two.fits"),))
-    version_of(given.data_product, "/data/one.fits")
-    held, keys = queue.open_by_hand(by_hand(new_task(identity=None)), START)
-    queue.fail_gone(held.bundle, held.token, "process gone", START)
-    done = queue.retry([*superseded, *by_rule, *current, *keys])
-    assert list(done.again) == current
-    reasons = {each.task: each.reason for each in done.left}
-    assert "newer version: `astra replay tasks` enqueues it on that" in reasons[superseded[0]]
-    assert "newer version: the task of that version does the work" in reasons[by_rule[0]]
-    assert f"`astra execute task {keys[0]}` runs it again" in reasons[keys[0]]
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
-def test_a_twin_that_is_enqueued_while_a_retry_looks_is_seen_by_its_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = fail(2)
-    twin = new_task(identity=Task.get_by_id(keys[0]).identity)
-    enqueued: list[int] = []
-    look = holding._retryable
-
-    def somebody() -> None:
-        enqueued.extend(queue.enqueue([twin], START))
-        opened.close()
-
-    def looking(*given: Any) -> list[tuple[int, int]]:
-        found = look(*given)
-        if not enqueued:
-            other = threading.Thread(target=somebody)
-            other.start()
-            other.join(30)
-        return found
-
-    monkeypatch.setattr(holding, "_retryable", looking)
-    done = queue.retry(keys)
-    assert list(done.again) == keys[1:]
-    assert done.left[0].reason == f"task {keys[0]} is queued as task {enqueued[0]}, which is the same work"
-    assert states(*keys) == ["failed", "pending"]
-
-
-def between_look_and_write(monkeypatch: pytest.MonkeyPatch, act: Callable[[list[int]], None]) -> None:
-    """Have somebody else act whenever a retry has looked, told the keys that it is to change."""
-    look = holding._retryable
-
-    def elsewhere(keys: list[int]) -> None:
-        act(keys)
-        opened.close()
-
-    def looking(*given: Any) -> Any:
-        found = look(*given)
-        other = threading.Thread(target=elsewhere, args=([row[0] for row in found],))
-        other.start()
-        other.join(30)
-        return found
-
-    monkeypatch.setattr(holding, "_retryable", looking)
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_tasks_that_others_change_at_every_look_are_left_out_of_a_retry_and_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    keys = fail(9)
-
-    def change(seen: list[int]) -> None:
-        Task.update(state="pending").where(Task.id == seen[0]).execute()
-
-    between_look_and_write(monkeypatch, change)
-    done = queue.retry(keys)
-    assert list(done.again) == keys[1:]
-    assert [each.reason for each in done.left] == [f"task {keys[0]} was changed by somebody else at this moment"]
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_retry_comes_to_an_end_though_its_work_is_enqueued_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = fail(9)
-
-    def enqueue(seen: list[int]) -> None:
-        if seen and seen[0] != keys[-1]:
-            queue.enqueue([new_task(identity=Task.get_by_id(seen[0]).identity)], START)
-
-    between_look_and_write(monkeypatch, enqueue)
-    done = queue.retry(keys)
-    assert list(done.again) == keys[-1:]
-    assert (done.alone, [each.task for each in done.left]) == (8, keys[:-1])
-    assert all("is queued as task" in each.reason for each in done.left)
-
-
-def test_a_retry_looks_each_task_up_by_its_key(database: peewee.Database) -> None:
-    keys = fail(20)
-    with plans(database) as seen:
-        assert len(queue.retry(keys).again) == 20
-    looks = [(sql, plan) for sql, plan in seen if " task " in sql]
-    assert len(looks) >= 2
-    for sql, plan in looks:
-        assert "Seq Scan on task" not in plan
-        assert not re.search(r"\bon (task|retried) |task_identity|SCAN", in_loops(plan)), f"{sql}\n{plan}"
-
-
-def test_many_are_retried_in_chunks_and_the_names_of_those_left_alone_are_bounded(
-    database: peewee.Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(holding, "CHUNK", 4)
-    monkeypatch.setattr(holding, "_LEFT_KEPT", 2)
-    keys = fail(10)
-    with statements(database) as seen:
-        assert len(queue.retry(keys).again) == 10
-    assert sum(each.startswith("UPDATE task") for each in seen) == 3
-    done = queue.retry(keys)
-    assert (done.alone, len(done.left)) == (10, 2)
 
 
 # ----------------------------------------------------------------------------------------------------------- targets

@@ -86,8 +86,14 @@ class Steered(RuleBasedStateMachine):
     @rule(data=st.data())
     def pause_bundle(self, data: st.DataObject) -> None:
         number, bundle = self._bundle(data)
-        steering.hold_work(Target(Kind.BUNDLE, str(number)), ADA)
+        try:
+            steering.hold_work(Target(Kind.BUNDLE, str(number)), ADA)
+        except AstraError:
+            assert not bundle.is_open
+            assert not self._waiting(number)
+            return
         self._close(bundle, "pending")
+        assert self._waiting(number)
         for key in self._waiting(number):
             self.tasks[key].held = True
 

@@ -13,7 +13,16 @@ from astra.clock import SYSTEM
 from astra.states import ErrorKind
 from daemon.executors import Ending
 from tests.support.components import COMPONENTS, HoldsInterpreter, StartsPrograms, Traced, Waits, waiting
-from tests.support.misbehaving import EndsInItsWay, HangsAt, Hogs, HogsElsewhere, IgnoresTerm, Segfaults
+from tests.support.misbehaving import (
+    EndsInItsWay,
+    HangsAt,
+    Hogs,
+    HogsApart,
+    HogsElsewhere,
+    IgnoresTerm,
+    Renames,
+    Segfaults,
+)
 from tests.support.processes import lives, until
 from tests.support.rig import Rig
 
@@ -58,6 +67,12 @@ def test_a_bundle_of_one_that_does_not_iterate_is_a_task_in_hand(rig: Rig, gate:
     ending = rig.run(Waits(gate=str(gate)))
     assert ending.trouble == "stopped: task at position 0 was in hand for longer than 1 s"
     assert (ending.kind, ending.position) == (ErrorKind.TIMEOUT, None)
+
+
+@ONE_SECOND
+def test_no_name_of_a_process_lets_it_escape_its_limits(rig: Rig, gate: Path) -> None:
+    ending = rig.run(Renames(gate=str(gate), note="bad"))
+    assert (ending.kind, ending.position) == (ErrorKind.TIMEOUT, 0)
 
 
 @pytest.mark.parametrize("sections", [{"executor": {"workers": 1, "timeout": 2, "task_timeout": 1}}])
@@ -120,7 +135,7 @@ def test_who_lets_no_other_thread_run_keeps_the_lease_and_is_stopped_with_its_st
 
 
 @LITTLE
-@pytest.mark.parametrize("component", [Hogs, HogsElsewhere])
+@pytest.mark.parametrize("component", [Hogs, HogsElsewhere, HogsApart])
 def test_what_holds_too_much_memory_is_stopped(rig: Rig, gate: Path, component: type[TaskInstance]) -> None:
     ending = rig.run(component(gate=str(gate), note=["a", "bad"]))
     assert (ending.kind, ending.position) == (ErrorKind.RESOURCE, 1)

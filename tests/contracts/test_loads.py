@@ -14,13 +14,15 @@ from astra.base import TaskInstance
 from astra.clock import SYSTEM
 from astra.database import migrate
 from astra.database.astradb import Bundle, Task, TaskBundle
+from astra.database.connection import run
 from astra.states import BundleState, ErrorKind, TaskState
 from daemon.executors import Ending
 from tests.support.components import KilledAt, Trace, Traced, Waits, open_gate, waiting
-from tests.support.misbehaving import Keeps, Lingers
+from tests.support.misbehaving import HogsApart, Keeps, Lingers
 from tests.support.processes import lives, until
 from tests.support.rig import Rig, settings, tasks
 
+GONE = "tests.support.exits_on_import.Any"
 ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -118,6 +120,27 @@ def test_what_a_person_cancelled_is_ended_and_not_told_of(rig: Rig, gate: Path) 
     assert rig.turn() == [Ending(second, words)]
     rig.ready_again()
     assert rig.run(Traced(note="next")).trouble is None
+
+
+@ON_ONE
+def test_what_is_ended_is_ended_with_what_left_its_session(rig: Rig, gate: Path) -> None:
+    bundle = rig.submit(HogsApart(gate=str(gate), note="bad"))
+    [child] = until(lambda: [int(path.suffix[1:]) for path in gate.glob("child.*")])
+    rig.executor.drop({bundle})
+    until(lambda: not lives(child))
+
+
+@ON_ONE
+def test_a_module_that_exits_when_it_is_imported_fails_its_tasks_and_ends_no_process(rig: Rig) -> None:
+    Traced().enqueue()
+    run("UPDATE task SET name = ?, bundle_key = ?", (GONE, GONE))
+    [bundle] = rig.hand_over(*rig.claim())
+    assert rig.ending(bundle) == Ending(bundle, None)
+    [(state, error)] = tasks()
+    assert state is TaskState.FAILED
+    assert error == f"the component {GONE} cannot be imported: it raises SystemExit: no such model"
+    row = Bundle.get_by_id(bundle)
+    assert Path(row.log).read_bytes()[row.log_start : row.log_end] == b"printed by the import\n"
 
 
 @ON_ONE

@@ -212,3 +212,18 @@ def test_a_probe_leaves_a_paused_replay_alone(choice: Choice, database: peewee.D
     held = {(HoldKind.REPLAY, str(paused)), (HoldKind.COMPONENT, "a.B")}
     assert choice.probe("a.B", held, LATER) == []
     assert choice.probe("a.B", (), LATER) != []
+
+
+def test_a_key_that_somebody_else_has_emptied_meanwhile_is_passed_over(
+    choice: Choice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(10, key="a.B {1}")
+    fill(2, key="a.B {2}")
+    counted = backlog.count
+
+    def late(place: tuple[int | None, int, str], key: str, most: int) -> int:
+        queue.claim([Pick(None, 100, "a.B {1}", 10)], OWNER, "local", LATER)
+        return counted(place, key, most)
+
+    monkeypatch.setattr(backlog, "count", late)
+    assert [(each.key, each.limit) for each in choice.next((), 2, LATER)] == [("a.B {2}", 1)]

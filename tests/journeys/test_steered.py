@@ -72,8 +72,8 @@ def test_a_bundle_that_is_cancelled_ends_at_once_and_its_process_writes_nothing(
     tasks, bundle, pid = running(tmp_path / "gate", "a", "b")
     astra(live, "cancel", "bundle", bundle)
     assert states(tasks) == {"cancelled": 2}
-    open_gate(tmp_path / "gate")
     until(lambda: not lives(pid))
+    open_gate(tmp_path / "gate")
     assert Bundle.get_by_id(bundle).error.startswith("cancelled by ")
     assert not Trace.select().where(Trace.task << [task.id for task in tasks]).exists()
     astra(live, "retry", "bundle", bundle, "--cancelled")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from astra.base import Parameter
@@ -98,9 +100,11 @@ class Hogs(HangsAt):
 class HogsElsewhere(HangsAt):
     """Starts a program that does the same."""
 
+    apart = False
+
     def stuck_in_this_function(self) -> None:
         hog = f"held = b'x' * {300 * MEGABYTE}; open({str(Path(self.gate) / 'pipe')!r}).read()"
-        child = subprocess.Popen([sys.executable, "-c", hog])
+        child = subprocess.Popen([sys.executable, "-c", hog], start_new_session=self.apart)
         (Path(self.gate) / f"child.{child.pid}").touch()
         child.wait()
 
@@ -148,6 +152,77 @@ class Prints(Traced):
             os._exit(3)
 
 
+class Upsets(Traced):
+    """Does to its process what its note says, and prints a line before and after."""
+
+    def work(self, parameters: dict[str, object]) -> None:
+        note = str(parameters["note"])
+        print(f"before {note}")
+        UPSETS[note]()
+        print(f"after {note}")
+
+
+def _both(act: Callable[[str], object]) -> None:
+    for name in ("stdout", "stderr"):
+        act(name)
+
+
+def _quiet() -> None:
+    logging.disable()
+    logging.getLogger().handlers.clear()
+
+
+def _away() -> None:
+    os.chdir("/")
+    os.umask(0o777)
+
+
+UPSETS: dict[str, Callable[[], object]] = {
+    "close": lambda: _both(lambda name: getattr(sys, name).close()),
+    "close below": lambda: _both(lambda name: getattr(sys, name).buffer.close()),
+    "detach": lambda: _both(lambda name: getattr(sys, name).detach()),
+    "close descriptors": lambda: os.closerange(1, 3),
+    "replace": lambda: _both(lambda name: setattr(sys, name, None)),
+    "replace by anything": lambda: _both(lambda name: setattr(sys, name, object())),
+    "quiet": _quiet,
+    "away": _away,
+}
+
+
+class Looks(Prints):
+    """Prints and logs its note, and where it is."""
+
+    def work(self, parameters: dict[str, object]) -> None:
+        super().work(parameters)
+        print(f"in {os.getcwd()} with {os.umask(0o22):o}")
+        os.write(1, b"past python\n")
+
+
+class PrintsMuch(Traced):
+    """Prints more than the file that it prints to may hold."""
+
+    def work(self, parameters: dict[str, object]) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+        for _ in range(20):
+            print("x" * 999)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+class Renames(HangsAt):
+    """Gives its process a name that is cut in the middle of a letter, and waits."""
+
+    def stuck_in_this_function(self) -> None:
+        ctypes.CDLL(None).prctl(15, "звёздызвёзды".encode()[:15], 0, 0, 0)
+        super().stuck_in_this_function()
+
+
+class HogsApart(HogsElsewhere):
+    """Starts a program that leads a session of its own."""
+
+    apart = True
+
+
 class Noisy(Waits):
     """Prints five megabytes, then waits at the gate."""
 
@@ -157,6 +232,14 @@ class Noisy(Waits):
             print("x" * 9_999)
         print("the last line")
         super().pre_execute()
+
+
+class Repeats(Traced):
+    """Prints three megabytes of its note."""
+
+    def work(self, parameters: dict[str, object]) -> None:
+        for _ in range(30):
+            print("\n".join([str(parameters["note"])] * 50_000))
 
 
 class Keeps(Traced):

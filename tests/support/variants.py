@@ -50,7 +50,7 @@ def no_unique_key() -> None:
         return replace(look(*given), places={}, products={})
 
     _replace(ingest, "_standing", blind)
-    _replace(enqueueing, "_lived", lambda identities: {})
+    _replace(enqueueing, "lives_of", lambda identities: {})
 
 
 def signature_after_read() -> None:

@@ -137,7 +137,7 @@ def test_a_log_that_was_deleted_is_told_of_and_the_others_are_printed(say: Say, 
         (["task", "99"], "astra: there is no task 99\n", 1),
         (["bundle", "99"], "astra: there is no bundle 99\n", 1),
         (["bundle", "1", "--all"], "--all is for a task: a bundle has one log", 2),
-        (["task", "x"], "'x' is not a valid integer", 2),
+        (["task", "x"], "'x' is no id: a task has a whole number below 2^63", 2),
     ],
 )
 def test_what_is_asked_wrongly_is_refused(say: Say, words: list[str], said: str, status: int) -> None:

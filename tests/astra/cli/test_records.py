@@ -185,11 +185,12 @@ def test_a_replay_is_planned_done_and_resumed_from_the_command_line(say: Ask, as
     Task.update(state=TaskState.FAILED).execute()
     selection = ("replay", "tasks", "--component", "SpectrumQuality", "--state", "failed", "--mjd", "55870:55871")
     plan = ask(*selection, "--plan")
+    assert plan["plan"] is True
     assert (plan["planned"], plan["counts"], len(plan["entries"])) == (1, {COMPONENT: 1}, 1)
     assert say(*selection, "--plan")[1].startswith("1 tasks would be enqueued, 0 selected ones would be left alone\n")
     assert len(ask("tasks")) == 2
     done = ask(*selection)
-    assert (done["done"], done["outcomes"]) == (1, {"enqueued": 1})
+    assert (done["plan"], done["done"], done["outcomes"]) == (False, 1, {"enqueued": 1})
     newest = ask("tasks")[0]
     assert (newest["state"], newest["priority"]) == ("pending", 100)
     status, _, errors = say("replay", "--resume", str(done["replay"]))

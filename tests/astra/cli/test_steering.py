@@ -57,13 +57,13 @@ def ask(say: Say) -> Ask:
     return answer
 
 
-def fail(*errors: str) -> list[int]:
-    """Return tasks that failed in one bundle with these errors."""
+def fail(*errors: str, kind: str = "ValueError") -> list[int]:
+    """Return tasks that failed in one bundle with these errors of one class."""
     keys = fill(len(errors))
     held = start(claim(len(errors)))
     failed = ended(held.bundle, *[TaskOutcome.FAILED] * len(errors))
     ends = [
-        each._replace(error_class="ValueError", error_message=error)
+        each._replace(error_class=kind, error_message=error)
         for each, error in zip(failed, errors, strict=True)
     ]  # fmt: skip
     queue.finish([Finish(held.bundle, held.token, ends, (), TOTALS)], START)
@@ -152,7 +152,8 @@ def test_what_is_cancelled_says_by_whom_and_what_is_run_by_hand_is_left_alone(sa
     task = shown["tasks"][0]["task"]
     assert ask("show", "task", task)["tries"][0]["error_message"] == shown["error"]
     assert ask("retry", "bundle", held.bundle)["retried"] == 0
-    assert ask("retry", "bundle", held.bundle, "--cancelled")["retried"] == 2
+    done = ask("retry", "bundle", held.bundle, "--cancelled")
+    assert (done["plan"], done["retried"]) == (False, 2)
 
 
 def test_failures_that_are_alike_are_one_line_and_their_command_retries_them(say: Say, ask: Ask) -> None:
@@ -165,11 +166,21 @@ def test_failures_that_are_alike_are_one_line_and_their_command_retries_them(say
     assert status == 0
     assert output.startswith("tests.Thing: 2 tasks failed, 2026-01-02 03:04:05Z\n  ValueError: chip # is 'bad'\n")
     assert output.endswith("these are the most frequent 1 of 2: --limit shows more\n")
-    assert ask(*shlex.split(first["next"])[1:], "--plan")["tasks"] == [one, two]
+    plan = ask(*shlex.split(first["next"])[1:], "--plan")
+    assert (plan["plan"], plan["tasks"]) == (True, [one, two])
     assert state(one) == "failed"
     assert say(*shlex.split(first["next"])[1:])[1] == "2 tasks pending again, 0 left alone\n"
     assert [state(each) for each in (one, two, other)] == ["pending", "pending", "failed"]
     assert [each["count"] for each in ask("failures")] == [1]
+
+
+def test_an_error_without_a_message_is_its_class_once(say: Say, ask: Ask) -> None:
+    (task,) = fail("MemoryError", kind="MemoryError")
+    (found,) = ask("failures")
+    assert (found["error"], found["count"]) == ("MemoryError", 1)
+    assert ask("tasks")[0]["error"] == "MemoryError"
+    assert say("show", "task", task)[1].count("MemoryError") == 1
+    assert say(*shlex.split(found["next"])[1:])[1] == "1 task pending again, 0 left alone\n"
 
 
 def test_a_failed_task_shows_every_try_and_the_command_to_run_next(say: Say, ask: Ask) -> None:
@@ -203,6 +214,8 @@ def test_a_failed_task_shows_every_try_and_the_command_to_run_next(say: Say, ask
         (("cancel", "task", "4100"), 1, "there is no task 4100"),
         (("drain", "replay", "4100"), 1, "there is no replay 4100"),
         (("retry", "bundle", "x"), 2, "'x' is no id: a bundle has a whole number below 2^63"),
+        (("logs", "task", "x"), 2, "'x' is no id: a task has a whole number below 2^63"),
+        (("execute", "bundle", "x"), 2, "'x' is no id: a bundle has a whole number below 2^63"),
         (("drain", "task", "1"), 2, "'task' is not one of"),
         (("pause", "component"), 2, "Missing argument"),
     ],

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from astra import provenance
 from daemon.executors import memory
 from daemon.executors.memory import MEGABYTE, Family
+from tests.support.processes import until
 
 FORKED = """
 import os, signal
@@ -30,6 +32,19 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 print("the one between is gone", flush=True)
+signal.pause()
+"""
+
+RENAMED = """
+import ctypes, signal
+held = b"x" * 100_000_000
+ctypes.CDLL(None).prctl(15, "\u0437\u0432\u0451\u0437\u0434\u044b\u044b\u044b".encode()[:15], 0, 0, 0)
+print("has another name", flush=True)
+signal.pause()
+"""
+APART = """
+import signal, subprocess
+print(subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True).pid, flush=True)
 signal.pause()
 """
 
@@ -89,3 +104,23 @@ def test_the_peak_of_a_process_is_forgotten_when_that_is_asked_for() -> None:
     assert high is not None
     assert low is not None
     assert low < high - 50 * MEGABYTE
+
+
+def test_a_process_may_have_any_bytes_for_its_name() -> None:
+    with running(RENAMED) as process:
+        assert heard(process) == "has another name"
+        assert Family(process.pid).resident() > 100 * MEGABYTE
+        assert (memory.peak(process.pid) or 0) > 100 * MEGABYTE
+        assert provenance.owner(process.pid).start > 0
+
+
+def test_what_leads_a_session_of_its_own_is_found_and_told_from_a_stranger() -> None:
+    with running(APART) as process:
+        child = int(heard(process))
+        family = Family(process.pid)
+        members = family.members()
+        assert members.keys() == {process.pid, child}
+        memory.send({child: members[child] - 1}, signal.SIGKILL)
+        assert memory.lives(child, members[child]), "its number alone does not make it the same process"
+        memory.send(members, signal.SIGKILL)
+        until(lambda: not memory.lives(child, members[child]))

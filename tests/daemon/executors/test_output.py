@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -82,3 +84,41 @@ def test_the_log_of_a_process_that_lives_stays_however_old(tmp_path: Path) -> No
 @pytest.mark.parametrize("days", [0.5, 30])
 def test_a_folder_that_is_not_there_holds_nothing_old(tmp_path: Path, days: float) -> None:
     assert prune(tmp_path / "nowhere", days, NOW) == 0
+
+
+HOLDS = """
+import sys
+from daemon.executors.output import Printed
+with Printed(int(sys.argv[1])).held() as held:
+    print(held, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_who_cuts_waits_for_who_begins_a_part_in_another_process() -> None:
+    printed = Printed()
+    command = [sys.executable, "-c", HOLDS, str(printed.descriptor)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, pass_fds=[printed.descriptor], text=True, **pipes) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        with printed.held(wait=False) as held:
+            assert not held
+        other.communicate()
+    with printed.held(wait=False) as held:
+        assert held
+        with printed.held(wait=False) as again:
+            assert not again, "a thread of this process neither"
+
+
+def test_the_end_is_kept_however_often_it_is_cut(tmp_path: Path) -> None:
+    file, printed = opened(tmp_path / "log"), Printed()
+    printed.set(Part(0, 0, 0))
+    for number in range(1000):
+        os.write(file, b"line %03d\n" % number)
+        cut(file, printed, 180, 90)
+    cut(file, printed, 180)
+    first, _, last = (tmp_path / "log").read_text().partition("\n[")
+    assert first.splitlines() == [f"line {number:03}" for number in range(10)]
+    assert last.splitlines()[1:] == [f"line {number:03}" for number in range(990, 1000)]
+    assert last.startswith("8,820 bytes are left out here")
