@@ -172,7 +172,7 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
                 yield by_hand.by_hand(store, plan.tasks, plan.rounds)
         if "queue" in plan.parts:
             for store in opened:
-                yield tasks.queue(store, plan.queue, plan.rounds, trees[-1][1])
+                yield tasks.queue(store, plan.queue, plan.rounds, trees[len(trees) // 2][1])
             yield waking.waking(opened, plan.waits, plan.kills)
         if "memory" in plan.parts:
             yield footprint.footprints(trees[-1][1], folder / "memory", (plan.tasks, 50 * plan.tasks))

@@ -1,8 +1,9 @@
-"""What the databases do at best: rows of tasks inserted, or a state changed, by bare SQL with nothing beside."""
+"""What the machine does at best: rows of tasks inserted, or a state changed, by bare SQL; files read for checksums."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from astra.clock import SYSTEM
 from astra.database.astradb import Task
@@ -55,3 +56,12 @@ def _claim_and_complete(size: int) -> int:
         keys = sorted(row[0] for row in rows)
     with database.atomic():
         return changed("UPDATE floor SET state = 2 WHERE state = 1 AND id BETWEEN ? AND ?", (keys[0], keys[-1]))
+
+
+def take_checksums(folder: Path) -> int:
+    """Read every file of a tree, and take the checksum of its bytes."""
+    files = list(folder.rglob("*.fits"))
+    for each in files:
+        with each.open("rb") as file:
+            hashlib.file_digest(file, "sha256")
+    return len(files)

@@ -42,7 +42,7 @@ def queue(store: Store, amount: Amount, rounds: int, folder: Path) -> Table:
             if peers.installed(peers.name_on(store)):
                 peer = stack.enter_context(peers.opened(store, before))
                 ways |= {f"{name}{beside}": way for name, way in _peer_ways(peer, amount).items()}
-        ways |= {"bundles of 1,000, a file each": _with_files(store, folder), **_floors(store, amount.tasks)}
+        ways |= {"bundles of 1,000, a file each": _with_files(store, folder), **_floors(store, amount.tasks, folder)}
         rows = compare(interleaved(ways, rounds))
     aims = AIMS[store.name]
     table.rows = [
@@ -75,12 +75,13 @@ def _peer_ways(peer: peers.Peer, amount: Amount) -> dict[str, Way]:
     }
 
 
-def _floors(store: Store, count: int) -> dict[str, Way]:
+def _floors(store: Store, count: int, folder: Path) -> dict[str, Way]:
     single = max(1, count // 10)
     return {
         "floor: bare rows of tasks, all columns and indexes": _inserted(store, count),
         "floor: bare state, claimed and completed by 1,000": _changed(store, 1_000, count),
         "floor: bare state, claimed and completed one by one": _changed(store, 1, single),
+        "floor: files read, and their checksums taken": partial(timed, partial(floors.take_checksums, folder)),
     }
 
 
@@ -176,9 +177,10 @@ def _notes(store: Store) -> list[str]:
     }
     return [
         "The component does nothing. Each task keeps its parameters, versions, environment, bundle, outcome and three "
-        "stage times; with a file, also the file version, which is checked before and after. Bundles are claimed and "
-        "handed over as the scheduler does it: short ones several at once, whose ends share transactions. Every run is "
-        "looked at row by row: each task completed, once, with its times.",
+        "stage times; with a file, also the file version, which is compared before and after, and the checksum of all "
+        "its bytes, which are read for it. Bundles are claimed and handed over as the scheduler does it: short ones "
+        "several at once, whose ends share transactions. Every run is looked at row by row: each task completed, once, "
+        "with its times.",
         f"{name} {found.version}: the same parameters, the same nothing to do. {kept[name]}"
         if found
         else f"{name} is not installed, and was not measured: `make bench` installs it.",
