@@ -78,9 +78,9 @@ class Rig:
             assert self.turn() == []
         return bool(self.executor.free())
 
-    def ready_again(self) -> None:
-        """Wait until there is a process to hand a load to."""
-        until(lambda: self.turn() == [] and self.executor.free() == 1)
+    def ready_again(self, count: int = 1) -> None:
+        """Wait until there are so many processes to hand a load to."""
+        until(lambda: self.turn() == [] and self.executor.free() == count)
 
 
 def settings(folder: Path, url: str, sections: dict[str, dict[str, Any]] | None = None) -> Settings:
