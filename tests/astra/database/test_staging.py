@@ -38,6 +38,12 @@ def test_staged_rows_arrive_as_they_were_sent(database: peewee.Database, sent: l
         assert run("SELECT a, b, c FROM sent ORDER BY n") == sent
 
 
+def test_rows_that_are_one_empty_text_arrive_as_well(database: peewee.Database) -> None:
+    with database.atomic():
+        stage("sent", {"b": "TEXT"}, [("",), ("",)])
+        assert run("SELECT b FROM sent") == [("",), ("",)]
+
+
 @on_one_database
 @given(st.lists(texts, max_size=10, unique=True))
 def test_loaded_rows_arrive_as_they_were_sent_and_are_found_among_many(
