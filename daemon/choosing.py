@@ -133,18 +133,21 @@ class Choice:
         picks: list[Pick] = []
         for waiting in self._pages(place, size):
             for each in waiting:
-                self._keys[place] = each.key
                 is_full = each.tasks >= size
                 if own.max_wait and not is_full and (now - each.since).total_seconds() < own.max_wait:
+                    self._keys[place] = each.key
                     continue
                 most = size * slots * room.most(size)
                 tasks = backlog.count(place, each.key, most) if is_full and most > size else each.tasks
                 if not tasks:  # somebody took them since the keys were read
                     continue
-                share = size if own.max_wait else max(1, math.ceil(tasks / slots))
-                limit = min(size, share, tasks)
-                if not (times := room.take(limit, math.ceil(max(share, limit) / limit))):
+                share = math.ceil(tasks / slots)
+                if own.max_wait:  # it was not waited for to be divided
+                    share = max(share, min(size, tasks))
+                limit = min(size, share)
+                if not (times := room.take(limit, math.ceil(share / limit))):
                     return picks
+                self._keys[place] = each.key
                 picks.append(Pick(*place[:2], each.key, limit, times))
                 if not room.most(1):
                     return picks
