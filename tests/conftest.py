@@ -17,7 +17,7 @@ from tests.support.realdata import RealFile, lay_out, read_manifest
 if TYPE_CHECKING:
     import peewee
 
-    from tests.support.postgres import Server
+    from tests.support.postgres import PrivateServer, Server
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -59,6 +59,19 @@ def pg_server() -> Iterator[Server]:
 
     try:
         server = open_server(os.environ.get("ASTRA_TEST_POSTGRES"))
+    except NoPostgres as error:
+        lacking(str(error))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PrivateServer]:
+    """A PostgreSQL that nobody else uses: the tests of a module may stop it."""
+    from tests.support.postgres import NoPostgres, PrivateServer
+
+    try:
+        server = PrivateServer.of_wheel()
     except NoPostgres as error:
         lacking(str(error))
     yield server

@@ -14,28 +14,16 @@ from astra.database.astradb import Task
 from astra.database.connection import close_database, open_database
 from tests.support import fits
 from tests.support.components import COMPONENTS, make_gate, open_gate, waiting
-from tests.support.missing import lacking
-from tests.support.postgres import NoPostgres, PrivateServer
+from tests.support.postgres import PrivateServer
 from tests.support.processes import until
 from tests.support.records import ingestions, states, traces
 from tests.support.site import Site
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PrivateServer]:
-    """A server that nobody else uses: these tests stop it."""
-    try:
-        server = PrivateServer.of_wheel()
-    except NoPostgres as error:
-        lacking(str(error))
-    yield server
-    server.close()
-
-
 @pytest.fixture
-def site(server: PrivateServer, tmp_path: Path) -> Iterator[Site]:
+def site(own_server: PrivateServer, tmp_path: Path) -> Iterator[Site]:
     rule = {"name": "wait", "filetype": "apVisit", "task": f"{COMPONENTS}.Waits"}
-    url = server.url(server.create())
+    url = own_server.url(own_server.create())
     site = Site(tmp_path, url, [{**rule, "parameters": {"gate": str(tmp_path / "gate")}}])
     make_gate(site.gate)
     yield site
@@ -46,21 +34,23 @@ def visit(site: Site, fiber: int) -> Path:
     return fits.write(site.tree / fits.visit_name(fiber=fiber), fits.apvisit(FIBERID=fiber))
 
 
-def test_the_service_waits_for_its_database_and_goes_on_when_it_comes_back(site: Site, server: PrivateServer) -> None:
-    server.stop()
+def test_the_service_waits_for_its_database_and_goes_on_when_it_comes_back(
+    site: Site, own_server: PrivateServer
+) -> None:
+    own_server.stop()
     with site.daemon() as daemon:
         daemon.says("database_away")
         first = visit(site, 1)
-        server.start()
+        own_server.start()
         daemon.says(" started ")
         open_database(site.url)
         until(lambda: waiting(site.gate) and states() == Counter(running=1))
 
-        server.stop("immediate")
+        own_server.stop("immediate")
         second = visit(site, 2)
         until(lambda: daemon.output().count("database_away") >= 2)
         open_gate(site.gate)  # the bundle ends while there is nobody to tell
-        server.start()
+        own_server.start()
         close_database()
         open_database(site.url)
         until(lambda: states() == Counter(completed=2), timeout=60)
@@ -71,18 +61,18 @@ def test_the_service_waits_for_its_database_and_goes_on_when_it_comes_back(site:
 
 
 def test_a_stop_while_the_database_is_away_is_clean_and_the_next_start_frees_what_ran(
-    site: Site, server: PrivateServer
+    site: Site, own_server: PrivateServer
 ) -> None:
     site.sections = {"executor": {"drain": 0.5}}
     with site.daemon() as daemon:
         daemon.says(" started ")
         visit(site, 1)
         until(lambda: waiting(site.gate))
-        server.stop("immediate")
+        own_server.stop("immediate")
         try:
             assert daemon.terminate() == 0
         finally:
-            server.start()
+            own_server.start()
         assert "not_released" in daemon.output()
         assert "Traceback" not in daemon.output()
     open_gate(site.gate)
@@ -92,17 +82,17 @@ def test_a_stop_while_the_database_is_away_is_clean_and_the_next_start_frees_wha
     assert len(traces()) == 1
 
 
-def test_a_service_that_waits_for_its_database_can_be_stopped(site: Site, server: PrivateServer) -> None:
-    server.stop()
+def test_a_service_that_waits_for_its_database_can_be_stopped(site: Site, own_server: PrivateServer) -> None:
+    own_server.stop()
     try:
         with site.daemon() as daemon:
             daemon.says("database_away")
             assert daemon.terminate(15) == 0
     finally:
-        server.start()
+        own_server.start()
 
 
-def test_a_restart_in_the_middle_of_a_stage_costs_no_work(site: Site, server: PrivateServer) -> None:
+def test_a_restart_in_the_middle_of_a_stage_costs_no_work(site: Site, own_server: PrivateServer) -> None:
     done = []
 
     class Restarts(TaskInstance):
@@ -111,8 +101,8 @@ def test_a_restart_in_the_middle_of_a_stage_costs_no_work(site: Site, server: Pr
         def execute(self) -> None:
             for task, _ in self.iterable():
                 done.append(task.parameters["n"])
-            server.stop("fast")
-            server.start()
+            own_server.stop("fast")
+            own_server.start()
 
         def post_execute(self) -> None:
             for _ in self.iterable():

@@ -11,8 +11,7 @@ from astra.database.astradb import SourceDataProduct
 from astra.database.connection import available, close_database, open_database
 from tests.support import fits
 from tests.support.catalogdb import FIRST, Known, make_catalogdb
-from tests.support.missing import lacking
-from tests.support.postgres import NoPostgres, PrivateServer
+from tests.support.postgres import PrivateServer
 from tests.support.processes import run, until
 from tests.support.site import Site
 
@@ -21,21 +20,10 @@ pytestmark = pytest.mark.system
 NAMES = {fiber: f"2M0000{50 + fiber}43+5615568" for fiber in range(1, 5)}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PrivateServer]:
-    """The survey's server: these tests stop it."""
-    try:
-        server = PrivateServer.of_wheel()
-    except NoPostgres as error:
-        lacking(str(error))
-    yield server
-    server.close()
-
-
 @pytest.fixture
-def site(database_url: str, server: PrivateServer, tmp_path: Path) -> Iterator[Site]:
+def site(database_url: str, own_server: PrivateServer, tmp_path: Path) -> Iterator[Site]:
     """A service that asks a survey which knows the objects of the fibres 1, 2 and 3."""
-    survey = server.url(server.create())
+    survey = own_server.url(own_server.create())
     make_catalogdb(survey, [known(fiber) for fiber in (1, 2, 3)])
     yield Site(tmp_path, database_url, sections={"catalog": {"url": survey}})
     close_database()
@@ -63,7 +51,7 @@ def methods() -> dict[int, str]:
 
 
 def test_files_are_taken_in_whatever_the_survey_does_and_linked_as_soon_as_it_can_be_asked(
-    site: Site, server: PrivateServer
+    site: Site, own_server: PrivateServer
 ) -> None:
     with site.daemon() as daemon:
         daemon.says(" started ")
@@ -71,13 +59,13 @@ def test_files_are_taken_in_whatever_the_survey_does_and_linked_as_soon_as_it_ca
         visit(site, 1)
         until(lambda: methods() == {1: "tmass"})
 
-        server.stop("immediate")
+        own_server.stop("immediate")
         visit(site, 2)
         visit(site, 4)
         until(lambda: methods() == {1: "tmass", 2: "header", 4: "header"}, timeout=60)
         daemon.says("catalogue_away")
 
-        server.start()
+        own_server.start()
         until(lambda: methods() == {1: "tmass", 2: "tmass", 4: "header"}, timeout=90)
         daemon.says("catalogue_back")
         visit(site, 3)

@@ -14,27 +14,15 @@ from astra.database import survey
 from astra.database.survey import CONNECTIONS, FIRST_PAUSE, LONGEST_PAUSE, SurveyDatabase
 from astra.errors import CatalogueUnavailable
 from tests.support.clock import FakeClock
-from tests.support.missing import lacking
-from tests.support.postgres import NoPostgres, PrivateServer
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PrivateServer]:
-    """A server of our own, to be stopped."""
-    try:
-        server = PrivateServer.of_wheel()
-    except NoPostgres as error:
-        lacking(str(error))
-    yield server
-    server.close()
+from tests.support.postgres import PrivateServer
 
 
 @pytest.fixture
-def running(server: PrivateServer) -> Iterator[PrivateServer]:
+def running(own_server: PrivateServer) -> Iterator[PrivateServer]:
     """The server, running before the test and after it."""
-    yield server
-    if not (server.directory / ".s.PGSQL.5432").exists():
-        server.start()
+    yield own_server
+    if not (own_server.directory / ".s.PGSQL.5432").exists():
+        own_server.start()
 
 
 @pytest.fixture
