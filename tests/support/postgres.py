@@ -26,14 +26,13 @@ SETTINGS = """
 listen_addresses = ''
 unix_socket_directories = '{directory}'
 fsync = off
-synchronous_commit = off
 full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
 max_connections = 100
 shared_buffers = 64MB
 max_wal_size = 256MB
-"""  # never touched by the real thing: nobody minds what a test server loses in a power cut
+"""  # nobody minds what a test server loses in a power cut; but what is committed survives a crash of it, which tests make
 
 
 ON_DISK = Path("/tmp")
