@@ -32,7 +32,7 @@ max_wal_senders = 0
 max_connections = 100
 shared_buffers = 64MB
 max_wal_size = 256MB
-"""  # nobody minds what a test server loses in a power cut; but what is committed survives a crash of it, which tests make
+"""  # nobody minds what a test server loses in a power cut; what is committed survives a crash, which tests make
 
 
 ON_DISK = Path("/tmp")
