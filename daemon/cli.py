@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,7 +125,7 @@ def bundle(bundles: tuple[int, ...], config: Path | None, handed: Path) -> None:
     settings = _settings(config)
     load = read_load(handed, bundles)
     logs.configure(settings.log)
-    sys.exit(Job(settings, load, SYSTEM).run())
+    sys.exit(Job(settings, load, SYSTEM, os.environ).run())
 
 
 def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Bundles handed to a system outside: under which name, as what it knows them, and who looks after them now.
+"""Bundles handed to a system outside: under which name, what it calls them, and who looks after them now.
 
 None of this is a change of state. Each write is guarded by what it was told of: a bundle that somebody has started or
 taken back meanwhile is left as it is.

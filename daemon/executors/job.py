@@ -9,7 +9,6 @@ as they are: why, Slurm tells the service.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -51,10 +50,10 @@ class Job:
     clock
         The clock.
     environ
-        Where Slurm says which job this is; by default the process's own environment.
+        The environment, in which Slurm says which job this is.
     """
 
-    def __init__(self, settings: Settings, load: Load, clock: Clock, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, settings: Settings, load: Load, clock: Clock, environ: Mapping[str, str]) -> None:
         self._settings, self._load, self._clock, self._environ = settings, load, clock, environ
         self._stop, self._notice, self._wake = threading.Event(), threading.Event(), threading.Event()
         self._supervisor = Supervisor(settings, clock, self._wake.set)

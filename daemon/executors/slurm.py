@@ -224,7 +224,7 @@ class SlurmExecutor:
 
     def _take_submitted(self, answer: Submitted, now: float) -> None:
         if answer.refusal is not None:
-            self._refuse(answer.name, f"sbatch: {answer.refusal}", now)
+            self._refuse(answer.name, answer.refusal, now)
             return
         elements = self._elements.array(answer.name)
         for element in elements:

@@ -94,7 +94,8 @@ def _listed(name: str, job: str, state: str, reason: str, exit_code: str) -> Lis
     word, _, by = state.partition(" ")
     if word in _OVER:
         words, kind = _OVER[word]
-        more = f" {by}" if by else "" if exit_code in ("", "0:0") else f" ({_exit(exit_code)})"
+        ended = reason if exit_code in ("", "0:0") else _exit(exit_code)
+        more = f" {by}" if by else "" if ended in _ITS_TURN else f" ({ended})"
         told = f"its Slurm job {job} {words}{more}"
         return Listed(name, job, Stage.OVER, words=told, kind=kind, cancelled=word == "CANCELLED")
     if word in _GOING:
@@ -124,7 +125,8 @@ def is_away(words: str) -> bool:
 
 
 _AWAY = re.compile(
-    r"unable to contact|connection (refused|timed out|reset)|socket timed out|communication|not responding"
+    r"unable to contact|persistent connection|connection (refused|timed out|reset)|socket timed out"
+    r"|communication|not responding"
     r"|temporarily unable|try again|backup controller|zero bytes|protocol authentication|munge|slurmdbd"
     r"|no route to host|name or service not known|unable to establish",
     re.IGNORECASE,

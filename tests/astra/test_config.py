@@ -270,8 +270,48 @@ def test_what_is_described_is_json_and_whole(tmp_path: Path) -> None:
     text = '[[watch]]\npath = "a"\n[[rules]]\nname = "r"\nfiletype = "apStar"\ntask = "a.B"\nwhere = {x = [1]}'
     described = json.loads(json.dumps(config.describe(load(tmp_path, text))))
     for setting in config.SETTINGS:
-        section = described[setting.section.strip("[]")]
-        assert all(setting.name in each for each in ([section] if isinstance(section, dict) else section))
+        name, _, inner = setting.section.strip("[]").partition(".")
+        found = described[name] if isinstance(described[name], list) else [described[name]]
+        assert all(setting.name in (each[inner] if inner else each) for each in found)
+
+
+SLURM = '[database]\nurl = "postgresql://a@h/d"\n[executor]\nname = "slurm"\n'
+
+
+def test_slurm_needs_postgresql(tmp_path: Path) -> None:
+    told = problems(tmp_path, '[executor]\nname = "slurm"')
+    assert 'name = "slurm": needs PostgreSQL in [database] url' in told
+    assert load(tmp_path, SLURM).executor.name == "slurm"
+
+
+def test_a_walltime_leaves_room_for_a_bundle_and_for_the_notice(tmp_path: Path) -> None:
+    told = problems(tmp_path, f"{SLURM}[executor.slurm]\ntime = 10")
+    assert (
+        "[executor.slurm] time = 10: is too short for bundles of target = 600 s and notice = 120 s; 12 would do" in told
+    )
+    told = problems(tmp_path, f"{SLURM}[executor.slurm]\ntime = 2")
+    assert "time = 2: must be more than notice, which is 120 s" in told
+    component = '[[components]]\ntask = "a.B"\ntarget = 3600\n[components.slurm]\ntime = 50'
+    assert "[components.slurm] time = 50: is too short" in problems(tmp_path, f"{SLURM}{component}")
+
+
+def test_a_component_asks_slurm_for_what_is_its_own(tmp_path: Path) -> None:
+    text = f"""{SLURM}[executor.slurm]\npartition = "p"\nprologue = "module load x\\nexport Y=1"
+options = ["--qos=low"]\n[[components]]\ntask = "a.B"\n[components.slurm]\npartition = "q"\nmemory = 5"""
+    settings = load(tmp_path, text)
+    own, others = settings.slurm_of("a.B"), settings.slurm_of("a.C")
+    assert (own.partition, own.memory, own.prologue) == ("q", 5, "module load x\nexport Y=1")
+    assert (others.partition, others.memory, others.options) == ("p", None, ("--qos=low",))
+
+
+@pytest.mark.parametrize("value", ['["-p"]', '["--qos low\\n--x"]', '"--qos=low"', "[3]"])
+def test_an_option_of_sbatch_is_one_option(tmp_path: Path, value: str) -> None:
+    assert "must be a list of options of one line each" in problems(tmp_path, f"[executor.slurm]\noptions = {value}")
+
+
+def test_a_section_within_a_section_is_named_where_it_is_wrong(tmp_path: Path) -> None:
+    told = problems(tmp_path, "[executor.slurm]\npartitoin = 3")
+    assert "[executor.slurm] partitoin = 3: there is no such setting; did you mean partition?" in told
 
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -282,10 +322,11 @@ _values = st.recursive(
 
 @given(value=_values, setting=st.sampled_from(config.SETTINGS))
 def test_any_value_is_taken_or_refused_with_its_key(value: object, setting: config.Setting) -> None:
-    section = setting.section.strip("[]")
-    raw = [{setting.name: value}] if setting.section.startswith("[[") else {setting.name: value}
+    section, _, inner = setting.section.strip("[]").partition(".")
+    given = {inner: {setting.name: value}} if inner else {setting.name: value}
+    is_repeated = setting.section.startswith("[[") or section == "components"
     reader = config._Reader(Place(Path("/"), {"HOME": "/home/ada"}))
-    if reader.settings({section: raw}, None) is None:
+    if reader.settings({section: [given] if is_repeated else given}, None) is None:
         assert all(problem.startswith("[") for problem in reader.problems)
 
 

@@ -1,4 +1,4 @@
-"""What the contract tests of executors share: each executor there is, with real processes, ended after the test."""
+"""What the tests of this machine's executor share: one with real processes, ended after the test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import peewee
 import pytest
 
 from astra.database import migrate
-from daemon import executors
 from tests.support.components import Trace, make_gate
 from tests.support.rig import Rig, settings
 
@@ -21,15 +20,14 @@ def sections() -> dict[str, dict[str, Any]]:
     return {}
 
 
-@pytest.fixture(params=list(executors.EXECUTORS))
+@pytest.fixture
 def rig(
-    request: pytest.FixtureRequest,
     tmp_path: Path,
     database: peewee.Database,
     database_url: str,
     sections: dict[str, dict[str, Any]],
 ) -> Iterator[Rig]:
-    rig = Rig(settings(tmp_path, database_url, sections), request.param)
+    rig = Rig(settings(tmp_path, database_url, sections), "local")
     migrate.create_result_tables([Trace])
     yield rig
     rig.executor.stop()

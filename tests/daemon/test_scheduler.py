@@ -5,25 +5,27 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import peewee
 import psycopg2
 import pytest
 
 from astra import backlog, provenance, queue
-from astra.config import Settings
-from astra.database.astradb import Bundle, Hold, TaskBundle
+from astra.config import Own, Settings
+from astra.database.astradb import Bundle, Hold, Task, TaskBundle
 from astra.database.connection import database as opened
 from astra.database.connection import execute
 from astra.errors import DatabaseUnavailable
-from astra.states import ErrorKind, HoldKind, TaskOutcome
+from astra.states import BundleState, ErrorKind, HoldKind, TaskOutcome, TaskState
 from astra.work import ByHand, Claimed, Ended, Finish, Load, NewTask, OpenBundle, Pick, Retry, Totals
 from daemon import scheduler
-from daemon.executors import Ending
+from daemon.executors import Ending, Span
+from daemon.executors.local import SPAN
 from daemon.scheduler import Scheduler
 from tests.support.clock import FakeClock
 from tests.support.records import bundles
@@ -39,6 +41,7 @@ class Hands:
     """An executor that holds what it is given; the test starts and ends it."""
 
     name = "hands"
+    outlives = False
 
     def __init__(self, slots: int = 2) -> None:
         self.places = slots
@@ -61,6 +64,17 @@ class Hands:
         self.loads.append(load)
         self.held |= {each.bundle: each for each in load.bundles}
 
+    def span(self, own: Own) -> Span:
+        return SPAN
+
+    def adopt(self, found: Sequence[OpenBundle], now: float) -> list[int]:
+        mine = [each for each in found if self.outlives and each.external_name and each.bundle not in self.held]
+        self.held |= {each.bundle: Claimed(each.bundle, each.size, each.token) for each in mine}
+        return [each.bundle for each in mine]
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
     def turn(self, now: float) -> list[Ending]:
         ended, self.endings = self.endings, []
         for each in ended:
@@ -82,15 +96,23 @@ class Hands:
             self.held.pop(each, None)
 
     def stop(self) -> list[int]:
+        if self.outlives:
+            return []
         held, self.held = list(self.held), {}
         return held
+
+
+class OutlivingHands(Hands):
+    """An executor whose bundles go on without the service."""
+
+    outlives = True
 
 
 class Rig:
     """A scheduler, its executor, and a clock."""
 
-    def __init__(self, settings: Settings, clock: FakeClock) -> None:
-        self.clock, self.hands = clock, Hands()
+    def __init__(self, settings: Settings, clock: FakeClock, hands: Hands | None = None) -> None:
+        self.clock, self.hands = clock, hands or Hands()
         self.scheduler = Scheduler(settings, self.hands, clock)
         self.settings = settings
 
@@ -601,3 +623,63 @@ def test_a_component_of_short_bundles_is_judged_by_its_latest_tasks(rig: Rig) ->
         (fail if turns % 5 else succeed)(rig, submitted[0])
         turns += 1
     assert turns == 25, "four of five fail: it is enough to see as many failures as there must be"
+
+
+def hand_over(rig: Rig, name: str = "astra-b1-x_0") -> int:
+    """Have one bundle handed to a system outside, under a name; return it."""
+    rig.enqueue(2)
+    [bundle] = rig.tick().submitted
+    assert queue.note_name([rig.hands.held[bundle]], name)
+    return bundle
+
+
+def gone() -> provenance.Owner:
+    """A process of this machine that is no more."""
+    return replace(provenance.owner(), start=1)
+
+
+def test_what_goes_on_without_the_service_is_neither_waited_for_nor_given_back(
+    settings: Settings, database: peewee.Database, clock: FakeClock
+) -> None:
+    rig = Rig(settings, clock, OutlivingHands())
+    bundle = hand_over(rig)
+    assert (rig.scheduler.running, rig.scheduler.ending_with_service) == (1, 0)
+    assert rig.scheduler.stop() == 0
+    assert Bundle.get_by_id(bundle).state is BundleState.SUBMITTED
+
+
+def test_the_next_service_looks_after_what_was_handed_over(
+    settings: Settings, database: peewee.Database, clock: FakeClock
+) -> None:
+    bundle = hand_over(Rig(settings, clock, OutlivingHands()))
+    Bundle.update(owner_start=gone().start).execute()
+    rig = Rig(settings, clock, OutlivingHands())
+    assert rig.tick().recovered == []
+    assert (Bundle.get_by_id(bundle).state, rig.scheduler.running) == (BundleState.SUBMITTED, 1)
+    rig.hands.endings.append(Ending(bundle, "its job was cancelled", cancelled=True))
+    assert rig.tick().ended == [bundle]
+    assert {task.state for task in Task.select()} == {TaskState.CANCELLED}
+    assert {row.error_message for row in TaskBundle.select()} == {"its job was cancelled"}
+
+
+def test_what_waits_in_another_executor_is_left_to_it(
+    settings: Settings, database: peewee.Database, clock: FakeClock
+) -> None:
+    bundle = hand_over(Rig(settings, clock, OutlivingHands()))
+    Bundle.update(owner_start=gone().start, executor="slurm").execute()
+    rig = Rig(settings, clock)
+    clock.advance(3600)
+    assert rig.tick().recovered == []
+    assert Bundle.get_by_id(bundle).state is BundleState.SUBMITTED
+
+
+def test_a_job_that_lost_its_lease_is_ended_where_it_may_go_on(
+    settings: Settings, database: peewee.Database, clock: FakeClock
+) -> None:
+    rig = Rig(settings, clock, OutlivingHands())
+    bundle = hand_over(rig)
+    rig.run(bundle, owner=gone())
+    rig.hands.held.clear()  # the executor no longer vouches for it
+    clock.advance(60)
+    assert rig.tick().recovered == [bundle]
+    assert rig.hands.told == [f"drop [{bundle}]"]
