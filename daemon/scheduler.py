@@ -289,7 +289,7 @@ class Scheduler:
             kind = ErrorKind.INTERRUPTED if found.state is BundleState.RUNNING else None
             self._take_back(found, Ending(found.bundle, reason, kind))
             freed.append(found.bundle)
-        if self._executor.outlives:  # whatever has them yet does nothing more than harm
+        if freed and self._executor.outlives:  # whatever has them yet does nothing more than harm
             self._executor.drop(freed)
         return freed
 

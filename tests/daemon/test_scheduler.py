@@ -68,7 +68,8 @@ class Hands:
         return SPAN
 
     def adopt(self, found: Sequence[OpenBundle], now: float) -> list[int]:
-        mine = [each for each in found if self.outlives and each.external_name and each.bundle not in self.held]
+        waiting = [each for each in found if each.state is BundleState.SUBMITTED and each.external_name]
+        mine = [each for each in waiting if self.outlives and each.bundle not in self.held]
         self.held |= {each.bundle: Claimed(each.bundle, each.size, each.token) for each in mine}
         return [each.bundle for each in mine]
 
@@ -627,7 +628,7 @@ def test_a_component_of_short_bundles_is_judged_by_its_latest_tasks(rig: Rig) ->
 
 def hand_over(rig: Rig, name: str = "astra-b1-x_0") -> int:
     """Have one bundle handed to a system outside, under a name; return it."""
-    rig.enqueue(2)
+    rig.enqueue(1)
     [bundle] = rig.tick().submitted
     assert queue.note_name([rig.hands.held[bundle]], name)
     return bundle

@@ -63,11 +63,11 @@ def aged(path: Path, days: float) -> Path:
 
 
 def test_old_logs_are_deleted_and_nothing_else(tmp_path: Path) -> None:
-    old = aged(tmp_path / "2026-01-01-4194305-77.log", 31)
+    old = aged(tmp_path / "2026-01-01-node7-4194305-77.log", 31)
     kept = [
-        aged(tmp_path / "2026-01-01-4194306-77.log", 29),
+        aged(tmp_path / "2026-01-01-node7-4194306-77.log", 29),
         aged(tmp_path / "somebody's own.log", 31),
-        aged(tmp_path / "2026-01-01-4194305-77.txt", 31),
+        aged(tmp_path / "2026-01-01-node7-4194305-77.txt", 31),
     ]
     assert prune(tmp_path, 30, NOW) == 1
     assert not old.exists()

@@ -132,13 +132,15 @@ def test_the_number_of_a_job_is_read(words: str, number: str | None) -> None:
 
 
 def test_an_array_asks_for_what_the_settings_say() -> None:
-    asked = Slurm(partition="p", account="a", time=30, memory=500, cpus=2, options=("--qos=low",))
+    asked = Slurm(partition="p", account="a", time=30, memory=500, cpus=2, options=("--qos=low",), folder=None)
     options = sbatch_options("astra-b1-x", 3, asked, Path("/f"))
     for each in ("--array=0-2", "--partition=p", "--account=a", "--time=30", "--mem=500", "--cpus-per-task=2"):
         assert each in options
     assert {"--no-requeue", "--signal=B:USR1@120", "--parsable"} <= set(options)
     assert options[-1] == "--qos=low", "what the site wants goes before ours"
-    assert not [each for each in sbatch_options("n", 1, Slurm(), Path("/f")) if each.startswith(("--mem", "--part"))]
+    assert not [
+        each for each in sbatch_options("n", 1, Slurm(folder=None), Path("/f")) if each.startswith(("--mem", "--part"))
+    ]
 
 
 def test_each_element_runs_its_own_command(tmp_path: Path) -> None:
