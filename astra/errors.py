@@ -80,3 +80,7 @@ class LeaseLost(AstraError):
 
 class InputChanged(AstraError):
     """An input file's bytes are no longer those that were recorded for the task."""
+
+
+class ExecutorUnusable(AstraError):
+    """Where bundles are to run, none would be taken."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from astra.catalogue.consulting import linking_of
@@ -14,6 +15,8 @@ from astra.database import connection, migrate
 from astra.database.connection import available
 from astra.database.sqlite import unusable
 from astra.errors import AstraError, ConfigurationError
+from daemon.executors.slurm_client import would_take
+from daemon.executors.slurm_words import sbatch_options
 from daemon.startup import compile_rules, refuse_network_sqlite, refuse_unknown_releases
 from daemon.watcher import choose_mode
 
@@ -45,7 +48,20 @@ def check(settings: Settings) -> list[Finding]:
     found.append(_writable("[service] state", settings.service.state))
     found.append(_writable("[output] root", settings.output.root))
     found.append(_writable("[log] folder", settings.bundle_logs))
+    if settings.executor.name == "slurm":
+        found.append(_writable("[executor.slurm] folder", settings.slurm_folder))
+        found += [_try("slurm", partial(_slurm, settings, each)) for each in ("", *_with_own_jobs(settings))]
     return found
+
+
+def _with_own_jobs(settings: Settings) -> list[str]:
+    usual = settings.executor.slurm
+    return [each.task for each in settings.components if settings.slurm_of(each.task) != usual]
+
+
+def _slurm(settings: Settings, component: str) -> str:
+    options = sbatch_options("astra-check", 1, settings.slurm_of(component), settings.slurm_folder)
+    return f"it takes a job{f' of {component}' if component else ''}: {would_take(options)}"
 
 
 def _try(subject: str, look: Callable[[], str]) -> Finding:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from astra.errors import ExecutorUnusable
 from daemon.executors import slurm_words
 from daemon.executors.slurm_words import Listed
 
@@ -176,6 +177,23 @@ class SlurmClient:
                 _run(["scancel", *part])
             except _Unreachable:  # its bundle is nobody's any more, so the job, if it starts, finds nothing to do
                 return
+
+
+def would_take(options: Sequence[str]) -> str:
+    """Return what Slurm says of a job that is not really submitted.
+
+    Raises
+    ------
+    ExecutorUnusable
+        With its own words, if it would not take it, or cannot be asked.
+    """
+    try:
+        answer = _run(["sbatch", "--test-only", *options, "--wrap=true"])
+    except _Unreachable as error:
+        raise ExecutorUnusable(str(error)) from error
+    if answer.returncode != 0:
+        raise ExecutorUnusable(_words(answer))
+    return _words(answer).removeprefix("sbatch: ")
 
 
 def _parts(names: Sequence[str]) -> Iterator[Sequence[str]]:
