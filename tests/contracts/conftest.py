@@ -1,4 +1,4 @@
-"""What the contract tests of executors share: each executor there is, with real processes, ended after the test."""
+"""What the tests of the local executor share: the executor with real processes, ended after the test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import peewee
 import pytest
 
 from astra.database import migrate
-from daemon import executors
 from tests.support.components import Trace, make_gate
 from tests.support.rig import Rig, settings
 
@@ -21,7 +20,7 @@ def sections() -> dict[str, dict[str, Any]]:
     return {}
 
 
-@pytest.fixture(params=list(executors.EXECUTORS))
+@pytest.fixture(params=["local"])
 def rig(
     request: pytest.FixtureRequest,
     tmp_path: Path,
