@@ -124,7 +124,7 @@ def test_what_was_on_a_machine_that_is_gone_runs_again(stand: Stand) -> None:
                 stand.open_gate()
                 stand.reach(tasks, "completed")
         else:
-            node = stand.node()
+            node = stand.node(stand.job_of(tasks[0]))
             stand.slurm.kill_node(node)
             stand.open_gate()
             stand.reach(tasks, "completed")

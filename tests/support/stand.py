@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,9 +44,9 @@ class Stand:
         """Where the component notes its calls, and waits."""
         return self.site.gate
 
-    def service(self) -> Daemon:
-        """Start the service, and wait until it says that it has started."""
-        daemon = self.site.daemon()
+    def service(self, started: Sequence[str] | None = None) -> Daemon:
+        """Start the service, in another way if that is `started`, and wait until it says that it has started."""
+        daemon = Daemon(self.site.write(), "run", started=started)
         try:
             daemon.says(" started ", PATIENCE)
         except BaseException:
@@ -115,11 +116,24 @@ class Stand:
         """Return the states of those jobs."""
         return [job.state for job in self.jobs()]
 
-    def node(self) -> str:
-        """Return the node on which the only running job is."""
+    def arrays(self) -> Counter[str]:
+        """Return how many jobs each array has, by its name."""
+        return Counter(job.name for job in self.jobs())
+
+    def node(self, job: str) -> str:
+        """Return the node on which a job runs."""
         assert self.slurm is not None
-        [node] = self.slurm("squeue", "-h", "-t", "running", "-o", "%N").split()
-        return node
+        return self.slurm("squeue", "-h", "-j", job, "-o", "%N")
+
+    def said_in_job(self, job: str) -> str:
+        """Return what a job has printed of itself so far."""
+        index = job.partition("_")[2]
+        found = (self.site.folder / "state" / "slurm").glob(f"*/{index}.out")
+        return "\n".join(path.read_text(errors="replace") for path in found)
+
+    def job_of(self, task: int) -> str:
+        """Wait until it is recorded which job has a task, and return that."""
+        return str(until(lambda: self.bundle_of(task)["external_id"], PATIENCE))
 
     @staticmethod
     def _last_task() -> int:

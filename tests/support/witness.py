@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from collections import Counter
@@ -41,15 +42,15 @@ def _raise(where: Path) -> None:
     raise PermanentFailure("this one is bad")
 
 
-def _wait(where: Path) -> None:
+def _wait(where: Path, megabytes: int = 0) -> None:
     (where / f"started.{os.getpid()}").touch()
+    held = b"x" * (megabytes * 1_000_000)
     (where / "pipe").read_bytes()
+    del held
 
 
 def _hold(where: Path) -> None:
-    held = b"x" * 400_000_000
-    _wait(where)
-    del held
+    _wait(where, 400)
 
 
 ACTS: dict[str, Callable[[Path], object]] = {
@@ -57,6 +58,7 @@ ACTS: dict[str, Callable[[Path], object]] = {
     "raise": _raise,
     "exit": lambda where: os._exit(3),
     "kill": lambda where: os.kill(os.getpid(), signal.SIGKILL),
+    "busy": lambda where: hashlib.pbkdf2_hmac("sha256", b"a", b"b", 10_000),
     "wait": _wait,
     "hold": _hold,
 }
