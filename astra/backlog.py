@@ -127,11 +127,14 @@ def bundles_by_hand(tasks: Sequence[int]) -> list[OpenBundle]:
 def _open(which: str, now: datetime | None) -> list[OpenBundle]:
     rows = run(
         'SELECT id, token, state, owner_boot, owner_pid, owner_start, host, "user", executor, size, '
-        f"lease_expires IS NOT NULL AND lease_expires < ?, created FROM bundle WHERE {which} ORDER BY id",
+        "lease_expires IS NOT NULL AND lease_expires < ?, created, external_id, external_name "
+        f"FROM bundle WHERE {which} ORDER BY id",
         (instant_text(now),),
     )
     return [
-        OpenBundle(key, token, BundleState(state), Owner(*own[:5]), own[5], own[6], bool(own[7]), _instant(own[8]))
+        OpenBundle(
+            key, token, BundleState(state), Owner(*own[:5]), own[5], own[6], bool(own[7]), _instant(own[8]), *own[9:]
+        )
         for key, token, state, *own in rows
     ]
 
@@ -161,6 +164,19 @@ def asked(wish: str) -> list[int]:
     """Return the bundles on their way or running of which a person wants this."""
     query = "SELECT id FROM bundle WHERE asked IS NOT NULL AND state IN ('submitted', 'running') AND asked = ?"
     return [row[0] for row in run(query, (wish,))]
+
+
+def closed(bundles: Collection[int]) -> dict[int, tuple[BundleState, str | None]]:
+    """Return those of these bundles that are no longer open, each with its state and what was said of its end."""
+    listed = ", ".join(str(int(key)) for key in bundles) or "0"
+    query = f"SELECT id, state, error FROM bundle WHERE id IN ({listed}) AND state IN ('ended', 'released', 'expired')"
+    return {key: (BundleState(state), error) for key, state, error in run(query)}
+
+
+def running_of(bundles: Collection[int]) -> set[int]:
+    """Return those of these bundles that run."""
+    listed = ", ".join(str(int(key)) for key in bundles) or "0"
+    return {row[0] for row in run(f"SELECT id FROM bundle WHERE id IN ({listed}) AND state = 'running'")}
 
 
 def taken_away(bundles: Collection[int]) -> dict[int, str]:

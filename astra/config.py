@@ -29,6 +29,7 @@ from astra.settings import Scheduler as Scheduler
 from astra.settings import Service as Service
 from astra.settings import Settings as Settings
 from astra.settings import Settle as Settle
+from astra.settings import Slurm as Slurm
 from astra.settings import Watch as Watch
 from astra.settings_contradictions import contradictions
 from astra.settings_values import Place, Refused
@@ -59,8 +60,20 @@ def _reference() -> Iterator[Setting]:
     sections = [(f"[{name}]", kind) for name, kind in _SINGLE.items()]
     sections += [(f"[[{name}]]", kind) for name, kind in _REPEATED.items()]
     for section, kind in sections:
-        for each in fields(kind):
+        yield from _settings_of(section, kind)
+
+
+def _settings_of(section: str, kind: type[Any]) -> Iterator[Setting]:
+    for each in fields(kind):
+        if inner := each.metadata.get("section"):
+            yield from _settings_of(_inner(section, each.name), inner)
+        else:
             yield Setting(section, each.name, _default_text(each), each.metadata["meaning"])
+
+
+def _inner(label: str, name: str) -> str:
+    """Return the heading of a section within another one."""
+    return f"[{label.split(' ')[0].strip('[]')}.{name}]"
 
 
 def _default_text(each: Field[Any]) -> str:
@@ -166,6 +179,8 @@ class _Reader:
         return kind(**given)
 
     def _value(self, label: str, each: Field[Any], raw: dict[str, Any]) -> Any:
+        if inner := each.metadata.get("section"):
+            return self._section(_inner(label, each.name), inner, raw.get(each.name, {}))
         if each.name in raw:
             try:
                 return each.metadata["check"](raw[each.name], self.place)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ def _setting(check: Callable[[Any, Place], Any], meaning: str, **given: Any) -> 
     if given.get("default") == {}:
         given["default_factory"] = given.pop("default").copy
     return field(metadata=metadata, **given)
+
+
+def _section(kind: type[Any]) -> Any:
+    """Declare a section within a section."""
+    return field(metadata={"section": kind})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +147,62 @@ class Scheduler:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slurm:
+    """What Slurm is asked for, for each job; and how it is looked after."""
+
+    partition: str | None = _setting(values.text, "partition of the jobs; none: the cluster's default", default=None)
+    account: str | None = _setting(values.text, "account that the jobs are charged to", default=None)
+    time: int = _setting(values.whole_number(least=1), "minutes of walltime of a job", default=60)
+    memory: int | None = _setting(values.whole_number(least=1), "megabytes of memory of a job", default=None)
+    cpus: int = _setting(values.whole_number(least=1), "processors of a job", default=1)
+    prologue: str | None = _setting(
+        values.lines, "shell lines that a job runs before anything else; where one fails, the job does", default=None
+    )
+    options: tuple[str, ...] = _setting(
+        values.long_options, 'further options of sbatch, as in ["--qos=low", "--constraint=avx2"]', default=()
+    )
+    jobs: int = _setting(
+        values.whole_number(least=1, most=1000), "most jobs that wait or run in Slurm at the same time", default=100
+    )
+    notice: int = _setting(
+        values.whole_number(least=10),
+        "seconds before the end of its walltime at which a job begins no further task and gives back the rest",
+        default=120,
+    )
+    poll: float = _setting(
+        values.number(above=0), "seconds between two looks at what Slurm says of the jobs", default=10.0
+    )
+    folder: Path | None = _setting(
+        values.path,
+        "folder for the jobs' scripts and what they print, which every node must see",
+        computed=(None, "the folder slurm in [service] state"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnSlurm:
+    """What is different for the jobs of one component."""
+
+    partition: str | None = _setting(values.text, "in place of [executor.slurm] partition", default=None)
+    account: str | None = _setting(values.text, "in place of [executor.slurm] account", default=None)
+    time: int | None = _setting(values.whole_number(least=1), "in place of [executor.slurm] time", default=None)
+    memory: int | None = _setting(values.whole_number(least=1), "in place of [executor.slurm] memory", default=None)
+    cpus: int | None = _setting(values.whole_number(least=1), "in place of [executor.slurm] cpus", default=None)
+    prologue: str | None = _setting(values.lines, "in place of [executor.slurm] prologue", default=None)
+    options: tuple[str, ...] | None = _setting(
+        values.long_options, "in place of [executor.slurm] options", default=None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Executor:
     """Where bundles run."""
 
-    name: str = _setting(values.one_of("local"), "which executor runs the bundles", default="local")
+    name: str = _setting(
+        values.one_of("local", "slurm"),
+        "where bundles run: on this machine, or in jobs of a Slurm cluster, which needs PostgreSQL",
+        default="local",
+    )
     workers: int = _setting(
         values.whole_number(least=1),
         "bundles run at the same time",
@@ -177,6 +234,7 @@ class Executor:
         "further task",
         default=60.0,
     )
+    slurm: Slurm = _section(Slurm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +250,7 @@ class Component:
     timeout: float | None = _setting(values.number(above=0), "in place of [executor] timeout", default=None)
     task_timeout: float | None = _setting(values.number(above=0), "in place of [executor] task_timeout", default=None)
     memory: int | None = _setting(values.whole_number(least=1), "in place of [executor] memory", default=None)
+    slurm: OwnSlurm = _section(OwnSlurm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +353,17 @@ class Settings:
             special = getattr(own, each.name, None)
             values[each.name] = general if special is None else special
         return Own(**values)
+
+    def slurm_of(self, component: str) -> Slurm:
+        """Return what Slurm is asked for, for the jobs of a component."""
+        own = next((each.slurm for each in self.components if each.task == component), None)
+        given = {each.name: getattr(own, each.name) for each in fields(OwnSlurm)} if own else {}
+        return replace(self.executor.slurm, **{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def slurm_folder(self) -> Path:
+        """Where the files of Slurm's jobs are kept."""
+        return self.executor.slurm.folder or self.service.state / "slurm"
 
     @property
     def bundle_logs(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
         yield f"[settle] quiet = {settle.quiet:g}: must be less than patience, which is {settle.patience:g}"
     if scheduler.tick >= scheduler.lease:
         yield f"[scheduler] tick = {scheduler.tick:g}: must be less than lease, which is {scheduler.lease:g}"
+    yield from _of_slurm(settings)
     yield from _repeated("[[watch]]", [each.name for each in settings.watch])
     yield from _repeated("[[rules]]", [each.name for each in settings.rules])
     yield from _repeated("[[schedule]]", [each.name for each in settings.schedule])
@@ -47,6 +49,26 @@ def _where_logs_lie(settings: Settings) -> str:
     if settings.log.folder:
         return f"[log] folder = {settings.log.folder}"
     return f"[service] state = {settings.service.state}, where [log] folder is by default"
+
+
+def _of_slurm(settings: Settings) -> Iterator[str]:
+    if settings.executor.name != "slurm":
+        return
+    if settings.database.url.startswith("sqlite"):
+        yield (
+            '[executor] name = "slurm": needs PostgreSQL in [database] url: a job on another machine cannot share '
+            "the locks of a SQLite file"
+        )
+    labels = {"": "[executor.slurm]"} | {each.task: "[components.slurm]" for each in settings.components}
+    for component, label in labels.items():
+        asked, target = settings.slurm_of(component), settings.of(component).target
+        if 60 * asked.time <= asked.notice:
+            yield f"{label} time = {asked.time}: must be more than notice, which is {asked.notice} s"
+        elif 60 * asked.time < target + asked.notice:
+            yield (
+                f"{label} time = {asked.time}: is too short for bundles of target = {target:g} s and notice = "
+                f"{asked.notice} s; {math.ceil((target + asked.notice) / 60)} would do"
+            )
 
 
 def _repeated(label: str, names: list[str], key: str = "name") -> Iterator[str]:

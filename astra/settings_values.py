@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -131,6 +132,23 @@ def text(value: Any, place: Place) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise Refused("a text of one line, not empty")
     return value.strip()
+
+
+_LONG_OPTION = re.compile(r"--[a-z][a-z-]*(=[^\x00-\x1f\x7f]+)?")
+
+
+def lines(value: Any, place: Place) -> str:
+    """Check for a text of one or more lines."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise Refused("a text of one or more lines, not empty")
+    return value
+
+
+def long_options(value: Any, place: Place) -> tuple[str, ...]:
+    """Check for options of a command, written with two dashes."""
+    if not isinstance(value, list) or not all(isinstance(each, str) and _LONG_OPTION.fullmatch(each) for each in value):
+        raise Refused('a list of options of one line each, as in ["--qos=low"]')
+    return tuple(value)
 
 
 def table(value: Any, place: Place) -> dict[str, Any]:
@@ -309,4 +327,6 @@ def jsonable(value: Any) -> Any:
         return {key: jsonable(each) for key, each in value.items()}
     if isinstance(value, tuple | list):
         return [jsonable(each) for each in value]
+    if is_dataclass(value):
+        return jsonable(vars(value))
     return str(value) if isinstance(value, Path) else value

@@ -192,6 +192,8 @@ class OpenBundle:
     size: int
     lapsed: bool
     created: datetime
+    external_id: str | None = None
+    external_name: str | None = None
 
 
 def identity_of(name: str, component_version: str, parameters: str, inputs: Iterable[Input]) -> str:

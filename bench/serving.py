@@ -23,6 +23,7 @@ from astra.work import Load, NewTask, Retry, with_identity
 from bench.components import Trivial
 from bench.measure import Turn
 from daemon.choosing import Choice
+from daemon.executors.local import SPAN
 from tests.support.processes import write_config
 
 PRIORITY = 100
@@ -53,7 +54,7 @@ def warm_up() -> int:
 def serve(size: int) -> int:
     """Run all that waits, in bundles of up to `size` tasks and as many of them at once as the scheduler hands over."""
     settings = _settings(size)
-    choice, owner, count = Choice(settings), provenance.owner(), 0
+    choice, owner, count = Choice(settings, lambda own: SPAN), provenance.owner(), 0
     retry = Retry(settings.scheduler.retries, settings.scheduler.backoff)
     troubles: list[str] = []
     told = Told(

@@ -8,18 +8,17 @@ memory: a new start begins at the front.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from astra import backlog
-from astra.settings import Settings
+from astra.settings import Own, Settings
 from astra.states import HoldKind
 from astra.work import Pick
+from daemon.executors import Span
 
 MOST_BUNDLES = 100  # that a process is handed at once
-MOST_TASKS = 2_000  # in all of them, if they are several
-LOAD_SECONDS = 0.5  # what they should take together; a longer one is handed over alone
 PAGES = (8, 100, 400, 400)  # keys of a component that are read at a time, and looked at in one turn
 _RECORDS, _RECORDS_READ = 5, 50  # latest bundles that are learned from, of so many that may have come to nothing
 
@@ -64,10 +63,12 @@ class Choice:
     ----------
     settings
         For the sizes of bundles.
+    span
+        How much of a component is handed over at once.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, span: Callable[[Own], Span]) -> None:
+        self._settings, self._span = settings, span
         self._lane: Lane = None
         self._components: dict[tuple[Lane, int], str] = {}
         self._keys: dict[tuple[Lane, int, str], str] = {}
@@ -129,7 +130,7 @@ class Choice:
             self._costs[place[2]] = Cost.of(place[2])
         cost = self._costs[place[2]]
         size = own.max_bundle_size if cost is None else min(own.max_bundle_size, cost.most(own.target))
-        room = Room(cost)
+        room = Room(cost, self._span(own))
         picks: list[Pick] = []
         for waiting in self._pages(place, size):
             for each in waiting:
@@ -173,16 +174,17 @@ class Choice:
 class Room:
     """How much more a process can be handed at once. The first bundle always; others while all of them are short."""
 
-    def __init__(self, cost: Cost | None) -> None:
-        self._cost, self._bundles, self._tasks, self._seconds = cost, 0, 0, 0.0
+    def __init__(self, cost: Cost | None, span: Span) -> None:
+        self._cost, self._span = cost, span
+        self._bundles, self._tasks, self._seconds = 0, 0, 0.0
 
     def most(self, size: int) -> int:
         """Return how many more bundles of a size there is room for."""
         if self._cost is None:
             return 0 if self._bundles else 1
         seconds = self._cost.seconds(size)
-        in_time = int((LOAD_SECONDS - self._seconds) / seconds) if seconds else MOST_BUNDLES
-        found = min(MOST_BUNDLES - self._bundles, (MOST_TASKS - self._tasks) // size, in_time)
+        in_time = int((self._span.seconds - self._seconds) / seconds) if seconds else MOST_BUNDLES
+        found = min(MOST_BUNDLES - self._bundles, (self._span.tasks - self._tasks) // size, in_time)
         return max(found, 0 if self._bundles else 1)
 
     def take(self, size: int, times: int) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 USAGE_STATUS, FAILED_STATUS, CONFIGURATION_STATUS = 2, 1, 78
 HOLDS_SHOWN = 10
+JOBS_SHOWN = 3
 _config = click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file; by default it is looked for."
 )
@@ -99,6 +100,33 @@ def status(config: Path | None, as_json: bool) -> None:
     sys.exit(0 if running is not None and running["alive"] else FAILED_STATUS)
 
 
+@astrad.command()
+@click.argument("bundles", type=int, nargs=-1, required=True, metavar="BUNDLE...")
+@_config
+@click.option(
+    "--handed",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="File that was handed with these bundles: only with the token in it may they be run.",
+)
+def bundle(bundles: tuple[int, ...], config: Path | None, handed: Path) -> None:
+    """Run bundles that a service handed to this job, as it would itself. Slurm's jobs call this.
+
+    To run a recorded bundle again by hand, use `astra execute bundle ID`.
+
+    Example: astrad bundle 41 --config config.toml --handed state/slurm/astra-b41-5d0c1f7a/0.load
+    """
+    from astra.clock import SYSTEM
+    from daemon import logs
+    from daemon.executors.handed import read_load
+    from daemon.executors.job import Job
+
+    settings = _settings(config)
+    load = read_load(handed, bundles)
+    logs.configure(settings.log)
+    sys.exit(Job(settings, load, SYSTEM).run())
+
+
 def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str]:
     if running is None:
         lines = ["service     has not run with these settings"]
@@ -115,6 +143,7 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
             deaf = f"polled: no event told of {root['deaf']} files" if root["deaf"] else None
             state = root["outage"] or root["blind"] or deaf or ("polled" if root["polled"] else "events and sweeps")
             lines.append(f"watch       {root['name']}: {root['files']} files in {root['folders']} folders; {state}")
+        lines += _slurm(running["executor"])
         lines.append(f"on the way  {running['intake']['on_their_way']} files")
         if running["lag_seconds"]:
             shown = ", ".join(f"{name} {value:g} s" for name, value in running["lag_seconds"].items())
@@ -132,6 +161,19 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
         f"tasks       {tasks}",
         *_held(recorded["holds"]),
     ]
+
+
+def _slurm(executor: dict[str, Any]) -> Iterator[str]:
+    if executor["name"] != "slurm":
+        return
+    yield f"slurm       {executor['jobs']} jobs: {executor['waiting']} wait, {executor['running']} run"
+    for reason, jobs in sorted(executor["held"].items()):
+        more = f" and {len(jobs) - JOBS_SHOWN} more" if len(jobs) > JOBS_SHOWN else ""
+        yield f"slurm       {reason}: {', '.join(jobs[:JOBS_SHOWN])}{more}"
+    if executor["away"]:
+        yield f"slurm       away: {executor['away']}"
+    if executor["refused"]:
+        yield f"slurm       refused: {executor['refused']}"
 
 
 def _held(holds: list[dict[str, Any]]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from astra import backlog, holds, provenance, queue
 from astra.clock import Clock
@@ -20,11 +21,12 @@ from astra.database.connection import available
 from astra.errors import DatabaseUnavailable
 from astra.session import clean
 from astra.states import BundleState, ErrorKind, HoldKind
-from astra.work import Claimed, Expiry, Load, OpenBundle, Pick, Retry
+from astra.work import Claimed, Load, OpenBundle, Pick, Retry
 from daemon.breaker import Breaker
 from daemon.choosing import Choice
 from daemon.executors import Ending, Executor
 from daemon.logs import event
+from daemon.taking_back import take_back
 
 log = logging.getLogger(__name__)
 _RECOVER_EVERY = 15.0
@@ -55,7 +57,7 @@ class Scheduler:
         self._executor = executor
         self._clock = clock
         self._owner = provenance.owner()
-        self._choice = Choice(settings)
+        self._choice = Choice(settings, executor.span)
         self._breaker = Breaker(settings.scheduler)
         self._recover_at = self._lapses_from = 0.0
         self._turned: float | None = None
@@ -71,6 +73,16 @@ class Scheduler:
         return len(self._timing)
 
     @property
+    def ending_with_service(self) -> int:
+        """How many of these would end with this service, and are to be waited for."""
+        return 0 if self._executor.outlives else len(self._timing)
+
+    @property
+    def executor_state(self) -> dict[str, Any]:
+        """What an operator wants to know of the executor."""
+        return {"name": self._executor.name, **self._executor.state()}
+
+    @property
     def idle(self) -> bool:
         """Whether nothing runs and nothing could be claimed at the last turn."""
         return not self._timing and not self.pending
@@ -84,7 +96,7 @@ class Scheduler:
         self._endings.extend(self._executor.turn(now))
         self._collect(now, report)
         if now >= self._recover_at:
-            report.recovered.extend(self._recover())
+            report.recovered.extend(self._recover(now))
             self._recover_at = now + _RECOVER_EVERY
         self._obey()
         queue.make_due(self._clock.now())
@@ -114,7 +126,7 @@ class Scheduler:
     def _release(self, stopped: set[int]) -> None:
         now = self._clock.now()
         for found in backlog.open_bundles(now):
-            if found.bundle in stopped or self._is_ours_unstarted(found):
+            if found.bundle in stopped or (self._is_ours_unstarted(found) and not self._executor.is_mine(found)):
                 tasks = queue.release(found.bundle, found.token, "the service stopped", now)
                 event(log, "released", bundle=found.bundle, tasks=tasks, reason="the service stopped")
 
@@ -184,6 +196,8 @@ class Scheduler:
         for bundle in backlog.asked(holds.DRAIN):
             if bundle in self._timing:
                 self._executor.drain_bundle(bundle)
+        if self._executor.outlives:  # what is there to be stopped stops by itself
+            return
         if taken := backlog.taken_away(self._timing):
             self._executor.drop(taken)
             for bundle, why in taken.items():
@@ -205,7 +219,7 @@ class Scheduler:
         while self._endings:
             ending = self._endings[0]
             found = still_open.get(ending.bundle)
-            if found is not None and ending.kind is None:
+            if found is not None and ending.kind is None and not ending.cancelled:
                 queue.release(found.bundle, found.token, clean(ending.trouble or ""), self._clock.now())
                 unharmed.setdefault(ending.trouble or "", []).append(ending.bundle)
             elif ending.trouble is not None:
@@ -253,11 +267,15 @@ class Scheduler:
         self._tell_failures(ended)
         self._judge(ended)
 
-    def _recover(self) -> list[int]:
+    def _recover(self, now: float) -> list[int]:
         """Free the bundles whose lease has run out, or whose supervisor is known to be dead."""
         freed = []
-        for found in backlog.open_bundles(self._clock.now()):
-            if self._executor.is_mine(found):
+        still_open = backlog.open_bundles(self._clock.now())
+        for bundle in self._executor.adopt(still_open, now):
+            self._timing[bundle] = now
+            event(log, "adopted", bundle=bundle)
+        for found in still_open:
+            if self._executor.is_mine(found) or self._is_anothers(found):
                 continue
             owner = found.owner
             if provenance.is_dead(owner.boot, owner.pid, owner.start, owner.host):
@@ -271,7 +289,14 @@ class Scheduler:
             kind = ErrorKind.INTERRUPTED if found.state is BundleState.RUNNING else None
             self._take_back(found, Ending(found.bundle, reason, kind))
             freed.append(found.bundle)
+        if self._executor.outlives:  # whatever has them yet does nothing more than harm
+            self._executor.drop(freed)
         return freed
+
+    def _is_anothers(self, found: OpenBundle) -> bool:
+        """Whether a bundle waits in an executor that we are not: only that one can tell what became of it."""
+        is_outside = found.external_name is not None and found.state is BundleState.SUBMITTED
+        return is_outside and found.executor != self._executor.name
 
     def _believes_lapse(self, owner: provenance.Owner) -> bool:
         """Whether a lease that ran out tells that its holder is lost: not of a process that is seen to live here.
@@ -295,26 +320,5 @@ class Scheduler:
         return mine and waited > timedelta(seconds=_STRANDED * self._settings.scheduler.lease)
 
     def _take_back(self, found: OpenBundle, ending: Ending, seconds: float | None = None) -> None:
-        now, reason = self._clock.now(), clean(ending.trouble or "")
-        if found.executor == "interactive":
-            failed = queue.fail_gone(found.bundle, found.token, "process gone", now)
-            event(log, "interactive_gone", logging.WARNING, bundle=found.bundle, failed=failed)
-        elif ending.kind is None or (ending.kind is ErrorKind.RETRY and found.state is BundleState.SUBMITTED):
-            tasks = queue.release(found.bundle, found.token, reason, now)
-            event(log, "released", bundle=found.bundle, tasks=tasks, reason=reason)
-        else:
-            scheduler = self._settings.scheduler
-            retry = Retry(scheduler.retries, scheduler.backoff)
-            told = (ending.position, ending.stack and clean(ending.stack), ending.peak_memory)
-            waiting, failed = queue.expire(Expiry(found.bundle, found.token, ending.kind, reason, retry, *told), now)
-            more = {} if seconds is None else {"seconds": seconds}
-            event(
-                log,
-                "expired",
-                logging.WARNING,
-                bundle=found.bundle,
-                waiting=waiting,
-                failed=failed,
-                reason=reason,
-                **more,
-            )
+        scheduler = self._settings.scheduler
+        take_back(found, ending, Retry(scheduler.retries, scheduler.backoff), self._clock.now(), seconds)

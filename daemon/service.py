@@ -368,13 +368,13 @@ class Service:
         self._tell_status()
         deadline = self._clock.monotonic() + self._settings.executor.drain
         wind_up = deadline - self._settings.executor.drain / 2
-        while self._scheduler.running and self._signals < 2 and self._clock.monotonic() < deadline:
+        while self._scheduler.ending_with_service and self._signals < 2 and self._clock.monotonic() < deadline:
             self._wake.clear()
             if self._clock.monotonic() > wind_up:
                 self._scheduler.wind_up()
             self._turn(self._clock.monotonic())
             notify("WATCHDOG=1", f"STATUS=stopping: {self._scheduler.running} bundles still running")
-            if self._scheduler.running:
+            if self._scheduler.ending_with_service:
                 self._clock.wait(self._wake, 0.2)
         stopped = self._scheduler.stop()
         event(log, "stopped", released=stopped)

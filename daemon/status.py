@@ -42,6 +42,7 @@ def live(parts: tuple[Watcher, Sweeper, Intake, Scheduler], began: datetime, clo
         | {"on_their_way": intake.waiting, "oldest_seconds": _oldest(intake, clock), "trouble": intake.trouble},
         "lag_seconds": percentiles(list(intake.lags)),
         "bundles_running": scheduler.running,
+        "executor": scheduler.executor_state,
         "state": "running" if not scheduler.draining else "draining" if scheduler.running else "stopped",
     }
 

@@ -154,7 +154,8 @@ class Bundle(AstraModel):
     """One execution of one or more tasks together; a retry is a new bundle.
 
     `completed` and `failed` count its tasks, `peak_memory` is in bytes, `asked` what a person wants of it while it
-    runs; what it printed and logged lies in the file `log`, between two places in bytes.
+    runs; what it printed and logged lies in the file `log`, between two places in bytes. Outside of astra, in Slurm
+    say, it is known as `external_id`, and was handed over as `external_name`.
     """
 
     id = BigAutoField()
@@ -194,6 +195,7 @@ class Bundle(AstraModel):
     peak_memory = BigIntegerField(null=True)
     log_start = BigIntegerField(null=True)
     log_end = BigIntegerField(null=True)
+    external_name = TextField(null=True)
 
     @property
     def tasks(self) -> list[Task]:

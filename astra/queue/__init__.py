@@ -2,14 +2,16 @@
 
 Every change is one guarded UPDATE whose row count is read. A bundle's token is swapped when its process starts, and
 every later write of whoever runs it, or takes it from a process that is gone, is fenced by it *and* by its counts: who
-lost the bundle changes nothing and is told (`LeaseLost`). Not so fenced is what is no change of state, `ask` and
-`note_log`, and what a person takes away: `give_back` and `cancel_running` are guarded by the bundle's state.
+lost the bundle changes nothing and is told (`LeaseLost`). Not so fenced is what is no change of state, `ask`,
+`note_log` and `note_external`, and what a person takes away: `give_back` and `cancel_running` are guarded by the
+bundle's state.
 Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state machines.
 """
 
 from astra.queue.ending import finish, note_log, renew
 from astra.queue.enqueueing import enqueue, make_due, supersede
 from astra.queue.giving_back import expire, fail_gone, release
+from astra.queue.handing import adopt, note_external, note_name
 from astra.queue.holding import (
     ask,
     cancel_pending,
@@ -26,6 +28,7 @@ from astra.queue.holding import (
 from astra.queue.opening import claim, open_by_hand, start
 
 __all__ = [
+    "adopt",
     "ask",
     "cancel_pending",
     "cancel_running",
@@ -40,7 +43,9 @@ __all__ = [
     "lift",
     "lift_tasks",
     "make_due",
+    "note_external",
     "note_log",
+    "note_name",
     "open_by_hand",
     "plan_retry",
     "probe",

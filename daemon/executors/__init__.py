@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from astra.clock import Clock
-from astra.config import Settings
+from astra.config import Own, Settings
 from astra.errors import ConfigurationError
 from astra.states import ErrorKind
 from astra.work import Load, OpenBundle
@@ -30,12 +30,23 @@ class Ending:
     position: int | None = None
     stack: str | None = None
     peak_memory: int | None = None
+    cancelled: bool = False
+    """Whether somebody cancelled it, outside of astra: so are its unfinished tasks."""
+
+
+class Span(NamedTuple):
+    """What the bundles of one load may come to together, if they are several: seconds, and tasks."""
+
+    seconds: float
+    tasks: int
 
 
 class Executor(Protocol):
     """What the scheduler needs. No call waits for a bundle; `turn` is called in every tick."""
 
     name: str
+    outlives: bool
+    """Whether its bundles go on, obey people and record themselves while no service is there."""
 
     def start(self) -> None:
         """Make ready to run bundles."""
@@ -46,8 +57,14 @@ class Executor(Protocol):
     def slots(self) -> int:
         """Return how many loads can run at the same time."""
 
+    def span(self, own: Own) -> Span:
+        """Return how much of a component is to be handed over at once."""
+
     def submit(self, load: Load, now: float) -> None:
         """Take over claimed bundles of one component; the process that runs them turns them running."""
+
+    def adopt(self, found: Sequence[OpenBundle], now: float) -> list[int]:
+        """Look after those of these open bundles that a service before this one handed over; return which."""
 
     def turn(self, now: float) -> list[Ending]:
         """Renew the leases of what is alive, replace what is gone, and return the bundles that ended."""
@@ -67,11 +84,14 @@ class Executor(Protocol):
         The other bundles of their loads are given back.
         """
 
+    def state(self) -> dict[str, Any]:
+        """Return what an operator wants to know of it, as JSON can hold it."""
+
     def stop(self) -> list[int]:
-        """End every process now, and return the bundles that were still open."""
+        """End what ends with the service, now, and return the bundles that were still open there."""
 
 
-EXECUTORS = ("local",)
+EXECUTORS = ("local", "slurm")
 """The files of this folder that hold an executor, as `EXECUTOR`."""
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from astra.clock import Clock
-from astra.config import Settings
+from astra.config import Own, Settings
 from astra.work import Load, OpenBundle
-from daemon.executors import Ending
+from daemon.executors import Ending, Span
 from daemon.executors.supervisor import Supervisor
+
+SPAN = Span(0.5, 2_000)  # a bundle that takes longer is handed over alone
 
 
 class LocalExecutor:
     """A pool of supervised processes."""
 
     name = "local"
+    outlives = False
 
     def __init__(self, settings: Settings, clock: Clock, wake: Callable[[], None]) -> None:
         self._supervisors = [Supervisor(settings, clock, wake) for _ in range(settings.executor.workers)]
@@ -33,6 +37,18 @@ class LocalExecutor:
     def slots(self) -> int:
         """Return how many loads can run at the same time."""
         return len(self._supervisors)
+
+    def span(self, own: Own) -> Span:
+        """Return how much of a component is to be handed over at once: short bundles share transactions."""
+        return SPAN
+
+    def adopt(self, found: Sequence[OpenBundle], now: float) -> list[int]:
+        """Return nothing: what a service before this one ran here ended with it."""
+        return []
+
+    def state(self) -> dict[str, Any]:
+        """Return how many processes there are, and how many of them are idle."""
+        return {"processes": self.slots(), "idle": self.free()}
 
     def submit(self, load: Load, now: float) -> None:
         """Hand a load to an idle process: to the one that last ran the same key, if there is one, else to a new one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import platform
 import re
 import struct
 import threading
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from astra import provenance
 
 _NONE = -1
-_NAME = re.compile(r"\d{4}-\d\d-\d\d-(?P<pid>\d+)-(?P<start>\d+)\.log")
+_NAME = re.compile(r"\d{4}-\d\d-\d\d-(?P<node>.+)-(?P<pid>\d+)-(?P<start>\d+)\.log")
 _PART = struct.Struct("qqq")
 
 
@@ -81,8 +82,8 @@ class Printed:
 
 
 def log_file(folder: Path, pid: int, now: datetime) -> Path:
-    """Return the path of a process's log, which no other process ever has."""
-    return folder / f"{now:%Y-%m-%d}-{pid}-{provenance.owner(pid).start}.log"
+    """Return the path of a process's log, which no other process ever has, on whatever machine."""
+    return folder / f"{now:%Y-%m-%d}-{platform.node()}-{pid}-{provenance.owner(pid).start}.log"
 
 
 def cut(descriptor: int, printed: Printed, most: int, slack: int = 0) -> None:
@@ -116,7 +117,10 @@ def prune(folder: Path, days: float, now: datetime) -> int:
     for path in folder.glob("*.log"):
         named = _NAME.fullmatch(path.name)
         # what a process that lives prints into a deleted file would be lost
-        if named is None or provenance.owner(int(named["pid"])).start == int(named["start"]):
+        if named is None:
+            continue
+        here = named["node"] == platform.node()
+        if here and provenance.owner(int(named["pid"])).start == int(named["start"]):
             continue
         with suppress(OSError):
             if path.stat().st_mtime < oldest:

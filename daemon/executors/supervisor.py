@@ -115,6 +115,16 @@ class Supervisor:
         self._end(self._process, now, lambda each: Ending(each, _WITH_ANOTHER))
         self._endings = [each for each in self._endings if each.bundle not in bundles]
 
+    def interrupt(self, reason: str, now: float) -> None:
+        """End the process for no fault of its own: the bundle in hand was interrupted, the others are given back."""
+        if self._process is not None and self._running is not None:
+            in_hand = self._bundle_in_hand(self._process, self._running)
+            self._end(
+                self._process,
+                now,
+                lambda each: Ending(each, reason, ErrorKind.INTERRUPTED if each == in_hand else None),
+            )
+
     def stop(self) -> list[int]:
         """End the process now, and return the bundles that were open, or of whose trouble nobody was told yet."""
         for process in filter(None, [self._process, *(each for each, _ in self._let_go)]):
@@ -176,14 +186,17 @@ class Supervisor:
 
     def _keep(self, process: WorkerProcess, running: _Running, now: float) -> None:
         """Renew the leases of the load in time; end the process where the bundle in hand is somebody else's."""
-        place = process.in_hand.place()
-        in_hand = running.load.bundles[place.bundle].bundle if place.bundle != ON_THE_WAY else None
+        in_hand = self._bundle_in_hand(process, running)
         # The last chunk may have ended the bundle a moment ago, and the process's own word is on its way.
         if in_hand in running.open and now - running.lost.get(in_hand, now) > _WORD_SECONDS:
             taken = "stopped: its bundle had been taken over"
             self._end(process, now, lambda each: Ending(each, taken if each == in_hand else _BESIDE))
         elif running.token is not None and self._is_due(running, now):
             self._renew(running, running.token, now)
+
+    def _bundle_in_hand(self, process: WorkerProcess, running: _Running) -> int | None:
+        place = process.in_hand.place()
+        return running.load.bundles[place.bundle].bundle if place.bundle != ON_THE_WAY else None
 
     def _is_due(self, running: _Running, now: float) -> bool:
         if now - running.renewed <= self._settings.scheduler.lease / 3:

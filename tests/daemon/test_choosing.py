@@ -15,6 +15,7 @@ from astra.database.astradb import Replay
 from astra.states import HoldKind, TaskOutcome
 from astra.work import Finish, Pick, Totals
 from daemon.choosing import Choice, Cost
+from daemon.executors.local import SPAN
 from tests.support.clock import START
 from tests.support.site import Site
 from tests.support.tasks import OWNER, ended, new_task, start
@@ -29,7 +30,7 @@ def sections() -> dict[str, Any]:
 
 @pytest.fixture
 def choice(tmp_path: Path, database: peewee.Database, database_url: str, sections: dict[str, Any]) -> Choice:
-    return Choice(Site(tmp_path, database_url, sections=sections).settings())
+    return Choice(Site(tmp_path, database_url, sections=sections).settings(), lambda own: SPAN)
 
 
 def fill(count: int, key: str, **values: Any) -> None:

@@ -1,0 +1,179 @@
+"""Inside a job on another machine: runs the load that was handed to it, under the supervisor that a service has too.
+
+Comes from `astrad bundle`, which a job of Slurm's calls; goes to `supervisor`. It records all by itself, whether or not
+a service is there, and asks the database what people want of its bundles. Slurm tells it in time that its walltime is
+about to end: then it begins no further task, and gives back what is not done. Told to end at once it leaves its bundles
+as they are: why, Slurm tells the service.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from astra import backlog, holds, queue
+from astra.clock import Clock
+from astra.config import Settings
+from astra.database import connection, migrate
+from astra.database.connection import available
+from astra.errors import DatabaseUnavailable
+from astra.states import ErrorKind
+from astra.work import Load
+from daemon.executors import Ending
+from daemon.executors.supervisor import Supervisor
+from daemon.logs import event
+from daemon.taking_back import take_back
+
+log = logging.getLogger(__name__)
+_TURN = 0.25
+_ASK_EVERY = 2.0
+_LONGEST_BACKOFF = 30.0
+_TOLD_SECONDS = 1.0  # within which the end of all a job's processes tells of itself
+_LAST_SECONDS = 15.0  # before the walltime's end, at which what is in hand is stopped
+_STOP, _NOTICE = (signal.SIGTERM, signal.SIGINT), signal.SIGUSR1
+
+
+class Job:
+    """One load, from its start to its end, in a job.
+
+    Parameters
+    ----------
+    settings
+        Valid settings.
+    load
+        What was handed to this job.
+    clock
+        The clock.
+    environ
+        Where Slurm says which job this is; by default the process's own environment.
+    """
+
+    def __init__(self, settings: Settings, load: Load, clock: Clock, environ: Mapping[str, str] = os.environ) -> None:
+        self._settings, self._load, self._clock, self._environ = settings, load, clock, environ
+        self._stop, self._notice, self._wake = threading.Event(), threading.Event(), threading.Event()
+        self._supervisor = Supervisor(settings, clock, self._wake.set)
+        self._open = {each.bundle for each in load.bundles}
+        self._endings: list[Ending] = []
+        self._noticed: float | None = None
+        self._ask_at = 0.0
+        self._is_away = False  # the database
+
+    def run(self) -> int:
+        """Run the load; return the exit status: 0 where the end of every bundle is recorded."""
+        with self._handled_signals():
+            self._supervisor.start()  # it comes to listen while the database is opened
+            try:
+                if self._open_database():
+                    self._supervisor.submit(self._load, self._clock.monotonic())
+                    self._go_on()
+            finally:
+                self._supervisor.stop()
+                connection.close_database()
+        return 1 if self._open else 0
+
+    def _open_database(self) -> bool:
+        """Open the database, however long it is away; return whether this job is still wanted by then."""
+        connection.open_database(self._settings.database.url)
+        wait = 0.5
+        while not self._stop.is_set():
+            try:
+                with available():
+                    migrate.require_current()
+                    queue.note_external(self._own_name())
+                return True
+            except DatabaseUnavailable as error:
+                event(log, "database_away", logging.ERROR, reason=str(error), again_in=wait)
+                self._clock.wait(self._stop, wait)
+                wait = min(_LONGEST_BACKOFF, 2 * wait)
+        return False
+
+    def _own_name(self) -> dict[str, str]:
+        names = ("SLURM_JOB_NAME", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
+        name, job, index = (self._environ.get(each) for each in names)
+        return {f"{name}_{index}": f"{job}_{index}"} if name and job and index else {}
+
+    def _go_on(self) -> None:
+        while self._open and not self._stop.is_set():
+            now = self._clock.monotonic()
+            self._heed_notice(now)
+            self._endings += self._supervisor.turn(now)
+            if self._is_being_ended():
+                return
+            self._record(now)
+            if self._open:
+                self._clock.wait(self._wake, _TURN)
+                self._wake.clear()
+
+    def _is_being_ended(self) -> bool:
+        """Whether a death is one of all this job's processes: Slurm ends them together, and tells us so as well."""
+        died = any(each.kind is ErrorKind.CRASH for each in self._endings)
+        if died:
+            self._clock.wait(self._stop, _TOLD_SECONDS)
+        return died and self._stop.is_set()
+
+    def _heed_notice(self, now: float) -> None:
+        """Begin no further task when the walltime is about to end; stop what is in hand when it all but has."""
+        if not self._notice.is_set():
+            return
+        if self._noticed is None:
+            self._noticed = now
+            event(log, "slurm_notice", logging.WARNING, seconds=self._settings.executor.slurm.notice)
+        self._supervisor.drain()
+        notice = self._settings.slurm_of(self._load.bundles[0].component).notice
+        if now - self._noticed > notice - min(_LAST_SECONDS, notice / 2):
+            self._supervisor.interrupt("stopped: the walltime of its Slurm job was about to end", now)
+
+    def _record(self, now: float) -> None:
+        """Record what went wrong, and do what people want; while the database is away, that waits."""
+        try:
+            with available():
+                while self._endings:
+                    self._record_one(self._endings[0])
+                    self._open.discard(self._endings.pop(0).bundle)
+                if now >= self._ask_at:
+                    self._obey(now)
+                    self._ask_at = now + _ASK_EVERY
+            self._is_away = False
+        except DatabaseUnavailable as error:
+            if not self._is_away:
+                event(log, "database_away", logging.ERROR, reason=str(error))
+            self._is_away = True
+
+    def _record_one(self, ending: Ending) -> None:
+        if ending.trouble is None:
+            return
+        now = self._clock.now()
+        found = next((each for each in backlog.open_bundles(now) if each.bundle == ending.bundle), None)
+        if found is not None:
+            take_back(found, ending, self._load.retry, now)
+
+    def _obey(self, now: float) -> None:
+        """Begin no further task where somebody wants so; let go of bundles that were taken away."""
+        if self._open.intersection(backlog.asked(holds.DRAIN)):
+            self._supervisor.drain()
+        if taken := backlog.taken_away(self._open):
+            self._supervisor.drop(taken, now)
+            for bundle, why in taken.items():
+                event(log, "taken_away", logging.WARNING, bundle=bundle, reason=why)
+                self._open.discard(bundle)
+
+    @contextmanager
+    def _handled_signals(self) -> Iterator[None]:
+        """Note what Slurm signals; a handler only sets flags."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            (self._notice if number == _NOTICE else self._stop).set()
+            self._wake.set()
+
+        before: list[tuple[signal.Signals, Any]] = [(each, signal.signal(each, handle)) for each in (*_STOP, _NOTICE)]
+        try:
+            yield
+        finally:
+            for each, old in before:
+                signal.signal(each, old)

@@ -1,0 +1,362 @@
+"""Runs bundles in jobs of a Slurm cluster: loads become elements of job arrays, in each of which `job` runs one.
+
+Comes from the scheduler; goes to `slurm_client`, which alone talks to Slurm. The job's name is noted with its bundles
+before Slurm is told, so a service that was killed in between asks for the name and submits nothing twice. The jobs
+record themselves in the database and outlive the service; the next one adopts them. Slurm is believed where it says how
+a job ended; where it cannot be asked, nothing is concluded from that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from astra import backlog, provenance, queue
+from astra.clock import Clock
+from astra.config import Own, Settings
+from astra.states import BundleState
+from astra.work import Load, OpenBundle
+from daemon.executors import Ending, Span
+from daemon.executors.handed import remove_array, write_array
+from daemon.executors.slurm_client import Array, Seen, SlurmClient, Submitted
+from daemon.executors.slurm_elements import Element, Elements
+from daemon.executors.slurm_words import Listed, Stage, sbatch_options
+from daemon.logs import event
+
+log = logging.getLogger(__name__)
+_AT_ONCE = 20  # loads that are taken in one turn
+_LOAD_TASKS = 20_000  # of a load's bundles together, if they are several: they are claimed in one transaction
+_RECORDS_EVERY = 2.0
+_UNKNOWN_SECONDS = 60.0  # that Slurm must not have known of a job before it is believed to be nowhere
+_LINGERS_SECONDS = 60.0  # that a job may go on when its bundles are no longer open
+_PAUSE, _LONGEST_PAUSE = 15.0, 1800.0
+_STOP_SECONDS = 20.0
+_STRANDED = 5  # leases after which a bundle of a service of which nothing can be seen is looked after by us
+
+
+class SlurmExecutor:
+    """Job arrays of a Slurm cluster."""
+
+    name = "slurm"
+    outlives = True
+
+    def __init__(self, settings: Settings, clock: Clock, wake: Callable[[], None]) -> None:
+        self._settings, self._clock, self._wake = settings, clock, wake
+        self._client = SlurmClient(wake)
+        self._owner = provenance.owner()
+        self._loads: list[Load] = []
+        self._elements = Elements(lambda name: remove_array(settings, name))
+        self._endings: list[Ending] = []
+        self._unnoted: dict[str, str] = {}
+        self._looking = False
+        self._look_at = self._records_at = 0.0
+        self._away: str | None = None
+        self._refused: str | None = None
+        self._pauses, self._paused_until = 0, 0.0
+        self._has_adopted = False
+
+    def start(self) -> None:
+        """Make ready to talk to Slurm."""
+        self._client.start()
+
+    def free(self) -> int:
+        """Return how many loads can be handed over now: none while Slurm is away, or refuses."""
+        if self._away is not None or self._clock.monotonic() < self._paused_until:
+            return 0
+        room = self._settings.executor.slurm.jobs - len(self._elements) - len(self._loads)
+        return max(0, min(room, _AT_ONCE))
+
+    def slots(self) -> int:
+        """Return one: what waits under a key is not shared out among jobs, which are to be few."""
+        return 1
+
+    def span(self, own: Own) -> Span:
+        """Return how much of a component one job is to take: as long as its bundles should."""
+        return Span(own.target, _LOAD_TASKS)
+
+    def submit(self, load: Load, now: float) -> None:
+        """Take a load, to be submitted with the others of this turn."""
+        self._loads.append(load)
+        self._wake()
+
+    def turn(self, now: float) -> list[Ending]:
+        """Hear of Slurm, submit what was taken, see which bundles ended; nothing here waits for Slurm."""
+        for answer in self._client.heard():
+            if isinstance(answer, Submitted):
+                self._take_submitted(answer, now)
+            else:
+                self._take_seen(answer, now)
+        if self._unnoted:
+            queue.note_external(self._unnoted)
+            self._unnoted = {}
+        self._hand_in(now)
+        if now >= self._records_at:
+            self._see_records(list(self._elements), now)
+            self._records_at = now + _RECORDS_EVERY
+        self._look(now)
+        endings, self._endings = self._endings, []
+        return endings
+
+    def _look(self, now: float) -> None:
+        names = frozenset(each.name for each in self._elements if each.may_be_there)
+        if names and not self._looking and now >= self._look_at:
+            self._client.look(names)
+            self._looking = True
+
+    def adopt(self, found: Sequence[OpenBundle], now: float) -> list[int]:
+        """Look after what a service before this one handed to Slurm; return the bundles."""
+        new = [each for each in found if self._is_new(each)]
+        running = [each for each in new if each.state is BundleState.RUNNING and not self._has_adopted]
+        adopted = [*running, *self._adopt_waiting([each for each in new if each.state is BundleState.SUBMITTED])]
+        for each in adopted:
+            element = self._elements.add(str(each.external_name), [each.bundle])
+            element.job, element.may_be_there = each.external_id, True
+        self._has_adopted = True
+        return [each.bundle for each in adopted]
+
+    def _is_new(self, found: OpenBundle) -> bool:
+        is_handed = found.executor == self.name and found.external_name is not None
+        return is_handed and self._elements.of(found.bundle) is None
+
+    def _adopt_waiting(self, found: Sequence[OpenBundle]) -> list[OpenBundle]:
+        """Take over what waits, and whose service is gone, or is where nothing can be seen and has been long."""
+        by_owner: dict[provenance.Owner, list[OpenBundle]] = {}
+        for each in found:
+            by_owner.setdefault(each.owner, []).append(each)
+        adopted: list[OpenBundle] = []
+        for owner, own in by_owner.items():
+            if not provenance.is_dead(owner.boot, owner.pid, owner.start, owner.host):
+                own = [] if owner.boot == self._owner.boot else [each for each in own if self._is_old(each)]
+            taken = queue.adopt([each.bundle for each in own], owner, self._owner) if own else set()
+            adopted += [each for each in own if each.bundle in taken]
+        return adopted
+
+    def _is_old(self, found: OpenBundle) -> bool:
+        age = (self._clock.now() - found.created).total_seconds()
+        return age > _STRANDED * self._settings.scheduler.lease
+
+    def is_mine(self, found: OpenBundle) -> bool:
+        """Return whether it is for us to tell what becomes of an open bundle.
+
+        Not of one whose lease ran out though Slurm says that its job goes on, or no longer knows of it.
+        """
+        element = self._elements.of(found.bundle)
+        if element is None:
+            return any(each.bundle == found.bundle for load in self._loads for each in load.bundles)
+        if found.state is BundleState.SUBMITTED:
+            return True
+        is_unknown = element.unknown_for(self._clock.monotonic()) > _UNKNOWN_SECONDS
+        return not is_unknown and not (found.lapsed and element.listed is not None)
+
+    def drain(self) -> None:
+        """Do nothing: the jobs go on without this service."""
+
+    def drain_bundle(self, bundle: int) -> None:
+        """Give back a bundle whose job waits; one that runs is told by the records, and obeys by itself."""
+        element = self._elements.of(bundle)
+        if element is not None and element.waits:
+            self._close(element, Ending(bundle, "given back: somebody wanted it to begin no further task"))
+
+    def drop(self, bundles: Collection[int]) -> None:
+        """Cancel the jobs that hold these bundles, which were taken from them."""
+        elements = {element.name: element for each in bundles if (element := self._elements.of(each)) is not None}
+        for bundle in bundles:
+            self._elements.close(bundle)
+        if jobs := [each.job for each in elements.values() if each.job is not None]:
+            self._client.cancel(jobs)
+
+    def state(self) -> dict[str, Any]:
+        """Return how many jobs wait and run, why some wait, and what is wrong with Slurm."""
+        listed = [each.listed for each in self._elements]
+        known = [each for each in listed if each is not None]
+        held: dict[str, list[str]] = {}
+        for each in known:
+            if each.stage is Stage.WAITING and each.reason:
+                held.setdefault(each.reason, []).append(each.job)
+        return {
+            "jobs": len(listed),
+            "waiting": sum(each.stage is Stage.WAITING for each in known),
+            "running": sum(each.stage is Stage.GOING for each in known),
+            "held": held,
+            "away": self._away,
+            "refused": self._refused,
+        }
+
+    def stop(self) -> list[int]:
+        """Return what Slurm was not told of; the jobs that it knows of go on."""
+        left = set(self._client.stop(_STOP_SECONDS))
+        elements = [each for each in self._elements if each.array in left]
+        bundles = [bundle for each in elements for bundle in each.bundles]
+        bundles += [each.bundle for load in self._loads for each in load.bundles]
+        self._loads.clear()
+        for element in elements:
+            self._elements.forget(element)
+        return bundles
+
+    # ---------------------------------------------------------------------------------------------- handing over
+
+    def _hand_in(self, now: float) -> None:
+        """Submit what was taken: an array for each component, whose jobs are alike."""
+        groups: dict[str, list[Load]] = {}
+        for load in self._loads:
+            groups.setdefault(load.bundles[0].component, []).append(load)
+        for loads in groups.values():
+            self._submit(loads, now)
+            self._loads = [each for each in self._loads if each not in loads]
+
+    def _submit(self, loads: list[Load], now: float) -> None:
+        first = loads[0].bundles[0]
+        name = f"astra-b{first.bundle}-{hashlib.sha256(first.token.encode()).hexdigest()[:8]}"
+        for index, load in enumerate(loads):
+            mine = queue.note_name(load.bundles, f"{name}_{index}")
+            self._elements.add(f"{name}_{index}", [each.bundle for each in mine])
+        self._send(name, loads, now)
+
+    def _send(self, name: str, loads: list[Load], now: float) -> None:
+        asked = self._settings.slurm_of(loads[0].bundles[0].component)
+        try:
+            script = write_array(self._settings, name, loads)
+        except OSError as error:
+            return self._refuse(name, f"cannot write into {self._settings.slurm_folder}: {error.strerror}", now)
+        self._client.submit(Array(name, tuple(sbatch_options(name, len(loads), asked, script.parent)), script))
+
+    def _take_submitted(self, answer: Submitted, now: float) -> None:
+        if answer.refusal is not None:
+            self._refuse(answer.name, f"sbatch: {answer.refusal}", now)
+            return
+        elements = self._elements.array(answer.name)
+        for element in elements:
+            element.may_be_there = True
+            if answer.job is not None:
+                element.job = self._unnoted[element.name] = f"{answer.job}_{element.index}"
+        if answer.job is None:  # it may have the array: the name tells, when it can be asked again
+            return self._be_away(answer.away or "", now)
+        self._refused = None
+        event(log, "slurm_submitted", job=answer.job, name=answer.name, elements=len(elements))
+
+    def _refuse(self, name: str, reason: str, now: float) -> None:
+        """Give an array back that Slurm does not take, and ask it for nothing more for a while, each time longer."""
+        for element in self._elements.array(name):
+            self._close(element, *(Ending(each, f"not submitted: {reason}") for each in element.bundles))
+        self._pause(reason, now)
+
+    def _pause(self, reason: str, now: float) -> None:
+        if now < self._paused_until:  # the others of an array say the same
+            return
+        pause = min(_LONGEST_PAUSE, _PAUSE * 2**self._pauses)
+        self._pauses, self._paused_until, self._refused = self._pauses + 1, now + pause, reason
+        event(log, "slurm_refused", logging.ERROR, reason=reason, again_in=pause)
+
+    # ------------------------------------------------------------------------------------------- what Slurm says
+
+    def _take_seen(self, seen: Seen, now: float) -> None:
+        self._looking, self._look_at = False, now + self._settings.executor.slurm.poll
+        if seen.away is not None:
+            return self._be_away(seen.away, now)
+        if self._away is not None:
+            event(log, "slurm_back")
+            self._away = None
+        over, unknown = [], []
+        for element in [each for each in self._elements if each.may_be_there]:
+            listed = seen.listed.get(element.name)
+            if listed is None:
+                unknown.append(element)
+                continue
+            self._note_listed(element, listed)
+            if listed.stage is Stage.OVER:
+                over.append(element)
+        self._see_records([*over, *unknown], now)
+        for element in over:
+            self._end_over(element, now)
+        for element in unknown:
+            self._end_unknown(element, now)
+
+    def _be_away(self, reason: str, now: float) -> None:
+        if self._away is None:
+            event(log, "slurm_away", logging.ERROR, reason=reason)
+        self._away, self._look_at = reason, now + self._settings.executor.slurm.poll
+
+    def _note_listed(self, element: Element, listed: Listed) -> None:
+        if element.job != listed.job:
+            element.job = self._unnoted[element.name] = listed.job
+        before = element.listed.reason if element.listed else None
+        if listed.reason and listed.reason != before:
+            event(log, "slurm_waits", logging.WARNING, job=listed.job, reason=listed.reason)
+        element.listed, element.unknown_since = listed, None
+
+    def _end_over(self, element: Element, now: float) -> None:
+        """Tell what became of the bundles of a job that is over and that are open nonetheless."""
+        listed = element.listed
+        assert listed is not None
+        unstarted = [each for each in element.bundles if each not in element.started]
+        if element.bundles and not listed.cancelled and len(unstarted) == len(element.bundles):
+            self._pause(f"{listed.words}, before it began: {self._settings.slurm_folder / element.name}", now)
+        endings = []
+        for each in element.bundles:
+            kind = listed.kind if each in element.started else None
+            endings.append(Ending(each, listed.words, kind, cancelled=listed.cancelled))
+        self._close(element, *endings)
+
+    def _end_unknown(self, element: Element, now: float) -> None:
+        """Deal with a job that Slurm does not know of: it has forgotten it, or never had it."""
+        if element.unknown_since is None:
+            element.unknown_since = now
+        if element.started:
+            return  # its lease tells, and others take it back
+        patience = 2 * self._settings.executor.slurm.poll if element.waits else _UNKNOWN_SECONDS
+        if element.unknown_for(now) < patience:
+            return
+        if element.waits:
+            words = f"its Slurm job {element.job} was cancelled while it waited"
+            self._close(element, *(Ending(each, words, cancelled=True) for each in element.bundles))
+        else:
+            words = f"given back: Slurm knows of no job {element.job or element.name}"
+            self._close(element, *(Ending(each, words) for each in element.bundles))
+
+    # --------------------------------------------------------------------------------------- what the records say
+
+    def _see_records(self, elements: Sequence[Element], now: float) -> None:
+        """Take note of the bundles that recorded their own end; cancel a job that is left with nothing to do."""
+        bundles = [bundle for each in elements for bundle in each.bundles]
+        closed = backlog.closed(bundles) if bundles else {}
+        started = backlog.running_of([each for each in bundles if each not in closed]) if bundles else set()
+        for element in elements:
+            element.started |= started.intersection(element.bundles)
+            if element.started:
+                self._pauses = 0
+            for bundle in [each for each in element.bundles if each in closed]:
+                self._tell_closed(bundle, *closed[bundle])
+                self._elements.close(bundle)
+            if not element.bundles:
+                self._see_off(element, now)
+
+    def _tell_closed(self, bundle: int, state: BundleState, reason: str | None) -> None:
+        if state is BundleState.RELEASED:
+            event(log, "released", bundle=bundle, reason=reason or "")
+        self._endings.append(Ending(bundle, None))
+
+    def _see_off(self, element: Element, now: float) -> None:
+        """Forget an element whose job is over; one that is not is cancelled where it waits, or lingers."""
+        if element.closed_since is None:
+            element.closed_since = now
+        lingers = now - element.closed_since > _LINGERS_SECONDS
+        if element.is_over or element.unknown_for(now) > _UNKNOWN_SECONDS:
+            self._elements.forget(element)
+        elif element.job is not None and (element.waits or lingers):
+            self._client.cancel([element.job])
+            self._elements.forget(element)
+
+    def _close(self, element: Element, *endings: Ending) -> None:
+        """Tell how bundles of an element ended; its job, if there is one yet, has nothing to do any more."""
+        self._endings += endings
+        for each in endings:
+            self._elements.close(each.bundle)
+        if not element.bundles:
+            if element.job is not None and not element.is_over:
+                self._client.cancel([element.job])
+            self._elements.forget(element)
+
+
+EXECUTOR = SlurmExecutor
