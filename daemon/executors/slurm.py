@@ -101,7 +101,8 @@ class SlurmExecutor:
 
     def _look(self, now: float) -> None:
         names = frozenset(each.name for each in self._elements if each.may_be_there)
-        if names and not self._looking and now >= self._look_at:
+        # where nothing is left to be looked for, a Slurm that is away is still waited for
+        if (names or self._away is not None) and not self._looking and now >= self._look_at:
             self._client.look(names)
             self._looking = True
 
@@ -227,6 +228,10 @@ class SlurmExecutor:
             self._refuse(answer.name, f"sbatch: {answer.refusal}", now)
             return
         elements = self._elements.array(answer.name)
+        if not answer.told:
+            for element in elements:
+                self._close(element, *(Ending(each, f"not submitted: {answer.away}") for each in element.bundles))
+            return self._be_away(answer.away or "", now)
         for element in elements:
             element.may_be_there = True
             if answer.job is not None:

@@ -117,6 +117,22 @@ def test_an_sbatch_that_submits_and_never_answers_leaves_one_job(
     assert list(stand.arrays().values()) == [1, 1]
 
 
+def test_a_slurm_that_is_away_when_no_job_is_there_is_asked_again_until_it_is_back(stand: Stand) -> None:
+    assert stand.slurm is not None
+    with stand.service() as daemon:
+        stand.slurm.settle()
+        stand.slurm.kill_controller()
+        tasks = stand.enqueue("good", "good")
+        daemon.says("slurm_away", PATIENCE)
+        until(lambda: stand.tries(tasks[0])[0]["outcome"] == "released", PATIENCE)
+        assert "Unable to contact slurm controller" in stand.status()
+        stand.slurm.start_controller()
+        daemon.says("slurm_back", PATIENCE)
+        stand.reach(tasks, "completed")
+    completed_once(stand.where, tasks)
+    assert len(stand.jobs()) == 1
+
+
 @pytest.fixture
 def drained(slurm: PrivateSlurm) -> Iterator[PrivateSlurm]:
     nodes = ("n1", "n2")
@@ -175,6 +191,7 @@ def test_what_a_person_cancels_in_slurm_stays_cancelled_until_it_is_asked_for_ag
 
 def test_before_the_end_of_its_walltime_a_job_gives_back_what_it_has_not_begun(stand: Stand) -> None:
     stand.site.sections["executor"]["slurm"] |= {"time": 1, "notice": 30}
+    stand.site.sections["scheduler"]["target"] = 20
     with stand.service():
         tasks = stand.enqueue("good", "wait", "good", "good")
         stand.at_gate()

@@ -36,7 +36,7 @@ class Stand:
         self.site.sections.setdefault("log", {})["level"] = "info"
         self.site.sections.setdefault("scheduler", {}).setdefault("retries", 1)
         if self.slurm is not None:
-            executor["slurm"] = {"poll": 0.3, "time": 10, "memory": 700, **executor.get("slurm", {})}
+            executor["slurm"] = {"poll": 0.3, "time": 30, "memory": 700, **executor.get("slurm", {})}
             self.earlier = {job.id for job in self.slurm.jobs()}
 
     @property
