@@ -107,11 +107,11 @@ def slurm_cluster() -> Iterator[PrivateSlurm]:
 
 @pytest.fixture
 def slurm(slurm_cluster: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateSlurm]:
-    """That Slurm, for one test: its commands, and all that the test starts, reach it; no job is left to the next."""
+    """That Slurm, for one test: its commands, and all that the test starts, reach it; nothing is left to the next."""
     for name, value in slurm_cluster.environment.items():
         monkeypatch.setenv(name, value)
     yield slurm_cluster
-    slurm_cluster.forget_jobs()
+    slurm_cluster.restore()
 
 
 @pytest.fixture(scope="session")

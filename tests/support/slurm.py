@@ -179,8 +179,14 @@ class PrivateSlurm:
         lines = self("squeue", "-h", "-r", "-t", "all", "-o", "%i|%j|%T|%r").splitlines()
         return sorted(Job(*line.split("|", 3)) for line in lines)
 
-    def forget_jobs(self) -> None:
-        """Cancel what is there and wait for its end: one test's jobs are not the next one's."""
+    def restore(self) -> None:
+        """Start what is not there, end every job and wait for its end: one test's trouble is not the next one's."""
+        if "slurmctld" not in self._processes:
+            self.start_controller()
+        for node in self._nodes:
+            if node not in self._processes:
+                self.start_node(node)
+            self("scontrol", "update", f"nodename={node}", "state=resume", check=False)
         self("scancel", "-u", getpass.getuser(), check=False)
         until(lambda: not self("squeue", "-h", "-o", "%i"), 60)
 

@@ -54,11 +54,12 @@ class Stand:
             raise
         return daemon
 
-    def enqueue(self, *notes: str, group: int = 0) -> list[int]:
-        """Enqueue a task for each note, all of one bundle key; return them."""
+    def enqueue(self, *notes: str, group: int = 0, files: Sequence[str] = ()) -> list[int]:
+        """Enqueue a task for each note, all of one bundle key, each with a file if there are any; return them."""
         numbers = list(range(len(notes)))
+        given: dict[str, Any] = {"input_data_products": list(files)} if files else {}
         before = self._last_task()
-        Acts(where=str(self.where), group=group, note=list(notes), number=numbers).enqueue()
+        Acts(where=str(self.where), group=group, note=list(notes), number=numbers, **given).enqueue()
         return [key for (key,) in query("SELECT id FROM task WHERE id > ? ORDER BY id", (before,))]
 
     def at_gate(self, count: int = 1) -> list[int]:
@@ -92,11 +93,11 @@ class Stand:
         return [dict(zip(("outcome", "kind", "message", "bundle"), row, strict=True)) for row in rows]
 
     def bundle_of(self, task: int) -> dict[str, Any]:
-        """Return the columns of a task's latest bundle."""
+        """Return the columns of a task's latest bundle; nothing where it has been in none."""
         names = ("id", "state", "executor", "host", "user", "owner_pid", "external_id", "created", "started", "ended")
         columns = ", ".join(f'b."{name}"' for name in names)
-        [row] = query(f"SELECT {columns} FROM bundle b JOIN task t ON t.bundle_id = b.id WHERE t.id = ?", (task,))
-        return dict(zip(names, row, strict=True))
+        rows = query(f"SELECT {columns} FROM bundle b JOIN task t ON t.bundle_id = b.id WHERE t.id = ?", (task,))
+        return dict(zip(names, rows[0], strict=True)) if rows else {}
 
     def astra(self, *arguments: str | int) -> str:
         """Run `astra`, expect it to succeed, and return what it printed."""
@@ -133,7 +134,7 @@ class Stand:
 
     def job_of(self, task: int) -> str:
         """Wait until it is recorded which job has a task, and return that."""
-        return str(until(lambda: self.bundle_of(task)["external_id"], PATIENCE))
+        return str(until(lambda: self.bundle_of(task).get("external_id"), PATIENCE))
 
     @staticmethod
     def _last_task() -> int:
