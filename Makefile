@@ -70,9 +70,10 @@ lock: $(STAMP_DEV)  ## write requirements.lock anew, with today's versions
 	rm -rf $(VENV)/lock
 
 # The extension's package is named after the PostgreSQL that it is built for.
-system-deps:  ## what the tests can use beyond Python (root): PostgreSQL of the system with q3c, systemd, strace
+system-deps:  ## what the tests can use beyond Python (root): PostgreSQL of the system with q3c, systemd, strace, Slurm
 	apt-get update
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv postgresql systemd procps strace util-linux \
+		slurm-wlm slurmdbd munge mariadb-server-core mariadb-client-core \
 		$$(apt-cache search --names-only '^postgresql-[0-9]+-q3c$$' | cut -d' ' -f1 | sort -V | tail -n 1)
 
 clean:  ## remove the virtual environment and all caches

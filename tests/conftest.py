@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import peewee
 
     from tests.support.postgres import PrivateServer, Server
+    from tests.support.slurm import PrivateSlurm
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -89,6 +90,28 @@ def q3c_server() -> Iterator[Server]:
         lacking(str(error))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[PrivateSlurm]:
+    """A Slurm of this session's own, with accounts."""
+    from tests.support.slurm import NoSlurm, PrivateSlurm
+
+    try:
+        cluster = PrivateSlurm()
+    except NoSlurm as error:
+        lacking(str(error))
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(slurm_cluster: PrivateSlurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateSlurm]:
+    """That Slurm, for one test: its commands, and all that the test starts, reach it; nothing is left to the next."""
+    for name, value in slurm_cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    yield slurm_cluster
+    slurm_cluster.restore()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from tests.support.missing import lacking
 from tests.support.postgres import PrivateServer, Server
 from tests.support.processes import CHECKOUT, until, write_config
 from tests.support.realdata import RealFile
+from tests.support.slurm import PrivateSlurm, free_ports
 
 
 def test_waiting_on_the_fake_clock_moves_it_and_takes_no_time(clock: FakeClock) -> None:
@@ -117,6 +118,66 @@ def test_an_empty_database_has_no_tables(empty_database_url: str) -> None:
     from astra.database.connection import open_database
 
     assert open_database(empty_database_url).get_tables() == []
+
+
+def test_ranges_of_free_ports_do_not_overlap() -> None:
+    sizes = (2, 1, 1, 1)
+    ports = [port + more for port, size in zip(free_ports(*sizes), sizes, strict=True) for more in range(size)]
+    assert len(set(ports)) == sum(sizes)
+
+
+def _submit(slurm: PrivateSlurm, command: str, *options: str) -> str:
+    return slurm("sbatch", "--parsable", "--no-requeue", "--output=/dev/null", *options, f"--wrap={command}")
+
+
+def _states(slurm: PrivateSlurm, job: str) -> list[str]:
+    return [each.state for each in slurm.jobs() if each.id.split("_")[0] == job]
+
+
+@pytest.mark.system
+def test_a_job_runs_in_the_private_slurm_and_its_accounts_know_it(slurm: PrivateSlurm) -> None:
+    job = _submit(slurm, "exit $SLURM_ARRAY_TASK_ID", "--array=0-1")
+    until(lambda: _states(slurm, job) == ["COMPLETED", "FAILED"])
+    known = ("sacct", "-X", "-n", "-P", "-o", "jobid,state", "-j", job)
+    until(lambda: sorted(slurm(*known).split()) == [f"{job}_0|COMPLETED", f"{job}_1|FAILED"])
+
+
+@pytest.mark.system
+def test_a_node_that_is_killed_takes_its_jobs_with_it_and_comes_back(slurm: PrivateSlurm) -> None:
+    job = _submit(slurm, "sleep 1000", "--nodelist=n1")
+    until(lambda: _states(slurm, job) == ["RUNNING"])
+    before = slurm.pids()
+    slurm.kill_node("n1")
+    assert len(before) - len(slurm.pids()) >= 4, "slurmd, the job's keeper, its shell, and sleep"
+    until(lambda: _states(slurm, job) == ["NODE_FAIL"], timeout=60)
+    slurm.start_node("n1")
+    slurm.node_is("n1", "idle")
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("away", ["stop_controller", "kill_controller"])
+def test_jobs_outlive_the_controller(slurm: PrivateSlurm, tmp_path: Path, away: str) -> None:
+    job = _submit(slurm, f"until test -e {tmp_path}/go; do sleep 0.1; done; touch {tmp_path}/went")
+    until(lambda: _states(slurm, job) == ["RUNNING"])
+    slurm.settle()
+    getattr(slurm, away)()
+    (tmp_path / "go").touch()
+    until((tmp_path / "went").exists)
+    slurm.start_controller()
+    until(lambda: _states(slurm, job) == ["COMPLETED"], timeout=60)
+
+
+@pytest.mark.system
+def test_two_private_slurms_run_side_by_side_and_nothing_is_left_of_them(slurm: PrivateSlurm) -> None:
+    with PrivateSlurm(nodes=1, accounts=False) as other:
+        job = _submit(other, "setsid sleep 1000 & sleep 1000")
+        until(lambda: _states(other, job) == ["RUNNING"])
+        assert _states(slurm, job) != ["RUNNING"]
+        assert other.folder != slurm.folder
+        assert other.pids()
+    assert other.pids() == []
+    assert not other.folder.exists()
+    assert slurm("scontrol", "ping").endswith("is UP")
 
 
 def _run(url: str, *statements: str) -> object:

@@ -65,8 +65,8 @@ class SlurmExecutor:
         """Return how many loads can be handed over now: none while Slurm is away, or refuses."""
         if self._away is not None or self._clock.monotonic() < self._paused_until:
             return 0
-        room = self._settings.executor.slurm.jobs - len(self._elements) - len(self._loads)
-        return max(0, min(room, _AT_ONCE))
+        most = 1 if self._pauses else self._settings.executor.slurm.jobs  # one job shows whether it goes well again
+        return max(0, min(most - len(self._elements) - len(self._loads), _AT_ONCE))
 
     def slots(self) -> int:
         """Return one: what waits under a key is not shared out among jobs, which are to be few."""
@@ -101,7 +101,8 @@ class SlurmExecutor:
 
     def _look(self, now: float) -> None:
         names = frozenset(each.name for each in self._elements if each.may_be_there)
-        if names and not self._looking and now >= self._look_at:
+        # where nothing is left to be looked for, a Slurm that is away is still waited for
+        if (names or self._away is not None) and not self._looking and now >= self._look_at:
             self._client.look(names)
             self._looking = True
 
@@ -227,6 +228,10 @@ class SlurmExecutor:
             self._refuse(answer.name, answer.refusal, now)
             return
         elements = self._elements.array(answer.name)
+        if not answer.told:
+            for element in elements:
+                self._close(element, *(Ending(each, f"not submitted: {answer.away}") for each in element.bundles))
+            return self._be_away(answer.away or "", now)
         for element in elements:
             element.may_be_there = True
             if answer.job is not None:
@@ -292,12 +297,17 @@ class SlurmExecutor:
         assert listed is not None
         unstarted = [each for each in element.bundles if each not in element.started]
         if element.bundles and not listed.cancelled and len(unstarted) == len(element.bundles):
-            self._pause(f"{listed.words}, before it began: {self._settings.slurm_folder / element.name}", now)
+            self._pause(f"{listed.words}, before it began{self._printed(element)}", now)
         endings = []
         for each in element.bundles:
             kind = listed.kind if each in element.started else None
             endings.append(Ending(each, listed.words, kind, cancelled=listed.cancelled))
         self._close(element, *endings)
+
+    def _printed(self, element: Element) -> str:
+        """Return where what a job printed of itself is, in words; nothing where it printed nothing."""
+        path = self._settings.slurm_folder / element.array / f"{element.index}.out"
+        return f": see {path}" if path.exists() and path.stat().st_size else " and said nothing"
 
     def _end_unknown(self, element: Element, now: float) -> None:
         """Deal with a job that Slurm does not know of: it has forgotten it, or never had it."""

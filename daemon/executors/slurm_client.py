@@ -35,12 +35,16 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What came of an array: the number Slurm gave it, its refusal, or why nobody knows whether it has it."""
+    """What came of an array: the number Slurm gave it, its refusal, or why it could not be asked.
+
+    Then nobody knows whether Slurm has it, unless it is certain that it was not `told`.
+    """
 
     name: str
     job: str | None = None
     refusal: str | None = None
     away: str | None = None
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +138,13 @@ class SlurmClient:
         if answer.returncode == 0 and (job := slurm_words.job_number(answer.stdout)):
             return Submitted(array.name, job=job)
         if answer.returncode == 0 or slurm_words.is_away(words):
-            return Submitted(array.name, away=words)
+            return Submitted(array.name, away=words, told=not slurm_words.was_not_told(words))
         return Submitted(array.name, refusal=words)
 
     def _look(self, elements: frozenset[str]) -> Seen:
         try:
             names = sorted({each.rpartition("_")[0] for each in elements})
-            listed = self._listed(names)
+            listed = self._listed(names or ["astra"])  # of nothing: whether it answers
             missing = sorted({each.rpartition("_")[0] for each in elements - listed.keys()})
             if missing and self._accounts:
                 listed = {**self._accounted(missing), **listed}

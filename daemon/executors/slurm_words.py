@@ -133,6 +133,11 @@ _AWAY = re.compile(
 )
 
 
+def was_not_told(words: str) -> bool:
+    """Return whether a complaint means that the controller never heard what it was asked for."""
+    return "connect failure" in words.lower()
+
+
 def has_no_accounts(words: str) -> bool:
     """Return whether a complaint of `sacct` means that this cluster keeps none."""
     return "accounting storage is disabled" in words.lower()

@@ -1,4 +1,4 @@
-"""What every executor must do, with real processes and real databases: run, tell how it ended, stop."""
+"""What the local executor does with its processes, seen from inside: run, tell how it ended, stop."""
 
 from __future__ import annotations
 
