@@ -213,7 +213,7 @@ class Task(AstraModel):
     """One component on its inputs with its parameters. `time_*` answer from its latest bundle.
 
     `generation` counts how often its identity has come to life. After a crash only tasks of one `cohort` run together;
-    tries in bundles up to `tries_after` no longer count.
+    tries in bundles up to `tries_after` no longer count. `after` is the identity of the task whose end it waits for.
     """
 
     id = BigAutoField()
@@ -234,6 +234,7 @@ class Task(AstraModel):
     generation = BigIntegerField(null=True)
     cohort = BigIntegerField(null=True)
     tries_after = BigIntegerField(default=0)
+    after = TextField(null=True)
 
     @property
     def input_data_products(self) -> list[DataProduct]:
@@ -341,6 +342,30 @@ class Hold(AstraModel):
     probe_bundle = BigIntegerField(null=True)
 
 
+class Gathering(AstraModel):
+    """A source whose products are to be gathered by a rule once more: since when, when it is due, and when at the latest.
+
+    `source` is the key that it had then, and no reference: it may have been merged since.
+    """
+
+    rule = TextField()
+    source = BigIntegerField(column_name="source_id")
+    since = InstantField()
+    due = InstantField()
+    latest = InstantField()
+    replay = Link(Replay, null=True)
+
+    class Meta:
+        primary_key = peewee.CompositeKey("rule", "source")
+
+
+class GatherPosition(AstraModel):
+    """Up to which link between data products and sources a rule has marked what changed."""
+
+    rule = TextField(primary_key=True)
+    link = BigIntegerField()
+
+
 class ResultModel(AstraModel):
     """Base of a component's result tables: each row belongs to a task, and to its source where there is one."""
 
@@ -380,4 +405,6 @@ TABLES: tuple[type[AstraModel], ...] = (
     TaskOutputDataProduct,
     TaskBundle,
     Hold,
+    Gathering,
+    GatherPosition,
 )

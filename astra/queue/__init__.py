@@ -7,8 +7,9 @@ lost the bundle changes nothing and is told (`LeaseLost`). Not so fenced is what
 Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state machines.
 """
 
+from astra.queue.awaiting import is_missed, repair
 from astra.queue.ending import finish, note_log, renew
-from astra.queue.enqueueing import enqueue, make_due, supersede
+from astra.queue.enqueueing import enqueue, make_due, supersede, supersede_gathered
 from astra.queue.giving_back import expire, fail_gone, release
 from astra.queue.holding import (
     ask,
@@ -37,6 +38,7 @@ __all__ = [
     "give_back",
     "hold",
     "hold_tasks",
+    "is_missed",
     "lift",
     "lift_tasks",
     "make_due",
@@ -46,7 +48,9 @@ __all__ = [
     "probe",
     "release",
     "renew",
+    "repair",
     "retry",
     "start",
     "supersede",
+    "supersede_gathered",
 ]
