@@ -99,7 +99,7 @@ class Rule:
     )
     after: str | None = _setting(
         values.text,
-        "another rule of this product type: the task waits until that rule's task on the same data product is completed",
+        "another rule of this product type: a task waits until that rule's task on the same data product is completed",
         default=None,
     )
     gather: str | None = _setting(

@@ -91,6 +91,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.outbox",
             "astra.running",
             "astra.whole",
+            "astra.gathering",
             "astra.given",
             "astra.ingest",
             "astra.inputs",

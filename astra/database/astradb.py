@@ -343,7 +343,7 @@ class Hold(AstraModel):
 
 
 class Gathering(AstraModel):
-    """A source whose products are to be gathered by a rule once more: since when, when it is due, and when at the latest.
+    """A source to be gathered by a rule once more: since when, when that is due, and when at the latest.
 
     `source` is the key that it had then, and no reference: it may have been merged since.
     """

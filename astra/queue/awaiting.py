@@ -9,7 +9,6 @@ the same moment do not see each other, so whoever was missed is looked for from 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from astra.database.connection import by_index, changed, database, is_sqlite, run
 from astra.database.fields import instant_text
@@ -18,20 +17,11 @@ from astra.holds import AWAITS
 from astra.states import TaskState
 
 CHUNK = 5_000  # waiting tasks that one look for the missed goes through
+_BEGINNING = ("", 0)
 
 # In the words of the index that holds the waiting alone. That nothing else delays them is left to the UPDATE: SQLite
 # would look up all that wait until that instant.
 _THERE = "state = 'pending' AND not_before IS NOT NULL AND after IS NOT NULL"
-
-
-class Position(NamedTuple):
-    """How far the look for the missed has come: the last task it went through."""
-
-    after: str = ""
-    task: int = 0
-
-
-START = Position()
 
 
 def completed(identities: Collection[str]) -> set[str]:
@@ -79,14 +69,14 @@ def let_go_among(keys: Sequence[int]) -> int:
     return _free(_done(rows))
 
 
-def repair(position: Position = START) -> Position:
-    """Let go who was missed, of the next `CHUNK` that wait; return where to go on the next time."""
+def repair(position: tuple[str, int] = _BEGINNING) -> tuple[str, int]:
+    """Let go who was missed, of the next `CHUNK` that wait; return the position from which to go on the next time."""
     query = f"SELECT id, after FROM task WHERE {_THERE} AND (after, id) > (?, ?) ORDER BY after, id LIMIT {CHUNK}"
-    rows = run(query, tuple(position))
+    rows = run(query, position)
     if freed := _done(rows):
         with database.atomic():
             _free(freed)
-    return Position(rows[-1][1], rows[-1][0]) if len(rows) == CHUNK else START
+    return (rows[-1][1], rows[-1][0]) if len(rows) == CHUNK else _BEGINNING
 
 
 def is_missed() -> bool:

@@ -96,8 +96,10 @@ def _follow(tasks: Sequence[int], now: datetime) -> None:
     for _, own in groupby(rows, key=itemgetter(0)):
         given = list(own)
         if any(row[-2] for row in given) and all(row[-1] for row in given):
-            inputs = tuple(Input(*row[9:12], "") for row in given)
-            again.append(NewTask(*given[0][1:5], inputs, *given[0][5:8], after=given[0][8]))
+            inputs = tuple(Input(product, ingestion, known, "") for *_, product, ingestion, known, _, _ in given)
+            _, name, version, parameters, key, priority, identity, rule, after, *_ = given[0]
+            work = NewTask(name, version, parameters, key, inputs, priority, identity, rule, after=after)
+            again.append(work)
     if again:
         enqueue(again, now)
 

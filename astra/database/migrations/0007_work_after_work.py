@@ -1,9 +1,9 @@
 """Work that waits for work: tasks that come after another's, and sources whose products are gathered into one task.
 
-`task.after` is the identity of the task that is waited for; its index holds the waiting alone. A row of `gathering` says
-that something about a source has changed for a rule, and when its products are to be gathered. It does not refer to the
-source by a foreign key: sources are merged, and the key is understood as what it was merged into. `gather_position` is
-the last link between data products and sources that a rule's marks were made from.
+`task.after` is the identity of the task that is waited for; its index holds the waiting alone. A row of `gathering`
+says that something about a source has changed for a rule, and when its products are to be gathered. It does not refer
+to the source by a foreign key: sources are merged, and the key is understood as what it was merged into.
+`gather_position` is the last link between data products and sources that a rule's marks were made from.
 """
 
 from __future__ import annotations
