@@ -16,6 +16,8 @@ from astra.database.fields import InstantField, JsonField, StateField
 from astra.database.model import AstraModel as AstraModel
 from astra.database.model import Link as Link
 from astra.database.source_tables import Catalogue as Catalogue
+from astra.database.source_tables import GatherPosition as GatherPosition
+from astra.database.source_tables import Gathering as Gathering
 from astra.database.source_tables import Source as Source
 from astra.database.source_tables import SourceIdentifier as SourceIdentifier
 from astra.states import BundleState, ErrorKind, HoldKind, IngestionOutcome, TaskOutcome, TaskState
@@ -340,30 +342,6 @@ class Hold(AstraModel):
     probe_at = InstantField(null=True)
     probes = IntegerField(default=0)
     probe_bundle = BigIntegerField(null=True)
-
-
-class Gathering(AstraModel):
-    """A source to be gathered by a rule once more: since when, when that is due, and when at the latest.
-
-    `source` is the key that it had then, and no reference: it may have been merged since.
-    """
-
-    rule = TextField()
-    source = BigIntegerField(column_name="source_id")
-    since = InstantField()
-    due = InstantField()
-    latest = InstantField()
-    replay = Link(Replay, null=True)
-
-    class Meta:
-        primary_key = peewee.CompositeKey("rule", "source")
-
-
-class GatherPosition(AstraModel):
-    """Up to which link between data products and sources a rule has marked what changed."""
-
-    rule = TextField(primary_key=True)
-    link = BigIntegerField()
 
 
 class ResultModel(AstraModel):

@@ -17,7 +17,7 @@ STATEMENTS = (
     """
 CREATE TABLE gathering (
     rule TEXT NOT NULL, source_id BIGINT NOT NULL, since {instant} NOT NULL, due {instant} NOT NULL,
-    latest {instant} NOT NULL, replay_id BIGINT REFERENCES replay (id), PRIMARY KEY (rule, source_id))
+    latest {instant} NOT NULL, replay_id BIGINT, PRIMARY KEY (rule, source_id))
 """,
     "CREATE INDEX gathering_due ON gathering (rule, due)",
     "CREATE INDEX gathering_source_id ON gathering (source_id)",
