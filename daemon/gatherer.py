@@ -18,6 +18,7 @@ class Gatherer:
 
     def __init__(self, rules: Sequence[Rule], clock: Clock) -> None:
         self._rules, self._clock = gathering.gathering(rules), clock
+        gathering.follow_links(self._rules, clock.now())  # a rule that is new begins here, not at the first turn
 
     def turn(self) -> bool:
         """Take one turn; return whether there may be more to do at once."""

@@ -16,8 +16,8 @@ from astra.database.fields import InstantField, JsonField, StateField
 from astra.database.model import AstraModel as AstraModel
 from astra.database.model import Link as Link
 from astra.database.source_tables import Catalogue as Catalogue
-from astra.database.source_tables import GatherPosition as GatherPosition
 from astra.database.source_tables import Gathering as Gathering
+from astra.database.source_tables import GatherPosition as GatherPosition
 from astra.database.source_tables import Source as Source
 from astra.database.source_tables import SourceIdentifier as SourceIdentifier
 from astra.states import BundleState, ErrorKind, HoldKind, IngestionOutcome, TaskOutcome, TaskState

@@ -21,7 +21,7 @@ _BEGINNING = ("", 0)
 
 # In the words of the index that holds the waiting alone. That nothing else delays them is left to the UPDATE: SQLite
 # would look up all that wait until that instant.
-_THERE = "state = 'pending' AND not_before IS NOT NULL AND after IS NOT NULL"
+_THERE = "state || '' = 'pending' AND not_before IS NOT NULL AND after IS NOT NULL"
 
 
 def completed(identities: Collection[str]) -> set[str]:
@@ -46,11 +46,11 @@ def let_go(finished: Sequence[int]) -> int:
     which, parameter = among("id", finished, "BIGINT")
     with by_index():
         rows = run(
-            "WITH RECURSIVE done (identity, repeat_of_id) AS ("
+            "SELECT w.id FROM (WITH RECURSIVE done (identity, repeat_of_id) AS ("
             f"SELECT identity, repeat_of_id FROM task WHERE {which} "
             "UNION SELECT t.identity, t.repeat_of_id FROM done d JOIN task t ON t.id = d.repeat_of_id) "
-            "SELECT w.id FROM done d JOIN task w ON w.after = d.identity "
-            "WHERE w.state = 'pending' AND w.not_before IS NOT NULL AND w.after IS NOT NULL",
+            "SELECT identity FROM done) AS finished JOIN task w ON w.after = finished.identity "
+            "WHERE w.state || '' = 'pending' AND w.not_before IS NOT NULL AND w.after IS NOT NULL",
             (parameter,),
         )
         return _free([task for (task,) in rows])

@@ -1,9 +1,11 @@
 """Work that waits for work: tasks that come after another's, and sources whose products are gathered into one task.
 
-`task.after` is the identity of the task that is waited for; its index holds the waiting alone. A row of `gathering`
-says that something about a source has changed for a rule, and when its products are to be gathered. It does not refer
-to the source by a foreign key: sources are merged, and the key is understood as what it was merged into.
-`gather_position` is the last link between data products and sources that a rule's marks were made from.
+`task.after` is the identity of the task that is waited for; its index holds the waiting alone. Its words are not those
+of the other indexes of pending tasks, or PostgreSQL, with old statistics, would go through all that waits for its time.
+
+A row of `gathering` says that something about a source has changed for a rule, and when its products are to be gathered.
+It does not refer to the source by a foreign key: sources are merged, and the key is understood as what it was merged
+into. `gather_position` is the last link between data products and sources that a rule's marks were made from.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 STATEMENTS = (
     "ALTER TABLE task ADD COLUMN after TEXT",
     "CREATE INDEX task_after ON task (after, id) "
-    "WHERE state = 'pending' AND not_before IS NOT NULL AND after IS NOT NULL",
+    "WHERE state || '' = 'pending' AND not_before IS NOT NULL AND after IS NOT NULL",
     """
 CREATE TABLE gathering (
     rule TEXT NOT NULL, source_id BIGINT NOT NULL, since {instant} NOT NULL, due {instant} NOT NULL,
