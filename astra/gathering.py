@@ -38,7 +38,7 @@ def gathering(rules: Iterable[Rule]) -> list[Rule]:
 
 
 def mark(rule: Rule, sources: Collection[int], now: datetime, replay: int | None = None) -> None:
-    """Note that data products of these sources have changed, in the caller's transaction.
+    """Note that data products of these sources have changed, in the caller's transaction if there is one.
 
     A source that is marked already is put off again, but not beyond ten times the rule's `wait`. A mark that new work
     made stays new work's.
@@ -48,7 +48,7 @@ def mark(rule: Rule, sources: Collection[int], now: datetime, replay: int | None
 
 
 def mark_due(rule: Rule, sources: Collection[int], now: datetime, replay: int) -> None:
-    """Have these sources gathered at once, for a replay, in the caller's transaction."""
+    """Have these sources gathered at once, for a replay."""
     _write(rule, sources, (now, now, now), replay)
 
 
@@ -57,15 +57,16 @@ def _write(rule: Rule, sources: Collection[int], times: tuple[datetime, ...], re
         return
     columns = {"source_id": "BIGINT", "since": "INSTANT", "due": "INSTANT", "latest": "INSTANT", "replay_id": "BIGINT"}
     texts = [instant_text(each) for each in times]
-    stage("marked", columns, [(source, *texts, replay) for source in sorted(sources)])
-    execute(
-        "INSERT INTO gathering (rule, source_id, since, due, latest, replay_id) "
-        f"SELECT CAST(? AS TEXT), {', '.join(columns)} FROM marked WHERE true ORDER BY source_id "
-        "ON CONFLICT (rule, source_id) DO UPDATE SET "
-        "due = CASE WHEN excluded.due < gathering.latest THEN excluded.due ELSE gathering.latest END, "
-        "replay_id = CASE WHEN gathering.replay_id IS NOT NULL THEN excluded.replay_id END",
-        (rule.name,),
-    )
+    with database.atomic():
+        stage("marked", columns, [(source, *texts, replay) for source in sorted(sources)])
+        execute(
+            "INSERT INTO gathering (rule, source_id, since, due, latest, replay_id) "
+            f"SELECT CAST(? AS TEXT), {', '.join(columns)} FROM marked WHERE true ORDER BY source_id "
+            "ON CONFLICT (rule, source_id) DO UPDATE SET "
+            "due = CASE WHEN excluded.due < gathering.latest THEN excluded.due ELSE gathering.latest END, "
+            "replay_id = CASE WHEN gathering.replay_id IS NOT NULL THEN excluded.replay_id END",
+            (rule.name,),
+        )
 
 
 def follow_links(rules: Iterable[Rule], now: datetime) -> bool:
