@@ -175,6 +175,14 @@ def test_a_pending_task_on_an_older_set_is_superseded_in_the_same_transaction(fi
     assert inputs(TaskState.CANCELLED) == [[55870]]
 
 
+def test_a_pending_task_on_all_that_there_is_stands(field: Field) -> None:
+    field.take_in(field.visit())
+    field.later(WAIT)
+    gathering.mark(RULE, {run("SELECT source_id FROM source_data_product")[0][0]}, field.clock.now())
+    assert [(each.tasks, each.superseded) for each in field.later(WAIT)] == [([], 0)]
+    assert inputs() == [[55870]]
+
+
 def test_a_task_that_runs_on_an_older_set_finishes_and_stands(field: Field) -> None:
     field.take_in(field.visit())
     field.later(WAIT)
@@ -270,6 +278,13 @@ def test_a_replay_that_is_cancelled_or_overtaken_by_new_work_leaves_no_marks(fie
     field.later(WAIT)
     assert inputs() == [[55870, 55871]]
     assert Task.get().replay is None
+
+
+def test_what_new_work_waits_for_stays_new_work_though_a_replay_asks_for_it_too(field: Field) -> None:
+    field.take_in(field.visit())
+    carry_out(ask(field), field)
+    field.later(0)
+    assert [each.replay for each in Task.select()] == [None]
 
 
 def test_files_taken_in_again_are_gathered_again_though_that_was_done(field: Field) -> None:
