@@ -141,7 +141,8 @@ def _next(row: Task) -> str | None:
             return f"astra resume {each.kind} {each.target}"
     if row.state == TaskState.PENDING and row.after is not None and holds.awaits(row.not_before):
         task, state = holds.awaited({row.after}).get(row.after, (None, None))
-        return f"astra retry task {task}" if state == TaskState.FAILED else None
+        again = {TaskState.FAILED: "", TaskState.CANCELLED: " --cancelled"}
+        return f"astra retry task {task}{again[TaskState(state)]}" if state in again else None
     return None
 
 

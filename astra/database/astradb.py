@@ -215,7 +215,7 @@ class Task(AstraModel):
     """One component on its inputs with its parameters. `time_*` answer from its latest bundle.
 
     `generation` counts how often its identity has come to life. After a crash only tasks of one `cohort` run together;
-    tries in bundles up to `tries_after` no longer count. `after` is the identity of the task whose end it waits for.
+    tries in bundles up to `tries_after` no longer count. `after` is the identity of the work that it comes after.
     """
 
     id = BigAutoField()

@@ -139,19 +139,19 @@ def supersede_gathered(rule: str, data_products: Sequence[int], identities: Sequ
 
     In the caller's transaction. Who is being claimed, or changed in another way, is left to whoever does that.
     """
-    stage("gathered", {"id": "BIGINT"}, [(each,) for each in data_products])
-    stage("gathered_now", {"identity": "TEXT"}, [(each,) for each in identities])
+    given, products = among("i.data_product_id", data_products, "BIGINT")
+    kept, identities_kept = among("t.identity", identities)
+    on_them = f"SELECT i.task_id FROM task_input_data_product i WHERE {given}"
     stale = (
-        "SELECT t.id FROM task t WHERE t.id IN (SELECT i.task_id FROM gathered g JOIN task_input_data_product i "
-        "ON i.data_product_id = g.id) AND t.state || '' = 'pending' AND t.rule = ? "
-        "AND NOT EXISTS (SELECT 1 FROM gathered_now n WHERE n.identity = t.identity)"
+        f"SELECT t.id FROM task t WHERE t.id {each_of(on_them)} "
+        f"AND t.state || '' = 'pending' AND t.rule = ? AND NOT ({kept})"
     )
     skipped = "" if is_sqlite() else " ORDER BY t.id FOR UPDATE OF t SKIP LOCKED"
     with by_index():
         return changed(
             "UPDATE task SET state = 'cancelled', not_before = NULL "
             f"WHERE state || '' = 'pending' AND id {each_of(stale + skipped)}",
-            (rule,),
+            (products, rule, identities_kept),
         )
 
 

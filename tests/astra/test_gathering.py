@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from astra import gathering, queue, replay, taking_in
 from astra.base import Parameter, TaskInstance
-from astra.database.astradb import DataProduct, Gathering, Ingestion, Replay, Task
+from astra.cli.star import page, say
+from astra.database.astradb import DataProduct, Gathering, Ingestion, Replay, Source, Task
 from astra.database.connection import drop_connection, run
 from astra.gathering import follow_links, gather_due
 from astra.ingest import Root
@@ -24,10 +26,11 @@ from astra.settings_values import Condition
 from astra.states import TaskOutcome, TaskState
 from astra.taking_in import Terms
 from astra.work import Finish, Pick
+from daemon import status
 from tests.support import fits
 from tests.support.catalogue import adopt_rows, claim, link, row, target
 from tests.support.clock import FakeClock
-from tests.support.tasks import OWNER, TOTALS, ended, start, statements
+from tests.support.tasks import OWNER, TOTALS, ended, plans, start, statements
 
 WAIT = 3600.0
 
@@ -156,6 +159,21 @@ def test_the_marks_of_a_rule_that_is_not_known_here_are_left_for_who_knows_it(fi
     assert [each.rule for each in Gathering.select()] == ["elsewhere"]
     assert gathering.is_left((rule("elsewhere"),))
     assert not gathering.is_left(field.rules)
+
+
+def test_people_are_told_what_waits_to_be_gathered_and_until_when(
+    field: Field, capsys: pytest.CaptureFixture[str]
+) -> None:
+    field.take_in(field.visit(), field.visit(STARS[1]))
+    [told] = status.records(field.clock)["gathering"]
+    due = (field.clock.now() + timedelta(seconds=WAIT)).strftime("%H:%M:%S")
+    assert (told["rule"], told["sources"], due in told["next"]) == ("combine", 2, True)
+    found = page(Source.get())
+    say(found)
+    assert "waits to be gathered by the rule combine: it changed at" in (said := capsys.readouterr().out)
+    assert f"is due at {field.clock.now():%Y-%m-%d} {due}Z" in said
+    field.later(WAIT)
+    assert (status.records(field.clock)["gathering"], page(Source.get())["gathering"]) == ([], [])
 
 
 def test_what_is_taken_in_without_rules_is_not_gathered(field: Field) -> None:
@@ -327,6 +345,17 @@ def test_many_sources_take_no_more_statements_than_few(field: Field, database: p
             assert len(gather_due(field.rules, field.clock.now())[0].tasks) == number
         counts.append(len(seen))
     assert counts[0] == counts[1]
+
+
+def test_what_a_new_task_supersedes_is_found_by_its_data_products(field: Field, database: peewee.Database) -> None:
+    for each in range(40):
+        field.visit(star(each))
+    field.take_in()
+    field.clock.advance(WAIT)
+    with plans(database) as seen:
+        gather_due(field.rules, field.clock.now())
+    [plan] = [plan for statement, plan in seen if statement.startswith("UPDATE task SET state = 'cancelled'")]
+    assert "task_input_data_product_data_product_id" in plan, plan
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
