@@ -15,7 +15,7 @@ import pytest
 from astra import gathering, queue, replay, taking_in
 from astra.base import Parameter, TaskInstance
 from astra.cli.star import page, say
-from astra.database.astradb import DataProduct, Gathering, Ingestion, Replay, Source, Task
+from astra.database.astradb import DataProduct, Gathering, Ingestion, Replay, Source, Task, TaskInputDataProduct
 from astra.database.connection import drop_connection, run
 from astra.gathering import follow_links, gather_due
 from astra.ingest import Root
@@ -23,7 +23,7 @@ from astra.replay import Request, Verb
 from astra.rules import Rule
 from astra.selection import Selection
 from astra.settings_values import Condition
-from astra.states import TaskOutcome, TaskState
+from astra.states import ErrorKind, TaskOutcome, TaskState
 from astra.taking_in import Terms
 from astra.work import Finish, Pick
 from daemon import status
@@ -212,6 +212,24 @@ def test_a_task_that_runs_on_an_older_set_finishes_and_stands(field: Field) -> N
     rows = ended(held.bundle, TaskOutcome.COMPLETED)
     queue.finish([Finish(held.bundle, held.token, rows, (), TOTALS)], field.clock.now())
     assert (inputs(TaskState.COMPLETED), inputs()) == ([[55870]], [[55870, 55871]])
+
+
+def test_a_task_whose_file_was_moved_while_it_ran_is_enqueued_anew_with_all_its_inputs(field: Field) -> None:
+    field.take_in(moved := field.visit(), field.visit(mjd=55871))
+    field.later(WAIT)
+    [claimed] = queue.claim([Pick(None, 100, Task.get().bundle_key, 1)], OWNER, "local", field.clock.now())
+    held = start(claimed)
+    elsewhere = field.root.folder / "elsewhere" / moved.name
+    elsewhere.parent.mkdir()
+    moved.rename(elsewhere)
+    field.take_in(elsewhere)
+    assert [each.tasks for each in field.later(WAIT)] == [[]], "the same work runs"
+    [failed] = ended(held.bundle, TaskOutcome.FAILED)
+    failed = failed._replace(error_class="InputChanged", error_kind=ErrorKind.PERMANENT)
+    queue.finish([Finish(held.bundle, held.token, [failed], (), TOTALS)], field.clock.now())
+    assert inputs() == [[55870, 55871]]
+    given = TaskInputDataProduct.select().join(Task).where(Task.state == TaskState.PENDING)
+    assert all(each.ingestion == each.data_product.current_ingestion for each in given)
 
 
 def test_a_new_version_is_gathered_again_and_the_same_set_is_not(field: Field) -> None:
