@@ -287,7 +287,7 @@ def _write(
     ledger.insert(entries, standing.renewed)
     known.renew([_row(each) for each in renewed])
     found = sources.link([_claim(each) for each in made], now, linking.radius)
-    _mark(made, found, how, standing.replay)
+    _mark(made, found, how, standing.replay)  # waits for who gathers these just now: what that enqueues is superseded
     if renewed:
         queue.supersede([each.product.id for each in renewed], now)
     tasks = _enqueue(made, rules, standing.replay, now)

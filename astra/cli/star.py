@@ -100,9 +100,10 @@ def say(found: Mapping[str, Any]) -> None:
         _say_results(each)
     for each in found["gathering"]:
         asked = f", asked for by replay {each['replay']}" if each["replay"] else ""
+        until = f"; a further change puts it off, until {text(each['latest'])} at most"
         click.echo(
             f"\nwaits to be gathered by the rule {each['rule']}{asked}: it changed at {text(each['since'])} and is due "
-            f"at {text(each['due'])}; each further change puts it off, until {text(each['latest'])} at most"
+            f"at {text(each['due'])}{until if each['latest'] > each['due'] else ''}"
         )
     for each in found["conflicts"]:
         click.echo(f"\nconflict: data product {each['product']}, {each['path']}\n  {each['conflict']}")

@@ -402,3 +402,39 @@ def test_several_services_share_the_sources_and_each_is_gathered_by_one(
     assert len(inputs()) == 100
     assert run("SELECT count(DISTINCT identity) FROM task") == [(100,)]
     assert Gathering.select().count() == 0
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_gathering_while_files_arrive_loses_nothing_and_leaves_one_task_for_each_source(field: Field) -> None:
+    field.rules = (rule(wait=0.0),)
+    errors: list[BaseException] = []
+    over = threading.Event()
+
+    def gather() -> None:
+        try:
+            while not over.is_set():
+                follow_links(field.rules, field.clock.now())
+                gather_due(field.rules, field.clock.now())
+        except BaseException as error:
+            errors.append(error)
+            raise
+        finally:
+            drop_connection()
+
+    threads = [threading.Thread(target=gather) for _ in range(3)]
+    for each in threads:
+        each.start()
+    for night in range(12):
+        field.take_in(*[field.visit(star(each), mjd=55870 + night % 8, SNR=50.0 + night) for each in range(4)])
+    over.set()
+    for each in threads:
+        each.join()
+    assert errors == []
+    field.later(0)
+    field.later(0)
+    assert inputs() == [list(range(55870, 55878))] * 4
+    stale = run(
+        "SELECT count(*) FROM task t JOIN task_input_data_product i ON i.task_id = t.id JOIN data_product p "
+        "ON p.id = i.data_product_id WHERE t.state = 'pending' AND i.ingestion_id <> p.current_ingestion_id"
+    )
+    assert stale == [(0,)]

@@ -251,6 +251,6 @@ class Chain(RuleBasedStateMachine):
 
 def test_in_any_order_of_events_a_task_runs_only_after_what_it_waits_for(database: peewee.Database) -> None:
     found = settings(
-        max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
     run_state_machine_as_test(Chain, settings=found)

@@ -109,7 +109,7 @@ def _told_the_truth(daemon: Daemon) -> None:
     assert " gathered " in daemon.output()
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.system
 def test_a_drain_waits_for_what_is_to_be_gathered_and_not_for_what_follows_a_failure(
     site: Site, visits: list[Path], tmp_path: Path, database: peewee.Database
 ) -> None:
