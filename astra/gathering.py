@@ -189,14 +189,28 @@ def _gather(rule: Rule, marks: Sequence[Mark], now: datetime) -> Gathered:
     done = Gathered(rule.name, len(marks))
     inputs = inputs_of(rule, [each.source for each in marks])
     tasks = [(each, task_of(rule, inputs[each.source], each.replay)) for each in marks if each.source in inputs]
+    products = [each.data_product for _, task in tasks for each in task.inputs] + _lost([each.source for each in marks])
+    if products:
+        done.superseded = queue.supersede_gathered(rule.name, products, [str(task.identity) for _, task in tasks])
     if not tasks:
         return done
-    products = [each.data_product for _, task in tasks for each in task.inputs]
-    done.superseded = queue.supersede_gathered(rule.name, products, [str(task.identity) for _, task in tasks])
     live, completed = known_work([task for _, task in tasks])
     new = [task for each, task in tasks if task.identity not in live and (each.again or task.identity not in completed)]
     done.tasks = queue.enqueue(new, now)
     return done
+
+
+def _lost(sources: Sequence[int]) -> list[int]:
+    """Return the data products that these sources had, and that are of none now: no other's task supersedes theirs."""
+    which, parameter = among("l.source_id", sources, "BIGINT")
+    with by_index():
+        rows = run(
+            "SELECT l.data_product_id FROM source_data_product l JOIN source_data_product n "
+            "ON n.data_product_id = l.data_product_id AND n.superseded_by_id IS NULL AND n.source_id IS NULL "
+            f"WHERE {which} AND l.superseded_by_id IS NOT NULL",
+            (parameter,),
+        )
+    return [key for (key,) in rows]
 
 
 def known_work(tasks: Sequence[NewTask]) -> tuple[set[str], set[str]]:

@@ -269,6 +269,14 @@ def test_a_data_product_that_is_linked_to_another_source_is_gathered_there_and_m
     assert sorted(inputs()) == [[55870], [55871, 55873]]
 
 
+def test_a_data_product_that_turns_out_to_be_of_no_source_takes_its_pending_task_along(field: Field) -> None:
+    field.take_in(field.visit())
+    field.later(WAIT)
+    link(claim(DataProduct.get().id, target(ra=None, dec=None)))
+    assert [(each.sources, each.superseded) for each in field.later(WAIT)] == [(1, 1)]
+    assert (inputs(), inputs(TaskState.CANCELLED)) == ([], [[55870]])
+
+
 def relink_to(product: int, star: str, field: Field) -> None:
     """Link a data product as if its file now named another star."""
     link(claim(product, target(("apogee", star), ra=None, dec=None)))
