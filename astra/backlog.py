@@ -10,10 +10,11 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from astra import queue
 from astra.database.astradb import STAGES
 from astra.database.connection import by_index, run
 from astra.database.fields import instant_text, read_instant
-from astra.holds import HELD_UNTIL
+from astra.holds import AWAITS
 from astra.provenance import Owner
 from astra.settings_values import MOST_PRIORITY
 from astra.states import IS_DUE, BundleState
@@ -101,12 +102,16 @@ def is_due() -> bool:
 
 
 def unfinished() -> bool:
-    """Return whether any task waits, for its turn or for its time, or is running; what is held waits for a person."""
+    """Return whether any task waits, for its turn or for its time, or is running.
+
+    What is held waits for a person, and what comes after work that is not done, for that.
+    """
     later = f"SELECT 1 FROM task WHERE state = 'pending' AND not_before < ? AND {_FREE} LIMIT 1"
     return bool(
         run("SELECT 1 FROM bundle WHERE state IN ('submitted', 'running') LIMIT 1")
         or is_due()
-        or run(later, (instant_text(HELD_UNTIL),))
+        or run(later, (instant_text(AWAITS),))
+        or queue.is_missed()
     )
 
 

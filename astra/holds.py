@@ -5,15 +5,19 @@ Comes from the rows that `queue.holding` writes; goes to the scheduler, which st
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from astra.database.astradb import Hold
 from astra.database.connection import run
 from astra.database.fields import instant_text, read_instant
+from astra.database.staging import among
 from astra.states import HoldKind
 
 # What a pending task that a person holds waits for: `make_due` never comes to it.
 HELD_UNTIL = datetime(9999, 12, 31, tzinfo=UTC)
+# What one waits for that comes after another's work: it is let go when that is completed, and not before.
+AWAITS = datetime(9999, 1, 1, tzinfo=UTC)
 # What `bundle.asked` says where the tasks that it has not begun are to go back.
 DRAIN = "drain"
 
@@ -52,6 +56,26 @@ def over(component: str, replay: int | None) -> list[Hold]:
 def is_held(not_before: datetime | None) -> bool:
     """Return whether a pending task is held by itself, or as one of its bundle's."""
     return not_before is not None and not_before >= HELD_UNTIL
+
+
+def awaits(not_before: datetime | None) -> bool:
+    """Return whether a pending task waits for another's work."""
+    return not_before == AWAITS
+
+
+def awaited(identities: Collection[str]) -> dict[str, tuple[int, str]]:
+    """Return the newest task of each of these identities, and its state; nothing of work that nobody enqueued."""
+    which, parameter = among("identity", sorted(identities))
+    query = f"SELECT identity, id, state FROM task WHERE {which} ORDER BY id"
+    return {identity: (task, state) for identity, task, state in run(query, (parameter,))} if identities else {}
+
+
+def told_awaited(identity: str, found: Mapping[str, tuple[int, str]]) -> str:
+    """Return in words what a task waits for, given what `awaited` returned."""
+    if identity not in found:
+        return "work that was not enqueued"
+    task, state = found[identity]
+    return f"task {task}, which is {state}"
 
 
 def tasks_by_component() -> list[tuple[str, int, int]]:

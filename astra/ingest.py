@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from astra import headers, known, ledger, products, queue, roots, sources
+from astra import gathering, headers, known, ledger, products, queue, roots, sources
 from astra.catalogue.consulting import LOCAL, Linking, consult
 from astra.clock import SYSTEM, Clock
 from astra.database.connection import alone, run
@@ -287,6 +287,7 @@ def _write(
     ledger.insert(entries, standing.renewed)
     known.renew([_row(each) for each in renewed])
     found = sources.link([_claim(each) for each in made], now, linking.radius)
+    _mark(made, found, how, standing.replay)  # waits for who gathers these just now: what that enqueues is superseded
     if renewed:
         queue.supersede([each.product.id for each in renewed], now)
     tasks = _enqueue(made, rules, standing.replay, now)
@@ -307,6 +308,13 @@ def _row(each: _Promoted) -> known.Row:
 def _claim(each: _Promoted) -> sources.Claim:
     said, own = each.given.description, each.product
     return sources.Claim(own.id, said.target, own.link, own.source, own.method, own.conflict)
+
+
+def _mark(made: Sequence[_Promoted], found: dict[int, int | None], how: _How, replay: int | None) -> None:
+    """Note which sources have new data products, or new versions of them, for the rules that gather."""
+    for rule in gathering.gathering(how.rules):
+        own = [each.product.id for each in made if each.given.description.filetype == rule.filetype]
+        gathering.mark(rule, {source for key in own if (source := found.get(key)) is not None}, how.now, replay)
 
 
 def _enqueue(made: Sequence[_Promoted], rules: Sequence[Rule], replay: int | None, now: datetime) -> dict[int, int]:

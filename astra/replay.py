@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from astra import provenance, queue, taking_in
+from astra import gathering, provenance, queue, taking_in
 from astra.catalogue.consulting import LOCAL, Linking
 from astra.clock import SYSTEM, Clock
 from astra.database.astradb import Replay
@@ -81,7 +81,9 @@ def resume(replay: int, roots: tuple[Root, ...], rules: tuple[Rule, ...]) -> Pla
 def cancel(replay: int) -> bool:
     """Have nothing more of a replay done, whoever carries it out; False where it is not being carried out."""
     with database.atomic():
-        return changed("UPDATE replay SET state = 'cancelled' WHERE id = ? AND state = 'running'", (replay,)) == 1
+        stopped = changed("UPDATE replay SET state = 'cancelled' WHERE id = ? AND state = 'running'", (replay,)) == 1
+        gathering.drop(replay)
+        return stopped
 
 
 def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iterator[Progress]:
@@ -102,6 +104,8 @@ def carry_out(plan: Plan, replay: int, settings: Settings | None = None) -> Iter
         _refuse_ended(replay)
         if plan.request.verb is Verb.INGESTION:
             _take_in(chunk, plan.request, progress, settings)
+        elif plan.gathers:
+            _mark(chunk, plan.request.rule, progress, settings.clock)
         else:
             _enqueue(chunk, progress, settings.clock)
         progress.done += len(chunk)
@@ -146,6 +150,13 @@ def _enqueue(chunk: Sequence[Entry], progress: Progress, clock: Clock) -> None:
         if (twin := live.get(str(task.identity))) is not None:
             reason = f"task {twin}, which is the same work, is pending or running"
             progress.left.append(Left(entry.key, entry.kind, entry.place, reason))
+
+
+def _mark(chunk: Sequence[Entry], rule: Rule, progress: Progress, clock: Clock) -> None:
+    with database.atomic():
+        _advance(progress.replay, len(chunk))
+        gathering.mark_due(rule, [each.key for each in chunk], clock.now(), progress.replay)
+    progress.outcomes["sources marked"] += len(chunk)
 
 
 def _take_in(chunk: Sequence[Entry], request: Request, progress: Progress, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from astra import ingest, products
+from astra import gathering, ingest, products
 from astra.base import TaskInstance
 from astra.components import component_class
 from astra.database.astradb import Task
@@ -22,7 +22,7 @@ from astra.database.staging import among
 from astra.errors import AstraError, FileError
 from astra.ingest import Root
 from astra.known import current_inputs
-from astra.rules import Facts, Rule, tasks_for
+from astra.rules import Facts, Rule, awaited, task_of, tasks_for
 from astra.selection import Condition, Selection, joined, of_products, of_tasks
 from astra.states import IS_LIVE, TaskState
 from astra.work import Input, NewTask, with_identity
@@ -62,7 +62,10 @@ class Request:
 
 
 class Entry(NamedTuple):
-    """One thing to do, on the file `place`: `key` is the ledger's row, the task to repeat, or the data product."""
+    """One thing to do, on the file `place`.
+
+    `key` is the ledger's row, the task to repeat, the data product, or the source to gather: then there is no task yet.
+    """
 
     key: int
     kind: str
@@ -91,6 +94,11 @@ class Plan:
     def counts(self) -> dict[str, int]:
         """How many entries there are of each product type, or component."""
         return dict(sorted(Counter(each.kind for each in self.entries).items()))
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the entries are sources, which a rule gathers."""
+        return self.request.verb is Verb.RULE and self.request.rule.gather is not None
 
 
 def make_plan(request: Request, replay: int | None = None) -> Plan:
@@ -198,12 +206,19 @@ def _repeats(plan: Plan, chunk: Sequence[_Old], known: _Components, seen: dict[s
             continue
         new = NewTask(made.name, made.component_version, made.parameters, made.bundle_key)
         new = new._replace(inputs=tuple(each for _, each in given), rule=old.rule, repeat_of=old.key)
+        new = new._replace(after=_awaited(plan.request.rules, new))
         new = with_identity(new, old.priority)
         twin = seen.setdefault(str(new.identity), old.key)
         if twin == old.key:
             yield Entry(old.key, old.name, path, task=new)
         else:
             plan.left.append(Left(old.key, old.name, path, f"the same work as task {twin}, which is repeated"))
+
+
+def _awaited(rules: Sequence[Rule], new: NewTask) -> str | None:
+    """Return what a task that is repeated comes after, as the rule that enqueued it says now."""
+    own = next((each for each in rules if each.name == new.rule and each.plan.name == new.name), None)
+    return awaited(own, new.inputs) if own is not None else None
 
 
 class _Components:
@@ -274,6 +289,9 @@ def known_work(identities: Sequence[str], replay: int | None) -> tuple[dict[str,
 
 def _plan_rule(plan: Plan, replay: int | None) -> None:
     rule = plan.request.rule
+    if rule.gather is not None:
+        _plan_sources(plan, rule, replay)
+        return
     selection = plan.request.selection
     where = joined(of_products(selection))
     takes = selection.takes_path()
@@ -295,6 +313,32 @@ def _plan_rule(plan: Plan, replay: int | None) -> None:
                 entries += [Entry(key, task.name, path, task=task) for task in tasks]
         done = _ever_enqueued([str(each.task.identity) for each in entries if each.task])
         plan.entries += [each for each in entries if each.task and each.task.identity not in done]
+
+
+def _plan_sources(plan: Plan, rule: Rule, replay: int | None) -> None:
+    """Plan the sources of the selected data products whose products, as they are now, were not gathered yet."""
+    where = joined(of_products(plan.request.selection))
+    takes = plan.request.selection.takes_path()
+    rows = run(
+        "SELECT l.source_id, p.path FROM data_product p JOIN ingestion g ON g.id = p.current_ingestion_id "
+        "JOIN source_data_product l ON l.data_product_id = p.id AND l.superseded_by_id IS NULL "
+        f"WHERE p.filetype = ? AND g.outcome = 'ingested' AND l.source_id IS NOT NULL AND {where.sql} ORDER BY p.id",
+        (rule.filetype, *where.values),
+    )
+    paths: dict[int, str] = {}
+    for source, path in rows:
+        if takes(path):
+            paths.setdefault(source, path)
+    marked = gathering.marked_by(replay) if replay is not None else set()
+    for chunk in _chunks(sorted(paths.keys() - marked, reverse=True)):
+        tasks = {source: task_of(rule, given) for source, given in gathering.inputs_of(rule, chunk).items()}
+        live, done = gathering.known_work(list(tasks.values())) if tasks else (set(), set())
+        for source in filter(tasks.__contains__, chunk):
+            if tasks[source].identity in live:
+                reason = "a task on all that it has now is pending or running"
+                plan.left.append(Left(source, rule.plan.name, paths[source], reason))
+            elif tasks[source].identity not in done:
+                plan.entries.append(Entry(source, rule.plan.name, paths[source]))
 
 
 def _ever_enqueued(identities: Sequence[str]) -> set[str]:

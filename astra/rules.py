@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from astra import config
@@ -55,13 +55,20 @@ class Told(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """For this product type, where these conditions hold, enqueue this task."""
+    """For this product type, where these conditions hold, enqueue this task.
+
+    With `after`, only where that rule applies too, and the task waits for that rule's. With `gather`, one task for all
+    data products of a source, `wait` seconds after the last of them changed.
+    """
 
     name: str
     filetype: str
     plan: Plan
     priority: int
     where: tuple[Condition, ...]
+    after: Rule | None = None
+    gather: str | None = None
+    wait: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +101,37 @@ def compile_rules(
         whose component cannot be found or built as it says.
     """
     problems: list[str] = []
-    compiled = [_compiled(each, component_class, filetypes, problems) for each in written]
+    made: dict[str, Rule] = {}
+    rules = list(written)
+    for each in rules:
+        if (rule := _compiled(each, component_class, filetypes, problems)) is not None:
+            made[each.name] = rule
+    if not problems:
+        made = dict(_in_turn(rules, made, problems))
     if problems:
         raise ConfigurationError("cannot use the rules as they are written:\n  " + "\n  ".join(problems))
-    return tuple(each for each in compiled if each is not None)
+    return tuple(made[each.name] for each in rules)
+
+
+def _in_turn(
+    written: Iterable[config.Rule], made: Mapping[str, Rule], problems: list[str]
+) -> Iterator[tuple[str, Rule]]:
+    """Yield the rules by name, each with the one that it comes after; the settings' own check refuses circles."""
+    done: dict[str, Rule] = {}
+    left = list(written)
+    while ready := [each for each in left if each.after is None or each.after in done]:
+        for each in ready:
+            before = done[each.after] if each.after is not None else None
+            rule = done[each.name] = replace(made[each.name], after=before)
+            if before is not None and _work(before) == _work(rule):
+                problems.append(f"rule {each.name!r}: does the very work of {before.name!r}, after which it comes")
+            yield each.name, rule
+        left = [each for each in left if each not in ready]
+    problems += [f"rule {each.name!r}: comes after {each.after!r}, which cannot be waited for" for each in left]
+
+
+def _work(rule: Rule) -> tuple[str, str, str]:
+    return rule.plan.name, rule.plan.component_version, rule.plan.parameters
 
 
 def _compiled(
@@ -114,7 +148,7 @@ def _compiled(
     except (AstraError, TypeError, ValueError) as error:
         problems.append(f"rule {rule.name!r}: {rule.task} cannot be made with its parameters: {error}")
         return None
-    return Rule(rule.name, rule.filetype, plan, rule.priority, rule.where)
+    return Rule(rule.name, rule.filetype, plan, rule.priority, rule.where, gather=rule.gather, wait=rule.wait)
 
 
 def _unknown_facts(rule: config.Rule, facts: frozenset[str]) -> Iterator[str]:
@@ -125,27 +159,44 @@ def _unknown_facts(rule: config.Rule, facts: frozenset[str]) -> Iterator[str]:
 
 
 def tasks_for(rules: Sequence[Rule], facts: Facts, replay: int | None = None) -> list[NewTask]:
-    """Return the tasks that the rules call for on one file version of a data product."""
-    return [_task(each, facts.input, replay) for each in rules if _applies(each, facts)]
+    """Return the tasks that the rules call for on one file version of a data product.
+
+    Rules that gather call for none: theirs are on a source's data products together, see `task_of`.
+    """
+    return [task_of(each, (facts.input,), replay) for each in rules if each.gather is None and applies(each, facts)]
 
 
-def _applies(rule: Rule, facts: Facts) -> bool:
-    return rule.filetype == facts.filetype and all(holds(each, facts.values) for each in rule.where)
+def applies(rule: Rule, facts: Facts) -> bool:
+    """Return whether a rule acts on a data product: its own conditions hold, and those of the rules it comes after."""
+    if rule.filetype != facts.filetype or not all(holds(each, facts.values) for each in rule.where):
+        return False
+    return rule.after is None or applies(rule.after, facts)
 
 
-def _task(rule: Rule, given: Input, replay: int | None) -> NewTask:
+def task_of(rule: Rule, given: tuple[Input, ...], replay: int | None = None) -> NewTask:
+    """Return a rule's task on these inputs."""
     plan = rule.plan
     return NewTask(
         name=plan.name,
         component_version=plan.component_version,
         parameters=plan.parameters,
         bundle_key=plan.bundle_key,
-        inputs=(given,),
+        inputs=given,
         priority=rule.priority,
-        identity=identity_of(plan.name, plan.component_version, plan.parameters, (given,)),
+        identity=_identity(rule, given),
         rule=rule.name,
         replay=replay,
+        after=awaited(rule, given),
     )
+
+
+def awaited(rule: Rule, given: tuple[Input, ...]) -> str | None:
+    """Return the identity of the task that a rule's task on these inputs comes after; None where it does not."""
+    return None if rule.after is None else _identity(rule.after, given)
+
+
+def _identity(rule: Rule, given: tuple[Input, ...]) -> str:
+    return identity_of(rule.plan.name, rule.plan.component_version, rule.plan.parameters, given)
 
 
 def holds(condition: Condition, facts: Mapping[str, Any]) -> bool:

@@ -102,6 +102,22 @@ class Rule:
         'conditions on header facts, all of which must hold: snr = {ge = 10}, telescope = "apo25m", field = ["a", "b"]',
         default=(),
     )
+    after: str | None = _setting(
+        values.text,
+        "another rule of this product type: a task waits until that rule's task on the same data product is completed",
+        default=None,
+    )
+    gather: str | None = _setting(
+        values.one_of("source"),
+        "source: one task is given all current data products of one source, in place of a task for each",
+        default=None,
+    )
+    wait: float = _setting(
+        values.number(least=0),
+        "seconds after the last change of a source's data products before they are gathered; at most ten times as long "
+        "after the first",
+        default=3600.0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astra import settings_values as values
 
 if TYPE_CHECKING:
-    from astra.settings import Settings
+    from astra.settings import Rule, Settings
 
 
 def contradictions(settings: Settings) -> Iterator[str]:
@@ -24,6 +25,7 @@ def contradictions(settings: Settings) -> Iterator[str]:
     yield from _of_slurm(settings)
     yield from _repeated("[[watch]]", [each.name for each in settings.watch])
     yield from _repeated("[[rules]]", [each.name for each in settings.rules])
+    yield from _waits(settings.rules)
     yield from _repeated("[[schedule]]", [each.name for each in settings.schedule])
     yield from _repeated("[[components]]", [each.task for each in settings.components], "task")
     real = [Path(os.path.realpath(each.path)) for each in settings.watch]
@@ -40,6 +42,39 @@ def contradictions(settings: Settings) -> Iterator[str]:
             yield f"[output] root = {output}: lies in the watched folder {each.path}; outputs must be kept outside it"
         if logs.is_relative_to(folder):
             yield f"{_where_logs_lie(settings)}: lies in the watched folder {each.path}, {_WHY_NO_LOGS}"
+
+
+def _waits(rules: Sequence[Rule]) -> Iterator[str]:
+    """Yield what is wrong with the rules that come after others."""
+    named = {each.name: each for each in rules}
+    for rule in rules:
+        if rule.after is None:
+            continue
+        here = f"[[rules]] {values.shown(rule.name)}: after = {values.shown(rule.after)}"
+        if rule.gather is not None:
+            yield f"{here}: cannot stand beside gather, which waits for a source; leave out one of them"
+        elif rule.after not in named:
+            others = [each.name for each in rules if each.filetype == rule.filetype and each is not rule]
+            near = difflib.get_close_matches(rule.after, others, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(others)) or 'no others'}"
+            yield f"{here}: there is no such rule; {hint}"
+        elif named[rule.after].gather is not None:
+            yield f"{here}: is a rule that gathers, so it has no task on one data product that could be waited for"
+        elif named[rule.after].filetype != rule.filetype:
+            other = f"a rule for {named[rule.after].filetype}, and this one is for {rule.filetype}"
+            yield f"{here}: is {other}; both must be for the same product type"
+        elif circle := _circle(rule, named):
+            yield f"{here}: so they wait for each other, {' -> '.join(circle)}, and none would ever run"
+
+
+def _circle(rule: Rule, named: Mapping[str, Rule]) -> list[str]:
+    """Return the names on the way from a rule back to itself; empty where the way ends."""
+    way = [rule.name]
+    while (after := named[way[-1]].after) in named and after is not None:
+        if after in way:
+            return [*way, after] if after == rule.name else []
+        way.append(after)
+    return []
 
 
 _WHY_NO_LOGS = "and what components print must be kept outside it: every line of it would be an event"

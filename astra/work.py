@@ -26,7 +26,10 @@ class Input(NamedTuple):
 
 
 class NewTask(NamedTuple):
-    """A task to record. `parameters` is canonical JSON; `identity` is null for a task run by hand."""
+    """A task to record. `parameters` is canonical JSON; `identity` is null for a task run by hand.
+
+    `after` is the identity of the work that it comes after.
+    """
 
     name: str
     component_version: str
@@ -38,6 +41,7 @@ class NewTask(NamedTuple):
     rule: str | None = None
     replay: int | None = None
     repeat_of: int | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

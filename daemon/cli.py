@@ -159,7 +159,8 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
         f"database    {recorded['database']}",
         f"records     {products}",
         f"ingested    {counts}",
-        f"tasks       {tasks}",
+        f"tasks       {tasks}{_after(recorded['waiting_for_others'])}",
+        *(f"to gather   {_sources(each)}" for each in recorded["gathering"]),
         *_held(recorded["holds"]),
     ]
 
@@ -175,6 +176,14 @@ def _slurm(executor: dict[str, Any]) -> Iterator[str]:
         yield f"slurm       away: {executor['away']}"
     if executor["refused"]:
         yield f"slurm       refused: {executor['refused']}"
+
+
+def _after(count: int) -> str:
+    return f"; {count} of the pending wait for other work" if count else ""
+
+
+def _sources(gathering: dict[str, Any]) -> str:
+    return f"{gathering['sources']} sources by {gathering['rule']}, the next at {gathering['next']}"
 
 
 def _held(holds: list[dict[str, Any]]) -> Iterator[str]:

@@ -61,6 +61,7 @@ class Scheduler:
         self._breaker = Breaker(settings.scheduler)
         self._recover_at = self._lapses_from = 0.0
         self._turned: float | None = None
+        self._missed = ("", 0)
         self._held: dict[int, Hold] = {}
         self._timing: dict[int, float] = {}
         self._endings: deque[Ending] = deque()
@@ -97,6 +98,7 @@ class Scheduler:
         self._collect(now, report)
         if now >= self._recover_at:
             report.recovered.extend(self._recover(now))
+            self._missed = queue.repair(self._missed)
             self._recover_at = now + _RECOVER_EVERY
         self._obey()
         queue.make_due(self._clock.now())

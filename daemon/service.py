@@ -30,6 +30,7 @@ from astra.rules import Rule
 from daemon import executors, status
 from daemon.calendar import Calendar, Duty
 from daemon.executors.output import prune
+from daemon.gatherer import Gatherer
 from daemon.intake import Intake
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
@@ -159,6 +160,7 @@ class Service:
         for task in {each.task for each in settings.rules} | {each.task for each in settings.schedule}:
             migrate.create_result_tables(component_class(task).result_models)
         self._intake = Intake(settings, compiled, clock, self._linking)
+        self._gatherer = Gatherer(compiled, clock)
         modes = {watch.name: choose_mode(watch) for watch in settings.watch}
         for name, (mode, why) in modes.items():
             event(log, "watch", root=name, mode=mode, reason=why)
@@ -295,7 +297,8 @@ class Service:
         try:
             with available(), waiting_at_most(_TURN_PATIENCE):
                 self._calendar.enqueue_due()
-                return self._scheduler.tick(now).busy
+                gathered = self._gatherer.turn()
+                return self._scheduler.tick(now).busy or gathered
         except DatabaseUnavailable as error:
             self._note_away(error)
         except Exception:  # the loop's one boundary
@@ -327,7 +330,7 @@ class Service:
             return False
         once = self._until is Until.ONCE
         waiting = self._intake.settled if once else self._intake.waiting
-        left = backlog.is_due() if once else backlog.unfinished()
+        left = backlog.is_due() if once else backlog.unfinished() or not self._gatherer.is_done
         if waiting or left or self._relinker.busy or not self._scheduler.idle:
             self._confirming = False
             return False

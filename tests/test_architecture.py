@@ -91,6 +91,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.outbox",
             "astra.running",
             "astra.whole",
+            "astra.gathering",
             "astra.given",
             "astra.ingest",
             "astra.inputs",
@@ -178,6 +179,7 @@ SOLE_WRITERS: Mapping[str, Mapping[str, str]] = {
         "Hold": "hold",
     },
     "astra.ledger": {"Ingestion": "ingestion"},
+    "astra.gathering": {"Gathering": "gathering", "GatherPosition": "gather_position"},
 }
 WRITES = re.compile(r"(create|insert|update|delete|replace|bulk_create|bulk_update|get_or_create|set_by_id)(_|$)")
 

@@ -102,6 +102,7 @@ def task(key: int) -> dict[str, Any] | None:
     return {
         **_columns(row),
         "held": _held(row),
+        "waits_for": _waits_for(row),
         "next": _next(row),
         "times": dict(zip(TIME_COLUMNS, times[0], strict=True)) if times else None,
         "inputs": [{**each, "current": bool(each["current"])} for each in inputs],
@@ -122,6 +123,13 @@ def _held(row: Task) -> list[str] | None:
     return found or None
 
 
+def _waits_for(row: Task) -> str | None:
+    """Return in words the work that a pending task comes after and waits for; None where it does not."""
+    if row.state != TaskState.PENDING or row.after is None or not holds.awaits(row.not_before):
+        return None
+    return holds.told_awaited(row.after, holds.awaited({row.after}))
+
+
 def _next(row: Task) -> str | None:
     """Return the command that brings a task on, which does not go on by itself."""
     if row.state == TaskState.FAILED:
@@ -131,6 +139,10 @@ def _next(row: Task) -> str | None:
     if row.state == TaskState.PENDING:
         for each in holds.over(row.name, row.__data__["replay"]):
             return f"astra resume {each.kind} {each.target}"
+    if row.state == TaskState.PENDING and row.after is not None and holds.awaits(row.not_before):
+        task, state = holds.awaited({row.after}).get(row.after, (None, None))
+        again = {TaskState.FAILED: "", TaskState.CANCELLED: " --cancelled"}
+        return f"astra retry task {task}{again[TaskState(state)]}" if state in again else None
     return None
 
 

@@ -105,6 +105,7 @@ def _show_plan(plan: Plan, only_plan: bool, as_json: bool) -> None:
         )
         return
     what = "files would be taken in again" if request.verb == "ingestion" else "tasks would be enqueued"
+    what = "sources would be gathered" if plan.gathers else what
     click.echo(f"{len(plan.entries)} {what}, {len(plan.left)} selected ones would be left alone")
     if plan.entries:
         print_table(("kind", "count"), list(plan.counts.items()))

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from astra import asking, results
-from astra.cli.printing import fitting, print_fields, print_table, print_wide, width
+from astra import asking, gathering, results
+from astra.cli.printing import fitting, print_fields, print_table, print_wide, text, width
 from astra.database.astradb import Catalogue, DataProduct, Source
 from astra.database.connection import run
 from astra.database.fields import read_instant
@@ -44,6 +44,7 @@ def page(row: Source) -> dict[str, Any]:
         "stars": _told(asking.of_type(products, "apStar", asking.by_release), _STAR, links),
         "products": _told([each for each in products if each.filetype not in ("apVisit", "apStar")], _OTHER, links),
         "results": [_result(each) for each in results.by_component(row)],
+        "gathering": gathering.waiting(asking.family(key)),
         "conflicts": [link for link in links.values() if link["conflict"]],
     }
 
@@ -97,6 +98,13 @@ def say(found: Mapping[str, Any]) -> None:
         click.echo("\nresults: none")
     for each in found["results"]:
         _say_results(each)
+    for each in found["gathering"]:
+        asked = f", asked for by replay {each['replay']}" if each["replay"] else ""
+        until = f"; a further change puts it off, until {text(each['latest'])} at most"
+        click.echo(
+            f"\nwaits to be gathered by the rule {each['rule']}{asked}: it changed at {text(each['since'])} and is due "
+            f"at {text(each['due'])}{until if each['latest'] > each['due'] else ''}"
+        )
     for each in found["conflicts"]:
         click.echo(f"\nconflict: data product {each['product']}, {each['path']}\n  {each['conflict']}")
 

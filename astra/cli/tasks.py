@@ -31,6 +31,7 @@ def command(config: Path | None, /, limit: int, as_json: bool, **given: Any) -> 
 
 
 def _tasks(selection: Any, limit: int) -> list[dict[str, Any]]:
+    from astra import holds
     from astra.database.connection import run
     from astra.database.fields import read_instant
     from astra.selection import joined, of_tasks
@@ -38,11 +39,18 @@ def _tasks(selection: Any, limit: int) -> list[dict[str, Any]]:
     where = joined(of_tasks(selection))
     rows = run(
         "SELECT t.id, t.state, t.name, t.component_version, t.rule, t.priority, t.bundle_id, t.created, "
-        "coalesce(nullif(m.error_class, m.error_message) || ': ', '') || m.error_message, p.path "
+        "coalesce(nullif(m.error_class, m.error_message) || ': ', '') || m.error_message, "
+        "t.not_before, t.after, p.path "
         "FROM task t LEFT JOIN task_bundle m ON m.bundle_id = t.bundle_id AND m.task_id = t.id "
         "LEFT JOIN task_input_data_product i ON i.task_id = t.id AND i.position = 0 "
         f"LEFT JOIN data_product p ON p.id = i.data_product_id WHERE {where.sql} ORDER BY t.id DESC LIMIT ?",
         (*where.values, limit),
     )
-    names = ("id", "state", "component", "component_version", "rule", "priority", "bundle", "created", "error", "input")
-    return [dict(zip(names, row, strict=True)) | {"created": read_instant(row[7])} for row in rows]
+    waits = [row[-2] if row[1] == "pending" and holds.awaits(read_instant(row[-3])) else None for row in rows]
+    found = holds.awaited({each for each in waits if each is not None})
+    told = [None if each is None else holds.told_awaited(each, found) for each in waits]
+    names = ("id", "state", "component", "component_version", "rule", "priority", "bundle", "created", "error")
+    return [
+        dict(zip(names, row, strict=False)) | {"created": read_instant(row[7]), "waits_for": own, "input": row[-1]}
+        for row, own in zip(rows, told, strict=True)
+    ]

@@ -16,6 +16,8 @@ from astra.database.fields import InstantField, JsonField, StateField
 from astra.database.model import AstraModel as AstraModel
 from astra.database.model import Link as Link
 from astra.database.source_tables import Catalogue as Catalogue
+from astra.database.source_tables import Gathering as Gathering
+from astra.database.source_tables import GatherPosition as GatherPosition
 from astra.database.source_tables import Source as Source
 from astra.database.source_tables import SourceIdentifier as SourceIdentifier
 from astra.states import BundleState, ErrorKind, HoldKind, IngestionOutcome, TaskOutcome, TaskState
@@ -215,7 +217,7 @@ class Task(AstraModel):
     """One component on its inputs with its parameters. `time_*` answer from its latest bundle.
 
     `generation` counts how often its identity has come to life. After a crash only tasks of one `cohort` run together;
-    tries in bundles up to `tries_after` no longer count.
+    tries in bundles up to `tries_after` no longer count. `after` is the identity of the work that it comes after.
     """
 
     id = BigAutoField()
@@ -236,6 +238,7 @@ class Task(AstraModel):
     generation = BigIntegerField(null=True)
     cohort = BigIntegerField(null=True)
     tries_after = BigIntegerField(default=0)
+    after = TextField(null=True)
 
     @property
     def input_data_products(self) -> list[DataProduct]:
@@ -382,4 +385,6 @@ TABLES: tuple[type[AstraModel], ...] = (
     TaskOutputDataProduct,
     TaskBundle,
     Hold,
+    Gathering,
+    GatherPosition,
 )

@@ -1,10 +1,13 @@
-"""The tables of catalogues and sources. `astra.catalogue` and `astra.sources` alone write them."""
+"""The tables of catalogues, of sources, and of those to be gathered.
+
+`astra.catalogue` and `astra.sources` alone write the former, `astra.gathering` the latter.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peewee import BigAutoField, BigIntegerField, BooleanField, DoubleField, IntegerField, TextField
+from peewee import BigAutoField, BigIntegerField, BooleanField, CompositeKey, DoubleField, IntegerField, TextField
 
 from astra.database.fields import InstantField, JsonField
 from astra.database.model import AstraModel, Link
@@ -147,3 +150,27 @@ class SourceIdentifier(AstraModel):
     value = TextField()
     catalogue_version = TextField(default="")
     rank = IntegerField(null=True)
+
+
+class Gathering(AstraModel):
+    """A source to be gathered by a rule once more: since when, when that is due, and when at the latest.
+
+    `source` is the key that it had then, and no reference: it may have been merged since.
+    """
+
+    rule = TextField()
+    source = BigIntegerField(column_name="source_id")
+    since = InstantField()
+    due = InstantField()
+    latest = InstantField()
+    replay = BigIntegerField(column_name="replay_id", null=True)
+
+    class Meta:
+        primary_key = CompositeKey("rule", "source")
+
+
+class GatherPosition(AstraModel):
+    """Up to which link between data products and sources a rule has marked what changed."""
+
+    rule = TextField(primary_key=True)
+    link = BigIntegerField()

@@ -8,8 +8,9 @@ bundle's state.
 Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state machines.
 """
 
+from astra.queue.awaiting import is_missed, repair
 from astra.queue.ending import finish, note_log, renew
-from astra.queue.enqueueing import enqueue, make_due, supersede
+from astra.queue.enqueueing import enqueue, make_due, supersede, supersede_gathered
 from astra.queue.giving_back import expire, fail_gone, release
 from astra.queue.handing import adopt, note_external, note_name
 from astra.queue.holding import (
@@ -40,6 +41,7 @@ __all__ = [
     "give_back",
     "hold",
     "hold_tasks",
+    "is_missed",
     "lift",
     "lift_tasks",
     "make_due",
@@ -51,7 +53,9 @@ __all__ = [
     "probe",
     "release",
     "renew",
+    "repair",
     "retry",
     "start",
     "supersede",
+    "supersede_gathered",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from astra.database.astradb import STAGES
@@ -13,6 +15,7 @@ from astra.database.fields import instant_text
 from astra.database.staging import among, insert_rows, load, stage
 from astra.errors import InputChanged, LeaseLost
 from astra.failures import PASSING, again_after
+from astra.queue.awaiting import let_go
 from astra.queue.enqueueing import enqueue
 from astra.states import STATE_AFTER, ErrorKind, TaskOutcome
 from astra.work import Ended, Finish, Input, NewTask
@@ -58,6 +61,7 @@ def finish(chunks: Sequence[Finish], now: datetime) -> None:
                 raise LeaseLost(_lost(chunk.bundle, len(chunk.ended)))
         if any(chunk.ended for chunk in chunks):
             _end_tasks(chunks, now)
+            let_go([each.task for chunk in chunks for each in chunk.ended if each.outcome is TaskOutcome.COMPLETED])
         insert_rows([row for chunk in chunks for row in chunk.results])
         if outputs := [(task, chunk.bundle, product) for chunk in chunks for task, product in chunk.outputs]:
             load("task_output_data_product", ["task_id", "bundle_id", "data_product_id"], outputs)
@@ -80,17 +84,22 @@ def _follow(tasks: Sequence[int], now: datetime) -> None:
     """
     stage("followed", {"id": "BIGINT"}, [(each,) for each in tasks])
     rows = run(
-        "SELECT t.name, t.component_version, t.parameters, t.bundle_key, t.priority, t.identity, t.rule, "
-        "p.id, c.id, p.identity FROM followed f JOIN task t ON t.id = f.id "
+        "SELECT t.id, t.name, t.component_version, t.parameters, t.bundle_key, t.priority, t.identity, t.rule, "
+        "t.after, p.id, c.id, p.identity, c.id <> g.id, "
+        "c.size = g.size AND c.mtime_ns = g.mtime_ns AND c.header_sha256 = g.header_sha256 "
+        "FROM followed f JOIN task t ON t.id = f.id "
         "JOIN task_input_data_product i ON i.task_id = t.id JOIN data_product p ON p.id = i.data_product_id "
         "JOIN ingestion g ON g.id = i.ingestion_id JOIN ingestion c ON c.id = p.current_ingestion_id "
-        "WHERE t.rule IS NOT NULL AND c.id <> g.id AND c.size = g.size AND c.mtime_ns = g.mtime_ns "
-        "AND c.header_sha256 = g.header_sha256"
+        "WHERE t.rule IS NOT NULL ORDER BY t.id, i.position"
     )
-    again = [
-        NewTask(name, version, parameters, key, (Input(product, ingestion, known, ""),), priority, identity, rule)
-        for name, version, parameters, key, priority, identity, rule, product, ingestion, known in rows
-    ]
+    again = []
+    for _, own in groupby(rows, key=itemgetter(0)):
+        given = list(own)
+        if any(row[-2] for row in given) and all(row[-1] for row in given):
+            inputs = tuple(Input(product, ingestion, known, "") for *_, product, ingestion, known, _, _ in given)
+            _, name, version, parameters, key, priority, identity, rule, after, *_ = given[0]
+            work = NewTask(name, version, parameters, key, inputs, priority, identity, rule, after=after)
+            again.append(work)
     if again:
         enqueue(again, now)
 

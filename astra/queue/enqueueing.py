@@ -12,7 +12,9 @@ import peewee
 from astra.database.connection import by_index, changed, database, is_sqlite, run
 from astra.database.fields import instant_text
 from astra.database.staging import among, load, reserve_ids, stage
+from astra.holds import AWAITS
 from astra.provenance import astra_version
+from astra.queue.awaiting import completed
 from astra.states import IS_LIVE, TaskState
 from astra.work import NewTask
 
@@ -20,7 +22,7 @@ CHUNK = 10_000
 # A task's own columns, and where `NewTask` has them.
 _NEW_TASK = (
     "id", "name", "parameters", "component_version", "priority", "bundle_key", "identity", "rule", "repeat_of_id",
-    "replay_id",
+    "replay_id", "after",
 )  # fmt: skip
 _COMMON = ("version", "state", "bundle_id", "created")  # and what is the same for all tasks of a call
 _NEW_INPUT = ("task_id", "position", "data_product_id", "ingestion_id")
@@ -53,12 +55,13 @@ def insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now: 
     own = reserve_ids("task", len(tasks))
     common = (astra_version(), state.value, bundle, instant_text(now))
     for left in reversed(range(_TRIES)):
-        keys, rows, inputs = _rows(tasks, own, common)
+        waiting = instant_text(AWAITS) if state is TaskState.PENDING else None
+        keys, rows, inputs = _rows(tasks, own, common, waiting)
         if not is_sqlite():  # in one order, so that two enqueuers of the same work cannot deadlock
             rows.sort(key=lambda row: row[_IDENTITY] or "")
         try:
             with database.atomic():
-                load("task", [*_NEW_TASK, "generation", *_COMMON], rows)
+                load("task", [*_NEW_TASK, "generation", "not_before", *_COMMON], rows)
                 load("task_input_data_product", _NEW_INPUT, inputs)
             break
         except peewee.IntegrityError:
@@ -72,10 +75,15 @@ _TRIES = 10
 
 
 def _rows(
-    tasks: Sequence[NewTask], own: Sequence[int], common: tuple[Any, ...]
+    tasks: Sequence[NewTask], own: Sequence[int], common: tuple[Any, ...], waiting: str | None
 ) -> tuple[list[int], list[Any], list[Any]]:
-    """Return the key of each task, which is its live twin's where it has one; and the rows of those that have none."""
+    """Return the key of each task, which is its live twin's where it has one; and the rows of those that have none.
+
+    What comes after work that is not done yet is `waiting`.
+    """
     lives = lives_of([task.identity for task in tasks if task.identity is not None])
+    after = {task.after for task in tasks if task.after is not None} if waiting else set()
+    undone = after - completed(after)
     keys: list[int] = []
     rows: list[Any] = []
     inputs: list[Any] = []
@@ -87,7 +95,7 @@ def _rows(
             found, generation = known.live or first.setdefault(task.identity, key), known.generation + 1
         keys.append(found)
         if found == key:
-            rows.append((key, *_own(task), generation, *common))
+            rows.append((key, *_own(task), generation, waiting if task.after in undone else None, *common))
             if task.inputs:
                 inputs += [(key, at, each.data_product, each.ingestion) for at, each in enumerate(task.inputs)]
     return keys, rows, inputs
@@ -123,6 +131,27 @@ def supersede(data_products: Sequence[int], now: datetime) -> int:
             f"UPDATE task SET state = '{TaskState.CANCELLED}' WHERE state = '{TaskState.PENDING}' AND rule IS NOT NULL "
             "AND id IN (SELECT i.task_id FROM superseded s JOIN data_product p ON p.id = s.id "
             "JOIN task_input_data_product i ON i.data_product_id = p.id WHERE i.ingestion_id <> p.current_ingestion_id)"
+        )
+
+
+def supersede_gathered(rule: str, data_products: Sequence[int], identities: Sequence[str]) -> int:
+    """Cancel a rule's pending tasks on any of these data products, but for those of these identities; return how many.
+
+    In the caller's transaction. Who is being claimed, or changed in another way, is left to whoever does that.
+    """
+    given, products = among("i.data_product_id", data_products, "BIGINT")
+    kept, identities_kept = among("t.identity", identities)
+    on_them = f"SELECT i.task_id FROM task_input_data_product i WHERE {given}"
+    stale = (
+        f"SELECT t.id FROM task t WHERE t.id {each_of(on_them)} "
+        f"AND t.state || '' = 'pending' AND t.rule = ? AND NOT ({kept})"
+    )
+    skipped = "" if is_sqlite() else " ORDER BY t.id FOR UPDATE OF t SKIP LOCKED"
+    with by_index():
+        return changed(
+            "UPDATE task SET state = 'cancelled', not_before = NULL "
+            f"WHERE state || '' = 'pending' AND id {each_of(stale + skipped)}",
+            (products, rule, identities_kept),
         )
 
 

@@ -18,7 +18,8 @@ from astra.database.astradb import Hold
 from astra.database.connection import by_index, changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
 from astra.database.staging import among, stage
-from astra.holds import HELD_UNTIL
+from astra.holds import AWAITS, HELD_UNTIL
+from astra.queue.awaiting import let_go_among
 from astra.queue.enqueueing import CHUNK, NO_LIVES, Lives, lives_of
 from astra.queue.giving_back import of_bundle, release
 from astra.states import HoldKind, TaskState
@@ -177,9 +178,24 @@ def hold_tasks(keys: Sequence[int]) -> int:
 
 
 def lift_tasks(keys: Sequence[int]) -> int:
-    """Let go the pending tasks that were held one by one; return how many those are."""
-    held = instant_text(HELD_UNTIL)
-    return _in_chunks("UPDATE task SET not_before = NULL WHERE state = 'pending' AND not_before >= ?", (held,), keys)
+    """Let go the pending tasks that were held one by one; return how many those are.
+
+    One that comes after other work waits for that, if it is not done.
+    """
+    count, held = 0, instant_text(HELD_UNTIL)
+    for chunk in _chunks(keys):
+        condition, parameter = among("id", chunk, "BIGINT")
+        with database.atomic():
+            statement = f"UPDATE task SET not_before = {_wait()} WHERE state = 'pending' AND not_before >= ?"
+            count += changed(f"{statement} AND {condition}", (held, parameter))
+            let_go_among(chunk)
+    return count
+
+
+def _wait() -> str:
+    """Return what a task waits for that is pending anew: other work, until it is seen that this is done."""
+    kind = "TEXT" if is_sqlite() else "TIMESTAMPTZ"
+    return f"CASE WHEN task.after IS NOT NULL THEN CAST('{instant_text(AWAITS)}' AS {kind}) END"
 
 
 def cancel_pending(keys: Sequence[int]) -> int:
@@ -294,11 +310,12 @@ def _make_pending(rows: list[tuple[int, str, int]]) -> set[int]:
     stage("retried", {"id": "BIGINT", "state": "TEXT", "generation": "BIGINT"}, rows)
     # the words keep PostgreSQL from an index of states, and so to looking up each key
     moved = run(
-        "UPDATE task SET state = 'pending', not_before = NULL, cohort = NULL, "
+        f"UPDATE task SET state = 'pending', not_before = {_wait()}, cohort = NULL, "
         "tries_after = coalesce(task.bundle_id, task.tries_after), generation = r.generation FROM retried r "
         "WHERE task.id = r.id AND task.state || '' = r.state AND task.state || '' IN ('failed', 'cancelled') "
         "RETURNING task.id"
     )
+    let_go_among([key for (key,) in moved])
     return {key for (key,) in moved}
 
 

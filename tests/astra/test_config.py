@@ -226,6 +226,59 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None
     assert "[output] root" in told
 
 
+RULES = """
+[[rules]]
+name = "first"
+filetype = "apVisit"
+task = "a.First"
+[[rules]]
+name = "of stars"
+filetype = "apStar"
+task = "a.First"
+[[rules]]
+name = "all"
+filetype = "apVisit"
+task = "a.All"
+gather = "source"
+[[rules]]
+name = "next"
+filetype = "apVisit"
+task = "a.Next"
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ('after = "frist"', '"next": after = "frist": there is no such rule; did you mean first?'),
+        ('after = "x"', '"next": after = "x": there is no such rule; there are all, first'),
+        ('after = "next"', "so they wait for each other, next -> next, and none would ever run"),
+        ('after = "of stars"', "is a rule for apStar, and this one is for apVisit"),
+        ('after = "all"', "is a rule that gathers, so it has no task on one data product that could be waited for"),
+        ('after = "first"\ngather = "source"', "cannot stand beside gather"),
+        ('gather = "field"', "gather"),
+        ("wait = -1", "wait"),
+        (
+            'after = "last"\n[[rules]]\nname = "last"\nfiletype = "apVisit"\ntask = "a.Last"\nafter = "next"',
+            "next -> last -> next",
+        ),
+    ],
+)
+def test_a_rule_that_could_never_have_its_turn_is_refused(tmp_path: Path, written: str, words: str) -> None:
+    assert words in problems(tmp_path, RULES + written)
+
+
+def test_rules_that_come_after_others_are_taken(tmp_path: Path) -> None:
+    chain = 'after = "first"\n[[rules]]\nname = "last"\nfiletype = "apVisit"\ntask = "a.Last"\nafter = "next"'
+    (tmp_path / "config.toml").write_text(RULES + chain)
+    rules = config.load(tmp_path / "config.toml", {"HOME": str(tmp_path)}).rules
+    assert [(each.after, each.gather, each.wait) for each in rules[2:]] == [
+        (None, "source", 3600.0),
+        ("first", None, 3600.0),
+        ("next", None, 3600.0),
+    ]
+
+
 def test_one_folder_watched_under_two_names_is_refused_through_a_link_too(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to("data")

@@ -126,3 +126,26 @@ def test_a_missing_or_null_fact_never_fulfils_a_condition(op: str, value: Any) -
 def test_equal_and_unequal_exclude_each_other(value: Any, fact: Any) -> None:
     equal, unequal = (holds(Condition("fact", op, value), {"fact": fact}) for op in ("eq", "ne"))
     assert not (equal and unequal)
+
+
+def test_a_rule_after_another_acts_where_both_do_and_names_the_task_that_it_comes_after() -> None:
+    rules_made = compiled(
+        written(name="last", parameters={"width": 5}, after="middle"),
+        written(name="middle", parameters={"width": 4}, after="first", where=(Condition("snr", "le", 100),)),
+        written(name="first", where=(Condition("snr", "ge", 10),)),
+        written(name="all", parameters={"width": 6}, gather="source", wait=5.0),
+    )
+    assert [each.name for each in rules_made] == ["last", "middle", "first", "all"]
+    last, middle, first = tasks_for(rules_made, Facts("apVisit", {"snr": 50.0}, GIVEN))
+    assert (last.after, middle.after, first.after) == (middle.identity, first.identity, None)
+    assert tasks_for(rules_made[:1], Facts("apVisit", {"snr": 50.0}, GIVEN)) == [last], "whoever else is asked"
+    assert tasks_for(rules_made, Facts("apVisit", {"snr": 5.0}, GIVEN)) == []
+    assert [each.rule for each in tasks_for(rules_made, Facts("apVisit", {"snr": 200.0}, GIVEN))] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("after", "words"), [("smooth", "does the very work of 'smooth'"), ("nothing", "which cannot be waited for")]
+)
+def test_a_rule_that_would_wait_for_itself_or_for_nothing_stops_the_start(after: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        compiled(written(), written(name="again", after=after))

@@ -684,3 +684,17 @@ def test_a_job_that_lost_its_lease_is_ended_where_it_may_go_on(
     clock.advance(60)
     assert rig.tick().recovered == [bundle]
     assert rig.hands.told == [f"drop [{bundle}]"]
+
+
+def test_who_waits_for_what_is_done_is_found_and_run(rig: Rig) -> None:
+    queue.enqueue([NewTask("a.B", "1", "{}", "a.B {}", identity="first")], rig.clock.now())
+    [first] = rig.tick().submitted
+    queue.enqueue([NewTask("a.B", "1", '{"x":1}', "a.B {}", after="first")], rig.clock.now())
+    token = rig.run(first)
+    missed = "UPDATE task SET not_before = ? WHERE after IS NOT NULL"
+    execute(missed, ("9999-12-31 00:00:00.000000+00:00",))  # neither sees the other: held, for a moment
+    rig.finish(first, token)
+    execute(missed, ("9999-01-01 00:00:00.000000+00:00",))
+    assert rig.tick().submitted == []
+    rig.clock.advance(16)
+    assert rig.tick().submitted

@@ -94,6 +94,27 @@ class ReadsLate(Waits):
             self.record_result(task, Trace(data_product=data_products[0].id, pid=os.getpid(), note=""))
 
 
+class NeedsQuality(Traced):
+    """Fails where the quality of its data product was not measured before."""
+
+    def execute(self) -> None:
+        from astra.contrib.spectrum_quality.models import SpectrumQualityResult
+
+        for task, data_products in self.iterable():
+            [measured] = SpectrumQualityResult.select().where(SpectrumQualityResult.data_product == data_products[0].id)
+            self.record_result(task, Trace(data_product=data_products[0].id, pid=os.getpid(), note=f"{measured.snr}"))
+
+
+class Combines(Traced):
+    """Records which data products each task was given together, in their order."""
+
+    def execute(self) -> None:
+        for task, data_products in self.iterable():
+            note = " ".join(str(each.id) for each in data_products)
+            assert all(Path(each.path).stat().st_size for each in data_products)
+            self.record_result(task, Trace(pid=os.getpid(), note=note))
+
+
 class Raises(Traced):
     """Raises at the tasks whose note says so."""
 

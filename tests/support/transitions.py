@@ -8,13 +8,13 @@ import re
 from typing import Any, NamedTuple
 
 from astra import queue
-from astra.queue import ending, enqueueing, giving_back, handing, holding, opening
+from astra.queue import awaiting, ending, enqueueing, giving_back, handing, holding, opening
 from astra.states import STATE_AFTER, BundleState
 
 _FROM = re.compile(r"\bstate(?: \|\| '')? (?:= '(?P<one>\w+)'|IN \((?P<many>[^)]*)\))")
 
 
-MODULES = (enqueueing, opening, handing, ending, giving_back, holding)
+MODULES = (awaiting, enqueueing, opening, handing, ending, giving_back, holding)
 NAMES = {name: value for module in MODULES for name, value in vars(module).items()}
 
 
