@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from astra import holds, provenance
 from astra.clock import Clock
-from astra.config import Settings
+from astra.config import Settings, Watch
 from astra.database.astradb import Hold
 from astra.database.connection import place, run
 from astra.errors import UnreadableFile
@@ -66,6 +66,15 @@ def _root(name: str, watcher: Watcher, sweeper: Sweeper) -> dict[str, Any]:
     }
 
 
+def stood_by(watches: Sequence[Watch], others: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return what there is to tell of the folders that other services watch, and this one when they are gone."""
+    return [
+        {"name": each.name, "path": str(each.path), "watched_by": others[each.name]}
+        for each in watches
+        if each.name in others
+    ]
+
+
 def _oldest(intake: Intake, clock: Clock) -> float | None:
     """Return for how long the file that has been on its way longest has been."""
     since = intake.settler.oldest
@@ -99,9 +108,23 @@ def records(clock: Clock) -> dict[str, Any]:
         "ingestions": outcomes,
         "tasks": tasks,
         "oldest_pending": str(oldest) if oldest is not None else None,
+        "running": _running(),
         "holds": [_held(each) for each in holds.standing()],
         "asked": _text(clock.now()),
     }
+
+
+def _running() -> list[dict[str, Any]]:
+    """Return how many bundles, and tasks in them, each machine has by its executors and by hand."""
+    rows = run(
+        "SELECT host, executor, count(*), sum(size) FROM bundle WHERE state IN ('submitted', 'running') "
+        "GROUP BY host, executor ORDER BY host, executor"
+    )
+    names = ("host", "executor", "bundles", "tasks")
+    return [
+        dict(zip(names, (host, executor, int(bundles), int(tasks)), strict=True))
+        for host, executor, bundles, tasks in rows
+    ]
 
 
 def _held(held: Hold) -> dict[str, Any]:

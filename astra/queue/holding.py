@@ -17,6 +17,7 @@ import peewee
 from astra.database.astradb import Hold
 from astra.database.connection import by_index, changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
+from astra.database.notices import announce
 from astra.database.staging import among, stage
 from astra.holds import HELD_UNTIL
 from astra.queue.enqueueing import CHUNK, NO_LIVES, Lives, lives_of
@@ -67,6 +68,8 @@ def lift(kind: HoldKind, target: str, now: datetime, key: int | None = None) -> 
     statement = f"UPDATE hold SET lifted = ? WHERE kind = ? AND target = ? AND lifted IS NULL{own} RETURNING id"
     with database.atomic():
         found = run(statement, (instant_text(now), kind.value, target, *values))
+        if found:
+            announce()
     return Hold.get_by_id(found[0][0]) if found else None
 
 
@@ -179,7 +182,10 @@ def hold_tasks(keys: Sequence[int]) -> int:
 def lift_tasks(keys: Sequence[int]) -> int:
     """Let go the pending tasks that were held one by one; return how many those are."""
     held = instant_text(HELD_UNTIL)
-    return _in_chunks("UPDATE task SET not_before = NULL WHERE state = 'pending' AND not_before >= ?", (held,), keys)
+    lifted = _in_chunks("UPDATE task SET not_before = NULL WHERE state = 'pending' AND not_before >= ?", (held,), keys)
+    if lifted:
+        announce()
+    return lifted
 
 
 def cancel_pending(keys: Sequence[int]) -> int:
@@ -269,6 +275,8 @@ def _retry_chunk(chunk: list[int], states: frozenset[TaskState], done: Retried) 
             with by_index(), database.atomic():
                 rows = _retryable(chunk, states, found)
                 moved = _make_pending(rows)
+                if moved:
+                    announce()
         except peewee.IntegrityError:  # a twin was enqueued since we looked: the next look sees it
             continue
         for key, _, _ in rows:

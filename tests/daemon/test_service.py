@@ -186,7 +186,8 @@ def test_a_calendar_entry_that_cannot_be_made_stops_the_start(site: Site) -> Non
 def test_a_folder_on_a_network_file_system_is_polled_without_being_told(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.service.choose_mode", lambda watch: ("poll", "nfs4 does not tell of other hosts"))
+    monkeypatch.setattr("daemon.watching.choose_mode", lambda watch: ("poll", "nfs4 does not tell of other hosts"))
     service = Service(site.settings(), SYSTEM)
+    service._listener.mine = frozenset({"redux"})
     service._build(())
-    assert service._sweeper.roots["redux"].polled
+    assert service._watching.sweeper.roots["redux"].polled
