@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from astra.config import Settings, Watch
 from astra.database.astradb import Hold
 from astra.database.connection import place, run
 from astra.errors import UnreadableFile
+from astra.filesystem import filesystem_kind, is_network
 from daemon.intake import Intake
 from daemon.scheduler import Scheduler
 from daemon.sweeper import Sweeper
@@ -139,8 +141,10 @@ def _held(held: Hold) -> dict[str, Any]:
 
 
 def status_file(settings: Settings) -> Path:
-    """Return where the running service writes what it knows."""
-    return settings.service.state / "status.json"
+    """Return where this machine's service writes what it knows."""
+    folder = settings.service.state
+    shared = is_network(filesystem_kind(folder))  # a home, say, that several machines have
+    return folder / (f"status-{platform.node()}.json" if shared else "status.json")
 
 
 def write(path: Path, snapshot: dict[str, Any]) -> None:

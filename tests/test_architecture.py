@@ -118,6 +118,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.targets",
             "astra.roots",
             "astra.tree",
+            "astra.turns",
             "astra.verifying",
             "astra.work",
         ),

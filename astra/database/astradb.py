@@ -341,6 +341,13 @@ class Hold(AstraModel):
     probe_bundle = BigIntegerField(null=True)
 
 
+class CalendarTurn(AstraModel):
+    """An entry of the calendar, and for which of its times it was last done; of several services by one."""
+
+    entry = TextField(primary_key=True)
+    due = InstantField()
+
+
 class ResultModel(AstraModel):
     """Base of a component's result tables: each row belongs to a task, and to its source where there is one."""
 
@@ -380,4 +387,5 @@ TABLES: tuple[type[AstraModel], ...] = (
     TaskOutputDataProduct,
     TaskBundle,
     Hold,
+    CalendarTurn,
 )

@@ -152,7 +152,7 @@ def test_what_falls_due_is_enqueued_and_runs(site: Site, caplog: pytest.LogCaptu
     site.schedule = [{"name": "nightly", "cron": "0 12 * * *", "task": TRACED, "parameters": {"note": "x"}}]
     settings = site.settings()
     service = Service(settings, SYSTEM, Until.DRAINED)
-    service._calendar._fall_due(settings.schedule[0])
+    service._calendar._fall_due(settings.schedule[0], SYSTEM.now())
     with caplog.at_level(logging.INFO, "daemon"):
         assert service.run() == 0
     assert "scheduled schedule=nightly tasks=1" in [str(record.msg) for record in caplog.records]
