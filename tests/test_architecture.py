@@ -217,6 +217,7 @@ BOUNDARIES = frozenset(
         ("astra.running", "_execute"),  # what the component raised, recorded before it comes this far
         ("daemon.executors.guard", "_carefully"),
         ("daemon.executors.surroundings", "_try"),
+        ("daemon.listener", "_run"),
         ("daemon.service", "_front_loop"),
         ("daemon.service", "_turn"),
     }
