@@ -121,8 +121,8 @@ def _begin(index: int, key: str, desk: Desk) -> None:
 
 
 def _read_whole(bundles: Sequence[Claimed]) -> dict[int, Whole]:
-    """Read several small bundles at once; a single one, or large ones, are read as they run."""
-    if len(bundles) < 2 or sum(each.size for each in bundles) > TOGETHER:
+    """Read small bundles at once, in fewer statements; large ones are read as they run."""
+    if sum(each.size for each in bundles) > TOGETHER:
         return {}
     try:
         with available():

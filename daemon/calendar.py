@@ -1,7 +1,8 @@
 """The calendar: components enqueued, and duties done, at set times of the day. The only user of APScheduler.
 
 Comes from `[[schedule]]` and from the settings of duties; goes to the queue, by the main loop of `service`, in which
-every other wait is counted.
+every other wait is counted. Of several services on one database one does what falls due, once for each time: the
+calendar's nominal instant, which is the same for all, decides, not the moment at which one of them comes to it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,22 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
+from astra import turns
 from astra.clock import Clock
 from astra.components import component_class
 from astra.config import Schedule
+from astra.database.connection import available, database
+from astra.database.fields import canonical_json
+from astra.errors import DatabaseUnavailable
 from daemon.logs import event
+
+if TYPE_CHECKING:
+    from apscheduler.events import JobSubmissionEvent
 
 log = logging.getLogger(__name__)
 _CLOCK_STEP = 5.0
@@ -24,11 +34,22 @@ _CLOCK_STEP = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What the service itself does at set times: `do` only asks for it, from the calendar's own thread."""
+    """What the service itself does at set times; `for_all` where one service does it for all on its database."""
 
     name: str
     cron: str
     do: Callable[[], None]
+    for_all: bool = False
+
+    @property
+    def entry(self) -> str:
+        """What tells it from all else that has a turn."""
+        return f"the duty {self.name}"
+
+
+def _entry(each: Schedule) -> str:
+    """Return what tells an entry from all others, also from those of services with other settings."""
+    return f"{each.name}: {each.cron} {each.task} {canonical_json(each.parameters)}"
 
 
 class Calendar:
@@ -38,7 +59,8 @@ class Calendar:
         self, entries: Sequence[Schedule], duties: Sequence[Duty], clock: Clock, wake: Callable[[], None]
     ) -> None:
         self._entries, self._duties, self._clock, self._wake = entries, duties, clock, wake
-        self._due: SimpleQueue[Schedule] = SimpleQueue()
+        self._due: SimpleQueue[tuple[Schedule | Duty, datetime]] = SimpleQueue()
+        self._in_hand: tuple[Schedule | Duty, datetime] | None = None
         self._reschedule: list[Callable[[], object]] = []
         self._offset = self._wall_offset()
 
@@ -50,42 +72,66 @@ class Calendar:
         if not self._entries and not self._duties:
             yield
             return
+        from apscheduler.events import EVENT_JOB_SUBMITTED
         from apscheduler.schedulers.background import BackgroundScheduler
         from apscheduler.triggers.cron import CronTrigger
 
         calendar = BackgroundScheduler(timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True})
-        doings: list[tuple[Schedule | Duty, Callable[[], None]]]
-        doings = [(each, partial(self._fall_due, each)) for each in self._entries]
-        doings += [(each, each.do) for each in self._duties]
-        for each, do in doings:
+        known: dict[str, Schedule | Duty] = {}
+        entries: list[Schedule | Duty] = [*self._entries, *self._duties]
+        for each in entries:
             trigger = CronTrigger.from_crontab(each.cron, timezone="UTC")
-            job = calendar.add_job(do, trigger, name=each.name)
+            job = calendar.add_job(_nothing, trigger, name=each.name)
+            known[job.id] = each
             self._reschedule.append(partial(job.reschedule, trigger))
+
+        def note(told: JobSubmissionEvent) -> None:
+            self._fall_due(known[told.job_id], told.scheduled_run_times[-1])
+
+        calendar.add_listener(note, EVENT_JOB_SUBMITTED)  # which, unlike the job itself, knows its nominal time
         calendar.start()
         try:
             yield
         finally:
             calendar.shutdown()
 
-    def _fall_due(self, each: Schedule) -> None:
-        self._due.put(each)
+    def _fall_due(self, each: Schedule | Duty, due: datetime) -> None:
+        self._due.put((each, due))
         self._wake()
 
     def _wall_offset(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()
 
     def enqueue_due(self) -> None:
-        """Enqueue the entries whose time has come; put the calendar right where the wall clock was set."""
+        """Do what has fallen due and is this service's to do; put the calendar right where the wall clock was set."""
         if abs(self._wall_offset() - self._offset) > _CLOCK_STEP:
             # APScheduler keeps the wall-clock time of the next run, which a step of the clock may put a day away
             event(log, "clock_stepped", logging.WARNING, seconds=self._wall_offset() - self._offset)
             self._offset = self._wall_offset()
             for reschedule in self._reschedule:
                 reschedule()
-        while True:
+        while self._in_hand is not None or not self._due.empty():
+            each, due = self._in_hand or self._due.get_nowait()
+            self._in_hand = None
             try:
-                each = self._due.get_nowait()
-            except Empty:
+                with available():
+                    self._do(each, due)
+            except DatabaseUnavailable:
+                self._in_hand = (each, due)  # for the next turn
+                raise
+
+    def _do(self, each: Schedule | Duty, due: datetime) -> None:
+        if isinstance(each, Duty):
+            if not each.for_all or turns.take(each.entry, due):
+                each.do()
+            return
+        instance = component_class(each.task)(**each.parameters)
+        with database.atomic():
+            if not turns.take(_entry(each), due):
                 return
-            tasks = component_class(each.task)(**each.parameters).enqueue(each.priority)
-            event(log, "scheduled", schedule=each.name, tasks=len(tasks))
+            tasks = instance.enqueue(each.priority)
+        event(log, "scheduled", schedule=each.name, tasks=len(tasks))
+
+
+def _nothing() -> None:
+    """The job itself: what is to be done is done by the main loop."""

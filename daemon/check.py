@@ -11,7 +11,7 @@ from pathlib import Path
 from astra.catalogue.consulting import linking_of
 from astra.components import component_class
 from astra.config import Settings, Watch
-from astra.database import connection, migrate
+from astra.database import connection, migrate, notices
 from astra.database.connection import available
 from astra.database.sqlite import unusable
 from astra.errors import AstraError, ConfigurationError
@@ -84,7 +84,9 @@ def _database(settings: Settings) -> str:
             if not connection.database.table_exists("schema_migration"):
                 return f"{connection.place()} has no tables yet; they are made at the first start"
             migrate.require_current()
-            return f"{connection.place()} is reached and up to date"
+            found = notices.watchers(each.name for each in settings.watch)
+            watched = "".join(f"; {who} watches {root}: who starts here stands by" for root, who in found.items())
+            return f"{connection.place()} is reached and up to date{watched}"
     finally:
         connection.close_database()
 

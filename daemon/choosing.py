@@ -90,14 +90,20 @@ class Choice:
         now
             The instant against which a task's waiting is counted.
         """
+        waits = False
         for lane in self._lanes():
             if (HoldKind.REPLAY, str(lane)) in held:
+                waits = True
                 continue
             for place in self._places(lane):
+                waits = True
                 if (HoldKind.COMPONENT, place[2]) not in held and (picks := self._of(place, slots, now)):
                     self._lane = lane if lane is not None else self._lane
                     self._components[place[:2]] = place[2]
                     return picks
+        if not waits:  # whoever comes next has no one before him, and is found in fewer statements
+            self._components.clear()
+            self._keys.clear()
         return []
 
     def probe(self, component: str, held: Collection[tuple[HoldKind, str]], now: datetime) -> list[Pick]:

@@ -141,6 +141,9 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
             f"{running['bundles_running']} bundles running"
         ]
         for root in running["roots"]:
+            if "watched_by" in root:
+                lines.append(f"watch       {root['name']}: standing by; watched by {root['watched_by']}")
+                continue
             deaf = f"polled: no event told of {root['deaf']} files" if root["deaf"] else None
             state = root["outage"] or root["blind"] or deaf or ("polled" if root["polled"] else "events and sweeps")
             lines.append(f"watch       {root['name']}: {root['files']} files in {root['folders']} folders; {state}")
@@ -161,6 +164,7 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
         f"ingested    {counts}",
         f"tasks       {tasks}{_after(recorded['waiting_for_others'])}",
         *(f"to gather   {_sources(each)}" for each in recorded["gathering"]),
+        *_running(recorded["running"]),
         *_held(recorded["holds"]),
     ]
 
@@ -184,6 +188,13 @@ def _after(count: int) -> str:
 
 def _sources(gathering: dict[str, Any]) -> str:
     return f"{gathering['sources']} sources by {gathering['rule']}, the next at {gathering['next']}"
+
+
+def _running(machines: list[dict[str, Any]]) -> Iterator[str]:
+    for each in machines:
+        host = each["host"].partition("/")[0]
+        bundles, tasks = each["bundles"], each["tasks"]
+        yield f"running     {bundles} bundles of {tasks} tasks on {host}, {each['executor']}"
 
 
 def _held(holds: list[dict[str, Any]]) -> Iterator[str]:

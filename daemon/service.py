@@ -17,11 +17,11 @@ from enum import StrEnum
 from types import FrameType
 from typing import Any
 
-from astra import backlog, products, roots, tree
+from astra import backlog
 from astra.catalogue.consulting import linking_of
 from astra.clock import Clock
 from astra.components import component_class
-from astra.config import Settings, Watch
+from astra.config import Settings
 from astra.database import connection, migrate
 from astra.database.connection import available, run, waiting_at_most
 from astra.database.fields import instant_text
@@ -29,9 +29,11 @@ from astra.errors import DatabaseUnavailable
 from astra.rules import Rule
 from daemon import executors, status
 from daemon.calendar import Calendar, Duty
+from daemon.executors.handed import prune_printed
 from daemon.executors.output import prune
 from daemon.gatherer import Gatherer
 from daemon.intake import Intake
+from daemon.listener import Listener
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
 from daemon.relinker import Relinker
@@ -43,8 +45,7 @@ from daemon.startup import (
     refuse_network_sqlite,
     refuse_unknown_releases,
 )
-from daemon.sweeper import Sweeper, SweepReport
-from daemon.watcher import Hints, Watcher, choose_mode
+from daemon.watching import Takers, Watching
 
 log = logging.getLogger(__name__)
 _STATUS_EVERY = 2.0
@@ -84,9 +85,11 @@ class Service:
         self._executor = executors.build(settings, clock, self._wake.set)
         self._linking = linking_of(settings.catalog, clock)
         self._relinker = Relinker(self._linking, clock)
-        relink = Duty("relink", settings.catalog.relink, self._relinker.request)
+        relink = Duty("relink", settings.catalog.relink, self._relinker.request, for_all=True)
         pruning = Duty("prune logs", _PRUNE, self._prune_logs)
         self._calendar = Calendar(settings.schedule, [relink, pruning], clock, self._wake.set)
+        names = [each.name for each in settings.watch]
+        self._listener = Listener(names, settings.scheduler.tick, clock, self._wake.set)
         self._front_turned = clock.monotonic()
         self._confirming = False
         self._status_trouble: str | None = None
@@ -109,9 +112,10 @@ class Service:
             stack.enter_context(self._locked_roots())
             with available():
                 before = _last_ingestion()
+                stack.enter_context(self._listener.running())
                 self._build(compiled)
             self._start(stack)
-            notify("READY=1", f"STATUS=watching {len(self._settings.watch)} folders")
+            notify("READY=1", f"STATUS=watching {len(self._listener.mine)} folders")
             event(log, "started", database=connection.place(), roots=len(self._settings.watch))
             self._loop()
             notify("STOPPING=1")
@@ -124,7 +128,7 @@ class Service:
         if self._until is Until.STOPPED:
             return 0
         with available():
-            unread = self._intake.out_of_reach or any(each.outage for each in self._sweeper.roots.values())
+            unread = self._intake.out_of_reach or self._watching.outage
             return 1 if unread or _troubles(before, self._began) else 0
 
     # ------------------------------------------------------------------------------------------------- starting
@@ -149,7 +153,7 @@ class Service:
 
     @contextmanager
     def _locked_roots(self) -> Iterator[None]:
-        """Hold every root's lock: two services taking in one tree into one database would do all work twice."""
+        """Hold every root's lock here: two services in one state folder would write over each other's status."""
         with ExitStack() as stack:
             for watch in self._settings.watch:
                 stack.enter_context(lock_root(self._settings, watch))
@@ -161,27 +165,14 @@ class Service:
             migrate.create_result_tables(component_class(task).result_models)
         self._intake = Intake(settings, compiled, clock, self._linking)
         self._gatherer = Gatherer(compiled, clock)
-        modes = {watch.name: choose_mode(watch) for watch in settings.watch}
-        for name, (mode, why) in modes.items():
-            event(log, "watch", root=name, mode=mode, reason=why)
-        opened = {watch.name: roots.open_root(watch.name, watch.path, clock.now()) for watch in settings.watch}
-        until = {name: since.timestamp() for name, since in opened.items() if since is not None}
-        self._sweeper = Sweeper(settings.watch, self._find, self._intake.offer, clock, until, self._end_backfill)
-        self._polled = {name for name, (mode, _) in modes.items() if mode == "poll"}
-        for name in self._polled:
-            self._sweeper.poll(name, True)
-        hints = Hints(self._hint, self._sweeper.request, self._sweeper.look, products.might_be_product)
-        self._watcher = Watcher([each for each in settings.watch if each.name not in self._polled], hints)
+        takers = Takers(self._hint, self._intake.offer)
+        self._watching = Watching(settings.watch, takers, clock)
+        self._watching.follow(self._listener.mine)
         self._scheduler = Scheduler(settings, self._executor, clock)
 
-    def _find(self, watch: Watch, report: tree.WalkReport) -> Iterator[list[tree.Found]]:
-        return tree.sweep(watch.name, watch.path, products.might_be_product, self._clock.now(), report)
-
-    def _end_backfill(self, root: str) -> None:
-        roots.end_backfill(root, self._clock.now())
-
     def _prune_logs(self) -> None:
-        deleted = prune(self._settings.bundle_logs, self._settings.log.keep, self._clock.now())
+        now = self._clock.now()
+        deleted = prune(self._settings.bundle_logs, self._settings.log.keep, now) + prune_printed(self._settings, now)
         event(log, "logs_pruned", files=deleted)
 
     def _hint(self, root: str, path: str) -> None:
@@ -190,8 +181,8 @@ class Service:
 
     def _start(self, stack: ExitStack) -> None:
         stack.callback(self._scheduler.stop)
-        self._watcher.start(self._clock.monotonic())  # watch first, then sweep: what comes between is in one of them
-        stack.callback(self._watcher.stop)
+        self._watching.start(self._clock.monotonic())
+        stack.callback(self._watching.stop)
         front = threading.Thread(target=self._front_loop, name="intake", daemon=True)
         front.start()
         stack.callback(
@@ -226,15 +217,13 @@ class Service:
 
     def _front_turn(self, now: float) -> bool:
         """Take one turn; return whether there is more to do at once."""
-        self._watcher.ensure(now)
-        swept = self._sweeper.turn(now, self._intake.load)
-        if swept is not None and swept.finished:
-            self._judge_events(swept)
+        self._watching.follow(self._listener.mine)
+        swept = self._watching.turn(now, self._intake.load)
         recorded = self._intake.turn(self._clock.monotonic())
         if recorded:
             self._wake.set()
         while self._intake.overfull:
-            self._sweeper.request(self._intake.overfull.pop(), "more arrivals than could be kept")
+            self._watching.sweeper.request(self._intake.overfull.pop(), "more arrivals than could be kept")
         self._sweep_after_outage()
         busy = swept is not None or bool(recorded) or self._intake.ready
         return busy or self._relinker.turn(now)
@@ -250,25 +239,7 @@ class Service:
             self._away.set()
         elif self._away.is_set():
             self._away.clear()
-            for name in self._sweeper.roots:
-                self._sweeper.request(name, "the database was away")
-
-    def _judge_events(self, swept: SweepReport) -> None:
-        """Poll a root whose events cannot be relied on, as what a sweep saw tells."""
-        root = swept.root
-        if root in self._polled:
-            return
-        if swept.unannounced and not self._watcher.unread(root):
-            self._watcher.distrust(root, swept.unannounced)
-        elif not swept.unannounced:
-            self._watcher.trust(root)
-        blind = root in self._watcher.blind
-        missing = None if blind else self._watcher.missing(root, self._sweeper.roots[root].last.folders)
-        self._sweeper.poll(root, blind or root in self._watcher.deaf or missing is not None)
-        if blind:
-            self._watcher.try_again(root)  # what can be swept may well be watched by now
-        if missing is not None and swept.whole:
-            event(log, "watches_missing", logging.WARNING, root=root, reason=missing)
+            self._watching.request("the database was away")
 
     def _pause(self) -> float:
         due = self._intake.settler.next_due
@@ -306,7 +277,10 @@ class Service:
         return True
 
     def _tell_status(self) -> None:
-        snapshot = status.live((self._watcher, self._sweeper, self._intake, self._scheduler), self._began, self._clock)
+        watching = self._watching
+        parts = (watching.watcher, watching.sweeper, self._intake, self._scheduler)
+        snapshot = status.live(parts, self._began, self._clock)
+        snapshot["roots"] += status.stood_by(self._settings.watch, self._listener.others)
         snapshot["intake_turned_seconds_ago"] = round(self._clock.monotonic() - self._front_turned, 3)
         notify(f"STATUS={self._scheduler.running} bundles running, {self._intake.waiting} files on their way")
         try:
@@ -326,7 +300,8 @@ class Service:
 
     def _is_done(self) -> bool:
         """Whether nothing is left to do; before that is believed, every root is swept once more."""
-        if not (self._sweeper.tried and self._sweeper.idle):
+        sweeper = self._watching.sweeper
+        if not (sweeper.tried and sweeper.idle):
             return False
         once = self._until is Until.ONCE
         waiting = self._intake.settled if once else self._intake.waiting
@@ -337,10 +312,9 @@ class Service:
         if self._confirming or self._until is Until.ONCE:
             return True
         self._confirming = True
-        for name in self._sweeper.roots:
-            self._sweeper.request(name, "is anything left?")
+        self._watching.request("is anything left?")
         self._front_wake.set()
-        return not self._settings.watch
+        return not self._watching.sweeper.roots
 
     # ------------------------------------------------------------------------------------------------- stopping
 

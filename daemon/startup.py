@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from astra import products, rules
+from astra import products, provenance, rules
 from astra.components import component_class
 from astra.config import Settings, Watch
 from astra.database import connection, migrate
@@ -67,16 +67,22 @@ def refuse_network_sqlite(settings: Settings) -> None:
 
 @contextmanager
 def lock_root(settings: Settings, watch: Watch) -> Iterator[None]:
-    """Hold the lock of one root, or raise `ConfigurationError` naming who does."""
+    """Hold the lock of one root in the state folder, or raise naming who does: two starts by mistake end here.
+
+    On SQLite there is but one such folder for each database. Services on PostgreSQL that have folders of their own, on
+    one machine or several, settle among themselves who watches (`listener`).
+    """
     url, folder = settings.database.url, settings.service.state
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"[service] state = {str(folder)!r} cannot be written: {error.strerror}") from error
-    if url.startswith("sqlite:///") and not url.endswith(":memory:"):
+    on_sqlite = url.startswith("sqlite:///")
+    if on_sqlite and not url.endswith(":memory:"):
         folder = Path(url.removeprefix("sqlite:///")).parent  # whoever has another state folder shares the database
+    machine = "" if on_sqlite else provenance.host()  # whose home, and so its state folder, may be that of others too
     try:
-        digest = hashlib.sha256(f"{url}\n{watch.name}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{url}\n{watch.name}\n{machine}".encode()).hexdigest()[:16]
         held = open(folder / f"root-{digest}.lock", "a+")  # noqa: SIM115 -- held below
     except OSError as error:
         raise ConfigurationError(

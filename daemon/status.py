@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any
 
 from astra import gathering, holds, provenance
 from astra.clock import Clock
-from astra.config import Settings
+from astra.config import Settings, Watch
 from astra.database.astradb import Hold
 from astra.database.connection import place, run
 from astra.database.fields import instant_text
 from astra.errors import UnreadableFile
+from astra.filesystem import filesystem_kind, is_network
 from daemon.intake import Intake
 from daemon.scheduler import Scheduler
 from daemon.sweeper import Sweeper
@@ -68,6 +70,15 @@ def _root(name: str, watcher: Watcher, sweeper: Sweeper) -> dict[str, Any]:
     }
 
 
+def stood_by(watches: Sequence[Watch], others: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return what there is to tell of the folders that other services watch, and this one when they are gone."""
+    return [
+        {"name": each.name, "path": str(each.path), "watched_by": others[each.name]}
+        for each in watches
+        if each.name in others
+    ]
+
+
 def _oldest(intake: Intake, clock: Clock) -> float | None:
     """Return for how long the file that has been on its way longest has been."""
     since = intake.settler.oldest
@@ -106,6 +117,7 @@ def records(clock: Clock) -> dict[str, Any]:
             {"rule": rule, "sources": count, "next": _text(due) if due else None}
             for rule, count, due in gathering.counts()
         ],
+        "running": _running(),
         "holds": [_held(each) for each in holds.standing()],
         "asked": _text(clock.now()),
     }
@@ -115,6 +127,19 @@ def _waiting() -> int:
     """Return how many pending tasks wait for other work."""
     query = "SELECT count(*) FROM task WHERE state = 'pending' AND after IS NOT NULL AND not_before = ?"
     return int(run(query, (instant_text(holds.AWAITS),))[0][0])
+
+
+def _running() -> list[dict[str, Any]]:
+    """Return how many bundles, and tasks in them, each machine has by its executors and by hand."""
+    rows = run(
+        "SELECT host, executor, count(*), sum(size) FROM bundle WHERE state IN ('submitted', 'running') "
+        "GROUP BY host, executor ORDER BY host, executor"
+    )
+    names = ("host", "executor", "bundles", "tasks")
+    return [
+        dict(zip(names, (host, executor, int(bundles), int(tasks)), strict=True))
+        for host, executor, bundles, tasks in rows
+    ]
 
 
 def _held(held: Hold) -> dict[str, Any]:
@@ -129,8 +154,10 @@ def _held(held: Hold) -> dict[str, Any]:
 
 
 def status_file(settings: Settings) -> Path:
-    """Return where the running service writes what it knows."""
-    return settings.service.state / "status.json"
+    """Return where this machine's service writes what it knows."""
+    folder = settings.service.state
+    shared = is_network(filesystem_kind(folder))  # a home, say, that several machines have
+    return folder / (f"status-{platform.node()}.json" if shared else "status.json")
 
 
 def write(path: Path, snapshot: dict[str, Any]) -> None:

@@ -119,6 +119,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.targets",
             "astra.roots",
             "astra.tree",
+            "astra.turns",
             "astra.verifying",
             "astra.work",
         ),
@@ -218,6 +219,7 @@ BOUNDARIES = frozenset(
         ("astra.running", "_execute"),  # what the component raised, recorded before it comes this far
         ("daemon.executors.guard", "_carefully"),
         ("daemon.executors.surroundings", "_try"),
+        ("daemon.listener", "_run"),
         ("daemon.service", "_front_loop"),
         ("daemon.service", "_turn"),
     }

@@ -346,6 +346,13 @@ class Hold(AstraModel):
     probe_bundle = BigIntegerField(null=True)
 
 
+class CalendarTurn(AstraModel):
+    """An entry of the calendar, and for which of its times it was last done; of several services by one."""
+
+    entry = TextField(primary_key=True)
+    due = InstantField()
+
+
 class ResultModel(AstraModel):
     """Base of a component's result tables: each row belongs to a task, and to its source where there is one."""
 
@@ -387,4 +394,5 @@ TABLES: tuple[type[AstraModel], ...] = (
     Hold,
     Gathering,
     GatherPosition,
+    CalendarTurn,
 )

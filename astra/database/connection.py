@@ -7,6 +7,7 @@ reads stay outside transactions and transactions stay short.
 
 from __future__ import annotations
 
+import select
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,25 @@ class PostgresWithReconnect(peewee.PostgresqlDatabase):
         if is_lost and not self.in_transaction():
             self.close()
         return super().cursor(named_cursor)  # type: ignore[no-untyped-call]
+
+    def rest(self) -> bool:
+        """Make this thread's connection as it was when it was opened; return whether that could be."""
+        from psycopg2 import Error
+
+        if self.transaction_depth():
+            return False
+        connection = self.connection()  # type: ignore[no-untyped-call]
+        try:
+            connection.reset()
+            connection.autocommit = True  # as peewee has it
+        except Error:
+            return False
+        return True
+
+    def is_quiet(self) -> bool:
+        """Whether the server says nothing on this thread's connection, which is at rest: one that ends says so."""
+        connection = self.connection()  # type: ignore[no-untyped-call]
+        return not (connection.closed or select.select([connection], [], [], 0)[0])
 
 
 class LazyDatabase(peewee.DatabaseProxy):
@@ -236,6 +256,10 @@ def by_index() -> Iterator[None]:
     if isinstance(opened, peewee.SqliteDatabase):
         yield
         return
+    if opened.in_transaction():  # and so until its end: a savepoint would not bring back what was set before
+        execute(f"SELECT {_BY_INDEX}")
+        yield
+        return
     with opened.atomic():
         execute(f"SELECT {_BY_INDEX}")
         yield
@@ -308,3 +332,21 @@ def drop_connection() -> None:
         while opened.transaction_depth():
             opened.pop_transaction()
         opened.close()
+
+
+def rest_connection() -> None:
+    """Keep this thread's connection for what comes next, as if it were new.
+
+    To make one of PostgreSQL takes longer than a short bundle. SQLite's, which costs little, is dropped, and so is one
+    that cannot be cleared.
+    """
+    opened = database.obj
+    if not (isinstance(opened, PostgresWithReconnect) and not opened.is_closed() and opened.rest()):
+        drop_connection()
+
+
+def drop_lost_connection() -> None:
+    """Close this thread's connection where its server has closed it while it was at rest."""
+    opened = database.obj
+    if isinstance(opened, PostgresWithReconnect) and not opened.is_closed() and not opened.is_quiet():
+        drop_connection()

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 
 from astra.database.connection import by_index, changed, database, is_sqlite, run
 from astra.database.fields import instant_text
+from astra.database.notices import announce
 from astra.database.staging import among
 from astra.holds import AWAITS
 from astra.states import TaskState
@@ -103,4 +104,7 @@ def _free(keys: Sequence[int]) -> int:
     if not is_sqlite():
         which = f"id = ANY (ARRAY(SELECT id FROM task WHERE {which} ORDER BY id FOR UPDATE SKIP LOCKED))"
     statement = f"UPDATE task SET not_before = NULL WHERE state || '' = 'pending' AND not_before = ? AND {which}"
-    return changed(statement, (instant_text(AWAITS), parameter))
+    freed = changed(statement, (instant_text(AWAITS), parameter))
+    if freed:
+        announce()
+    return freed

@@ -11,6 +11,7 @@ import peewee
 
 from astra.database.connection import by_index, changed, database, is_sqlite, run
 from astra.database.fields import instant_text
+from astra.database.notices import announce
 from astra.database.staging import among, load, reserve_ids, stage
 from astra.holds import AWAITS
 from astra.provenance import astra_version
@@ -67,6 +68,8 @@ def insert(tasks: Sequence[NewTask], state: TaskState, bundle: int | None, now: 
         except peewee.IntegrityError:
             if not left:
                 raise
+    if rows and state is TaskState.PENDING:
+        announce()
     return keys
 
 

@@ -17,6 +17,7 @@ import peewee
 from astra.database.astradb import Hold
 from astra.database.connection import by_index, changed, database, execute, is_sqlite, run
 from astra.database.fields import instant_text
+from astra.database.notices import announce
 from astra.database.staging import among, stage
 from astra.holds import AWAITS, HELD_UNTIL
 from astra.queue.awaiting import let_go_among
@@ -68,6 +69,8 @@ def lift(kind: HoldKind, target: str, now: datetime, key: int | None = None) -> 
     statement = f"UPDATE hold SET lifted = ? WHERE kind = ? AND target = ? AND lifted IS NULL{own} RETURNING id"
     with database.atomic():
         found = run(statement, (instant_text(now), kind.value, target, *values))
+        if found:
+            announce()
     return Hold.get_by_id(found[0][0]) if found else None
 
 
@@ -189,6 +192,8 @@ def lift_tasks(keys: Sequence[int]) -> int:
             statement = f"UPDATE task SET not_before = {_wait()} WHERE state = 'pending' AND not_before >= ?"
             count += changed(f"{statement} AND {condition}", (held, parameter))
             let_go_among(chunk)
+    if count:
+        announce()
     return count
 
 
@@ -285,6 +290,8 @@ def _retry_chunk(chunk: list[int], states: frozenset[TaskState], done: Retried) 
             with by_index(), database.atomic():
                 rows = _retryable(chunk, states, found)
                 moved = _make_pending(rows)
+                if moved:
+                    announce()
         except peewee.IntegrityError:  # a twin was enqueued since we looked: the next look sees it
             continue
         for key, _, _ in rows:

@@ -169,6 +169,7 @@ class WorkerProcess:
                 elif "idle" in message:
                     self.guard.rest()
                 self._messages.put(message)
-                self._wake()
+                if "started" not in message:  # which calls for nothing, and the process has better use for this moment
+                    self._wake()
         self._process.wait()
         self._wake()

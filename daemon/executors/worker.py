@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from astra.clock import SYSTEM
-from astra.database.connection import drop_connection, open_database
+from astra.database.connection import drop_lost_connection, open_database, rest_connection
 from astra.inhand import ON_THE_WAY, InHand
 from astra.running import Told, run_load
 from astra.session import Desk
@@ -50,8 +50,9 @@ def main() -> None:
     )
     say({"ready": os.getpid()})
     for line in orders:
+        drop_lost_connection()
         run_load(_load(json.loads(line)), desk, told)
-        drop_connection()
+        rest_connection()
         in_hand.begin(ON_THE_WAY)
         say({"idle": os.getpid()})
 

@@ -152,7 +152,7 @@ def test_what_falls_due_is_enqueued_and_runs(site: Site, caplog: pytest.LogCaptu
     site.schedule = [{"name": "nightly", "cron": "0 12 * * *", "task": TRACED, "parameters": {"note": "x"}}]
     settings = site.settings()
     service = Service(settings, SYSTEM, Until.DRAINED)
-    service._calendar._fall_due(settings.schedule[0])
+    service._calendar._fall_due(settings.schedule[0], SYSTEM.now())
     with caplog.at_level(logging.INFO, "daemon"):
         assert service.run() == 0
     assert "scheduled schedule=nightly tasks=1" in [str(record.msg) for record in caplog.records]
@@ -186,7 +186,8 @@ def test_a_calendar_entry_that_cannot_be_made_stops_the_start(site: Site) -> Non
 def test_a_folder_on_a_network_file_system_is_polled_without_being_told(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.service.choose_mode", lambda watch: ("poll", "nfs4 does not tell of other hosts"))
+    monkeypatch.setattr("daemon.watching.choose_mode", lambda watch: ("poll", "nfs4 does not tell of other hosts"))
     service = Service(site.settings(), SYSTEM)
+    service._listener.mine = frozenset({"redux"})
     service._build(())
-    assert service._sweeper.roots["redux"].polled
+    assert service._watching.sweeper.roots["redux"].polled

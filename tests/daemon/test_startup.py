@@ -39,6 +39,18 @@ def test_another_root_and_another_database_are_not_locked(site: Site) -> None:
         pass
 
 
+def test_a_home_that_machines_share_does_not_make_them_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = site.settings()
+    settings = replace(settings, database=replace(settings.database, url="postgresql://a@b/c"))
+    [watch] = settings.watch
+    with lock_root(settings, watch):
+        with pytest.raises(AstraError, match="watched already"), lock_root(settings, watch):
+            pass
+        monkeypatch.setattr("astra.provenance.host", lambda: "another")
+        with lock_root(settings, watch):
+            pass
+
+
 def test_a_state_folder_that_cannot_be_made_is_a_matter_of_the_settings(site: Site) -> None:
     (site.folder / "state").write_text("a file in its place")
     settings = site.settings()

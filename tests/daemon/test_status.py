@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 from astra import provenance, queue
 from astra.clock import SYSTEM
 from astra.errors import UnreadableFile
-from astra.work import NewTask
+from astra.work import NewTask, Pick
 from daemon import status
 from tests.support.clock import FakeClock
+from tests.support.site import Site
 
 
 def written(clock: FakeClock, **changes: Any) -> dict[str, Any]:
@@ -73,3 +76,19 @@ def test_the_records_are_counted_by_what_became_of_them(database: peewee.Databas
     assert shown["tasks"] == {"pending": 2}
     assert shown["oldest_pending"] is not None
     json.dumps(shown)
+
+
+def test_what_runs_is_told_by_machine(database: peewee.Database) -> None:
+    queue.enqueue([NewTask("a.B", "1", "{}", "a.B {}")] * 5, SYSTEM.now())
+    for host, most in (("one", 2), ("two", 1), ("one", 1)):
+        owner = replace(provenance.owner(), host=host)
+        queue.claim([Pick(None, 100, "a.B {}", most)], owner, "local", SYSTEM.now())
+    shown = [tuple(each.values()) for each in status.records(SYSTEM)["running"]]
+    assert shown == [("one", "local", 2, 3), ("two", "local", 1, 1)]
+
+
+def test_machines_that_share_a_home_have_a_status_file_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Site(tmp_path, "postgresql://nobody@/nothing").settings()
+    assert status.status_file(settings).name == "status.json"
+    monkeypatch.setattr(status, "filesystem_kind", lambda folder: "nfs4")
+    assert status.status_file(settings).name == f"status-{platform.node()}.json"

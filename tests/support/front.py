@@ -39,14 +39,15 @@ class Front:
         self._settings, self._clock = settings, clock
         self._service = Service(settings, clock)
         self._service._executor = executors.build(settings, clock, self._service._wake.set)  # never started
+        self._service._listener.mine = frozenset(each.name for each in settings.watch)  # nobody else watches
         self._service._build(compile_rules(settings))
 
     def __enter__(self) -> Self:
-        self._service._watcher.start(self._clock.monotonic())
+        self._service._watching.start(self._clock.monotonic())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._service._watcher.stop()
+        self._service._watching.stop()
         self._service._scheduler.stop()
 
     def hint(self, root: str, path: str) -> None:
@@ -55,7 +56,7 @@ class Front:
 
     def look(self, root: str) -> None:
         """Have changed folders looked at, as the watcher does where events come late."""
-        self._service._sweeper.look(root, "events come faster than they are read")
+        self._service._watching.sweeper.look(root, "events come faster than they are read")
 
     def run(self) -> NoReturn:
         """Go on until somebody kills this process."""
@@ -80,7 +81,7 @@ class Front:
         return more
 
     def _is_done(self) -> bool:
-        sweeper = self._service._sweeper
+        sweeper = self._service._watching.sweeper
         if self._service._intake.waiting or not (sweeper.tried and sweeper.idle):
             return False
         lacking = [watch.name for watch in self._settings.watch if self._lacks(watch.name)]

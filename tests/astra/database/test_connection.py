@@ -25,16 +25,18 @@ from astra.database.connection import (
     changed,
     close_database,
     drop_connection,
+    drop_lost_connection,
     execute,
     execute_many,
     json_number,
     open_database,
     place,
+    rest_connection,
     run,
 )
 from astra.errors import ConfigurationError, DatabaseUnavailable
 from tests.support.clock import START
-from tests.support.processes import environment
+from tests.support.processes import environment, until
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -369,6 +371,44 @@ def test_a_lost_connection_is_not_replaced_in_the_middle_of_a_transaction(
     with pytest.raises(peewee.PeeweeException):
         work()
     assert run("SELECT count(*) FROM watched_root") == [(0,)]
+
+
+@on_postgresql
+def test_a_connection_at_rest_is_kept_as_if_it_were_new(database: peewee.Database) -> None:
+    [(own,)] = run("SELECT pg_backend_pid()")
+    run("SELECT set_config('enable_seqscan', 'off', false), set_config('datestyle', 'German', false)")
+    rest_connection()
+    shown = "SELECT pg_backend_pid(), current_setting('enable_seqscan'), current_setting('timezone'), now()"
+    [(kept, scans, zone, now)] = run(shown)
+    assert (kept, scans, zone, now.tzinfo is None) == (own, "on", "UTC", False)
+    changed("INSERT INTO watched_root (name, path, watched_since) VALUES ('alone', '/', '2026-01-01')")
+    database.begin()
+    database.push_transaction(object())
+    rest_connection()
+    assert run("SELECT name FROM watched_root") == [("alone",)], "outside a transaction each statement stands"
+    assert run("SELECT pg_backend_pid()") != [(own,)], "one that somebody left in a transaction is not kept"
+
+
+@on_postgresql
+def test_a_connection_that_was_cut_at_rest_is_replaced_before_it_is_used(
+    database: peewee.Database, database_url: str
+) -> None:
+    [(own,)] = run("SELECT pg_backend_pid()")
+    drop_lost_connection()
+    assert run("SELECT pg_backend_pid()") == [(own,)]
+    end_connections(database_url)
+    until(lambda: not database.is_quiet())
+    drop_lost_connection()
+    assert run("SELECT pg_backend_pid()") != [(own,)]
+
+
+@on_sqlite
+def test_a_connection_to_a_file_is_dropped_when_it_is_put_to_rest(database: peewee.Database) -> None:
+    run("SELECT 1")
+    drop_lost_connection()
+    assert not database.is_closed()
+    rest_connection()
+    assert database.is_closed()
 
 
 def test_a_server_that_is_not_there_is_unavailable_and_may_be_tried_again(tmp_path: Path) -> None:

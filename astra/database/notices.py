@@ -1,0 +1,127 @@
+"""Notices between processes on one PostgreSQL: that work waits, and who watches which folder. SQLite has neither.
+
+A notice is sent in the transaction that records the work, and heard when that is committed. It is a hint: who hears
+none, or has lost one, finds the work at its next look. A folder's lock lives as long as the connection that took it, so
+that a service which dies lets go of it, wherever it ran.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import select
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import peewee
+
+from astra.clock import SYSTEM, Clock
+from astra.database.connection import available, database, execute, is_sqlite, run
+
+CHANNEL = "astra_pending"  # of this database alone: PostgreSQL keeps those of its databases apart
+APART = 0.02
+"""Seconds between two notices of one process: transactions that send one are committed one after another."""
+
+_LOCKS = 0x61737472  # of folders, among all advisory locks
+_LONGEST_NAME = 63  # of PostgreSQL's application_name
+# A machine that lost its power says nothing: after so long the server lets go of what its connection held.
+_KEPT_ALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+
+
+class _Sender:
+    """When this process has sent its last notice."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self._last = clock, -APART
+
+    def is_due(self) -> bool:
+        now = self.clock.monotonic()
+        if now - self._last < APART:
+            return False
+        self._last = now
+        return True
+
+
+_sender = _Sender(SYSTEM)
+
+
+def announce() -> None:
+    """Tell whoever listens that work waits, once the transaction that this is in is committed.
+
+    Nothing is sent within `APART` of this process's last one: who has heard one looks a second time after that.
+    """
+    if not is_sqlite() and _sender.is_due():
+        execute(f"NOTIFY {CHANNEL}")
+
+
+class Line:
+    """A connection of its own, on which notices are heard and folders' locks are held. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._held: set[str] = set()
+        with available(), peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+            # as peewee makes them, so with all that the URL says; but neither a thread's own nor ever in a transaction
+            self._connection: Any = database._connect()
+            self._connection.autocommit = True
+        self._ask("SELECT set_config('application_name', %s, false)", (_own_name(),))
+        self._ask(f"{_KEPT_ALIVE}; LISTEN {CHANNEL}")
+
+    def wait(self, waker: int, seconds: float) -> bool:
+        """Wait for a notice, or until `waker`, a file descriptor, can be read; return whether there was a notice.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            If the connection is lost.
+        """
+        select.select([self._connection, waker], [], [], seconds)
+        with available(), peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+            self._connection.poll()
+        heard = bool(self._connection.notifies)
+        self._connection.notifies.clear()
+        return heard
+
+    def take(self, root: str) -> bool:
+        """Take the lock of a folder; return whether it is this connection's, now or already."""
+        if root not in self._held and self._ask("SELECT pg_try_advisory_lock(%s, %s)", (_LOCKS, _key(root)))[0][0]:
+            self._held.add(root)
+        return root in self._held
+
+    def watchers(self, roots: Iterable[str]) -> dict[str, str]:
+        """Return who watches these folders, those of them that anybody does; an error where the connection is lost."""
+        return _named(roots, self._ask(_WATCHERS))
+
+    def close(self) -> None:
+        """Give the connection up, and with it the locks."""
+        self._connection.close()
+
+    def _ask(self, query: str, values: tuple[Any, ...] | None = None) -> list[Any]:
+        with available(), peewee.__exception_wrapper__, self._connection.cursor() as cursor:  # type: ignore[attr-defined]
+            cursor.execute(query, values)
+            return list(cursor.fetchall()) if cursor.description else []
+
+
+def watchers(roots: Iterable[str]) -> dict[str, str]:
+    """Return who watches these folders, of those that anybody does: program, process and machine."""
+    return {} if is_sqlite() else _named(roots, run(_WATCHERS))
+
+
+_WATCHERS = (
+    "SELECT CAST(l.objid AS BIGINT), a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
+    f"WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = {_LOCKS} "
+    "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+def _named(roots: Iterable[str], found: list[Any]) -> dict[str, str]:
+    keys = {_key(root): root for root in roots}
+    return {keys[key]: name or "somebody" for key, name in found if key in keys}
+
+
+def _key(root: str) -> int:
+    return zlib.crc32(root.encode()) & 0x7FFFFFFF
+
+
+def _own_name() -> str:
+    return f"astrad {os.getpid()} on {platform.node()}".encode("ascii", "replace").decode()[:_LONGEST_NAME]
