@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from astra.errors import AstraError
@@ -72,3 +73,18 @@ def remove_array(settings: Settings, name: str) -> None:
             if path.suffix != ".out" or path.stat().st_size == 0:
                 path.unlink()
         folder.rmdir()  # refused where something is left
+
+
+def prune_printed(settings: Settings, now: datetime) -> int:
+    """Delete what jobs printed of themselves longer ago than logs are kept; return how many files that was."""
+    oldest, deleted = (now - timedelta(days=settings.log.keep)).timestamp(), 0
+    for folder in settings.slurm_folder.glob("astra-b*"):
+        left = list(folder.iterdir())
+        with suppress(OSError):
+            # an array that is not over has its script there
+            if all(path.suffix == ".out" and path.stat().st_mtime < oldest for path in left):
+                for path in left:
+                    path.unlink()
+                    deleted += 1
+                folder.rmdir()
+    return deleted

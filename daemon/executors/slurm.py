@@ -53,6 +53,7 @@ class SlurmExecutor:
         self._looking = False
         self._look_at = self._records_at = 0.0
         self._away: str | None = None
+        self._was_away = 0.0
         self._refused: str | None = None
         self._pauses, self._paused_until = 0, 0.0
         self._has_adopted = False
@@ -269,7 +270,7 @@ class SlurmExecutor:
             if listed is None:
                 unknown.append(element)
                 continue
-            self._note_listed(element, listed)
+            self._note_listed(element, listed, now)
             if listed.stage is Stage.OVER:
                 over.append(element)
         self._see_records([*over, *unknown], now)
@@ -281,15 +282,15 @@ class SlurmExecutor:
     def _be_away(self, reason: str, now: float) -> None:
         if self._away is None:
             event(log, "slurm_away", logging.ERROR, reason=reason)
-        self._away, self._look_at = reason, now + self._settings.executor.slurm.poll
+        self._away, self._was_away, self._look_at = reason, now, now + self._settings.executor.slurm.poll
 
-    def _note_listed(self, element: Element, listed: Listed) -> None:
+    def _note_listed(self, element: Element, listed: Listed, now: float) -> None:
         if element.job != listed.job:
             element.job = self._unnoted[element.name] = listed.job
         before = element.listed.reason if element.listed else None
         if listed.reason and listed.reason != before:
             event(log, "slurm_waits", logging.WARNING, job=listed.job, reason=listed.reason)
-        element.listed, element.unknown_since = listed, None
+        element.listed, element.seen_at, element.unknown_since = listed, now, None
 
     def _end_over(self, element: Element, now: float) -> None:
         """Tell what became of the bundles of a job that is over and that are open nonetheless."""
@@ -315,10 +316,13 @@ class SlurmExecutor:
             element.unknown_since = now
         if element.started:
             return  # its lease tells, and others take it back
-        patience = 2 * self._settings.executor.slurm.poll if element.waits else _UNKNOWN_SECONDS
+        # A controller that crashed may have lost what it had just taken; what vanishes from one that is well was
+        # cancelled.
+        has_vanished = element.waits and element.seen_at is not None and element.seen_at > self._was_away
+        patience = 2 * self._settings.executor.slurm.poll if has_vanished else _UNKNOWN_SECONDS
         if element.unknown_for(now) < patience:
             return
-        if element.waits:
+        if has_vanished:
             words = f"its Slurm job {element.job} was cancelled while it waited"
             self._close(element, *(Ending(each, words, cancelled=True) for each in element.bundles))
         else:

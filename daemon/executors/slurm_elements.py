@@ -20,6 +20,7 @@ class Element:
     may_be_there: bool = False
     job: str | None = None
     listed: Listed | None = None
+    seen_at: float | None = None
     unknown_since: float | None = None
     closed_since: float | None = None
     started: set[int] = field(default_factory=set)

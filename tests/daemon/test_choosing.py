@@ -15,6 +15,7 @@ from astra.database.astradb import Replay
 from astra.states import HoldKind, TaskOutcome
 from astra.work import Finish, Pick, Totals
 from daemon.choosing import Choice, Cost
+from daemon.executors import Span
 from daemon.executors.local import SPAN
 from tests.support.clock import START
 from tests.support.site import Site
@@ -154,6 +155,17 @@ def test_many_bundles_of_one_key_are_taken_together_too(choice: Choice, sections
     record("a.B {}", 10, setup=0.0, each=0.001)
     fill(45, key="a.B {}")
     assert serve(choice, 2) == [[*[("a.B {}", 10)] * 4, ("a.B {}", 5)], []]
+
+
+def test_a_job_is_filled_to_the_target_with_bundles_of_many_keys(
+    tmp_path: Path, database: peewee.Database, database_url: str, sections: dict[str, Any]
+) -> None:
+    jobs = Choice(Site(tmp_path, database_url, sections=sections).settings(), lambda own: Span(own.target, 20_000))
+    record("a.B {}", 2, setup=1.0, each=4.0)
+    for number in range(30):
+        fill(2, key=f"a.B {{{number:02}}}")
+    [first, second] = serve(jobs, 2)
+    assert (len(first), len(second)) == (11, 11), "bundles of 9 s, in jobs of 100"
 
 
 def test_of_a_component_that_nobody_knows_one_bundle_is_tried_first(choice: Choice) -> None:
