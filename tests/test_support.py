@@ -144,11 +144,11 @@ def test_a_job_runs_in_the_private_slurm_and_its_accounts_know_it(slurm: Private
 
 @pytest.mark.system
 def test_a_node_that_is_killed_takes_its_jobs_with_it_and_comes_back(slurm: PrivateSlurm) -> None:
-    job = _submit(slurm, "sleep 1000", "--nodelist=n1")
-    until(lambda: _states(slurm, job) == ["RUNNING"])
-    before = slurm.pids()
+    idle = len(slurm.pids())
+    job = _submit(slurm, "setsid sleep 1000 & sleep 1000", "--nodelist=n1")
+    until(lambda: len(slurm.pids()) == idle + 4)  # the job's keeper, its shell, and both
     slurm.kill_node("n1")
-    assert len(before) - len(slurm.pids()) >= 4, "slurmd, the job's keeper, its shell, and sleep"
+    assert len(slurm.pids()) == idle - 1
     until(lambda: _states(slurm, job) == ["NODE_FAIL"], timeout=60)
     slurm.start_node("n1")
     slurm.node_is("n1", "idle")

@@ -129,7 +129,7 @@ def test_a_slurm_that_is_away_when_no_job_is_there_is_asked_again_until_it_is_ba
         stand.slurm.kill_controller()
         tasks = stand.enqueue("good", "good")
         daemon.says("slurm_away", PATIENCE)
-        until(lambda: stand.tries(tasks[0])[0]["outcome"] == "released", PATIENCE)
+        assert stand.first_try_ends(tasks[0])["outcome"] == "released"
         until(lambda: "Unable to contact slurm controller" in stand.status())
         stand.slurm.start_controller()
         daemon.says("slurm_back", PATIENCE)
@@ -221,7 +221,8 @@ def test_the_ways_in_which_a_job_ends_are_told_apart(stand: Stand) -> None:
         assert node != stand.node(stand.job_of(late))
         slurm.kill_node(node)
         stand.reach([asked], "cancelled")
-        until(lambda: stand.tries(late)[0]["outcome"] and stand.tries(lost)[0]["outcome"], 90)
+        for task in (late, lost):
+            stand.first_try_ends(task, 90)
         stand.open_gate()
         stand.reach([late, lost], "failed", "completed")
         slurm.start_node(node)

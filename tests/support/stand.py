@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,19 +73,26 @@ class Stand:
     def reach(self, tasks: Sequence[int], *states: str, timeout: float = PATIENCE) -> None:
         """Wait until these tasks have these states, one for each, or one for all."""
         wanted = list(states) * (len(tasks) if len(states) == 1 else 1)
-        found: list[str] = []
 
         def they_have() -> bool:
             known = dict(query("SELECT id, state FROM task"))
-            found[:] = [str(known[task]) for task in tasks]
-            return found == wanted
+            return [str(known[task]) for task in tasks] == wanted
 
+        self._until(they_have, f"tasks {list(tasks)} are {wanted}", timeout)
+
+    def first_try_ends(self, task: int, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Wait until the first try of a task has ended, and return how."""
+        self._until(lambda: self.tries(task)[0]["outcome"] is not None, f"a try of task {task} has ended", timeout)
+        return self.tries(task)[0]
+
+    def _until(self, predicate: Callable[[], bool], what: str, timeout: float) -> None:
         try:
-            until(they_have, timeout)
+            until(predicate, timeout)
         except AssertionError:
             said = "\n".join(path.read_text()[-4000:] for path in self.site.folder.glob("astrad-*.log"))
-            jobs = self.jobs() if self.slurm is not None else []
-            raise AssertionError(f"tasks are {found}, not {wanted}; jobs {jobs}\n{said}") from None
+            jobs = (self.jobs(), self.slurm("scontrol", "show", "nodes")) if self.slurm is not None else ()
+            states = query("SELECT id, state FROM task ORDER BY id LIMIT 20")
+            raise AssertionError(f"not within {timeout:g} s: {what}; tasks {states}; jobs {jobs}\n{said}") from None
 
     def tries(self, task: int) -> list[dict[str, Any]]:
         """Return how each try of a task ended, the oldest first."""
