@@ -15,7 +15,7 @@ from astra.clock import SYSTEM
 from astra.database import migrate
 from astra.database.connection import run as query
 from tests.support.components import Trace
-from tests.support.processes import until
+from tests.support.processes import lives, until
 from tests.support.realdata import RealFile
 from tests.support.site import Site
 from tests.support.slurm import PrivateSlurm
@@ -108,18 +108,34 @@ def test_a_service_killed_between_submitting_and_noting_it_leaves_one_job(
 
 
 def test_an_sbatch_that_submits_and_never_answers_leaves_one_job(
-    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stand: Stand, slurm: PrivateSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for node in NODES:
+        slurm.drain(node, "nothing begins too soon")
     wrapped(tmp_path / "bin", "exec sleep 1000", monkeypatch)
     with stand.service([sys.executable, "-c", IMPATIENT]) as daemon:
         tasks = stand.enqueue("good", "good")
         daemon.says("sbatch did not answer", PATIENCE)
+        daemon.says("slurm_waits", PATIENCE)  # found by its name
+        for node in NODES:
+            slurm.resume(node)
         stand.reach(tasks, "completed")
-        until(lambda: stand.job_states() == ["COMPLETED"], PATIENCE)
         later = stand.enqueue("good", group=1)
         stand.reach(later, "completed")
     completed_once(stand.where, [*tasks, *later])
+    assert [len(stand.tries(task)) for task in tasks] == [1, 1]
     assert list(stand.arrays().values()) == [1, 1]
+
+
+def test_what_is_cancelled_while_no_service_is_there_is_ended_by_its_job(stand: Stand) -> None:
+    with stand.service() as daemon:
+        tasks = stand.enqueue("good", "wait")
+        [pid] = stand.at_gate()
+        daemon.kill()
+    stand.astra("cancel", "bundle", stand.bundle_of(tasks[0])["id"])
+    until(lambda: not lives(pid), PATIENCE)
+    stand.reach(tasks, "cancelled")
+    until(lambda: set(stand.job_states()) <= {"COMPLETED", "FAILED"}, PATIENCE)
 
 
 def test_a_slurm_that_is_away_when_no_job_is_there_is_asked_again_until_it_is_back(stand: Stand) -> None:
@@ -252,6 +268,7 @@ def test_a_slurm_that_keeps_no_accounts_will_do(
         for name, value in slurm.environment.items():
             monkeypatch.setenv(name, value)
         stand = Stand("slurm", Site(tmp_path, database_url), slurm)
+        stand.site.sections["executor"]["slurm"]["memory"] = 450
         with stand.service():
             tasks = stand.enqueue("good", "good")
             stand.reach(tasks, "completed")
@@ -259,4 +276,8 @@ def test_a_slurm_that_keeps_no_accounts_will_do(
             stand.at_gate()
             slurm("scancel", stand.job_of(waiting))
             stand.reach([waiting], "cancelled")
+            [greedy] = stand.enqueue("hold", group=2)
+            assert stand.first_try_ends(greedy)["kind"] == "resource", (
+                "a job's memory is a limit, if nobody else says so"
+            )
         completed_once(stand.where, tasks)

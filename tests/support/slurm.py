@@ -63,21 +63,24 @@ KillWait=2
 MinJobAge=3600
 MaxArraySize=1001
 InactiveLimit=0
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
 {accounts}
 NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port={first}-{last} CPUs={cpus} RealMemory=4000
 PartitionName=main Nodes=ALL Default=YES MaxTime=120 DefMemPerCPU=1000 State=UP
 PartitionName=other Nodes=ALL MaxTime=120 DefMemPerCPU=1000 State=UP
 """
-NO_ACCOUNTS = "AccountingStorageType=accounting_storage/none"
+NO_ACCOUNTS = """\
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+"""
 ACCOUNTS = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=localhost
 AccountingStoragePort={accounts}
 AccountingStoragePass={folder}/munge.socket
 AccountingStoreFlags=job_comment
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 """
 ACCOUNTANT = """\
 AuthType=auth/munge
@@ -111,7 +114,10 @@ class Job(NamedTuple):
 
 @dataclass
 class PrivateSlurm:
-    """A cluster of `nodes` with `cpus` each. A context: leaving it ends every process and removes the folder."""
+    """A cluster of `nodes` with `cpus` each. A context: leaving it ends every process and removes the folder.
+
+    Without `accounts` it is the barest there is: it forgets its jobs, and does not look at what they hold in memory.
+    """
 
     nodes: int = 2
     cpus: int = 2

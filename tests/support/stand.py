@@ -82,8 +82,11 @@ class Stand:
 
     def first_try_ends(self, task: int, timeout: float = PATIENCE) -> dict[str, Any]:
         """Wait until the first try of a task has ended, and return how."""
-        self._until(lambda: self.tries(task)[0]["outcome"] is not None, f"a try of task {task} has ended", timeout)
+        self._until(lambda: bool(self._ended(task)), f"a try of task {task} has ended", timeout)
         return self.tries(task)[0]
+
+    def _ended(self, task: int) -> list[str]:
+        return [each["outcome"] for each in self.tries(task) if each["outcome"]]
 
     def _until(self, predicate: Callable[[], bool], what: str, timeout: float) -> None:
         try:
