@@ -126,7 +126,8 @@ def test_it_listens_again_after_the_server_was_restarted(
 
 
 @ON_POSTGRESQL
-def test_it_ends_at_once_and_leaves_no_connection(database: peewee.Database) -> None:
+def test_it_ends_at_once_and_leaves_no_connection(database: peewee.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY", 3600.0)
     one = One()
     began = SYSTEM.monotonic()
     one.stack.close()
