@@ -120,6 +120,24 @@ def open_bundles(now: datetime) -> list[OpenBundle]:
     return _open("state IN ('submitted', 'running')", now)
 
 
+def open_bundle(bundle: int) -> OpenBundle | None:
+    """Return one bundle, if it is submitted or running."""
+    found = _open(f"state IN ('submitted', 'running') AND id = {int(bundle)}", None)
+    return found[0] if found else None
+
+
+def states_in(executor: str) -> dict[int, BundleState]:
+    """Return every open bundle of an executor, with its state."""
+    query = "SELECT id, state FROM bundle WHERE state IN ('submitted', 'running') AND executor = ?"
+    return {key: BundleState(state) for key, state in run(query, (executor,))}
+
+
+def has_open_of(array: str) -> bool:
+    """Return whether a bundle is open that was handed over in this array."""
+    query = "SELECT 1 FROM bundle WHERE state IN ('submitted', 'running') AND substr(external_name, 1, ?) = ? LIMIT 1"
+    return bool(run(query, (len(array) + 1, f"{array}_")))
+
+
 def bundles_by_hand(tasks: Sequence[int]) -> list[OpenBundle]:
     """Return the bundles that people are running, of those that these tasks were last in."""
     listed = ", ".join(str(int(key)) for key in tasks)
@@ -131,17 +149,31 @@ def bundles_by_hand(tasks: Sequence[int]) -> list[OpenBundle]:
 
 def _open(which: str, now: datetime | None) -> list[OpenBundle]:
     rows = run(
-        'SELECT id, token, state, owner_boot, owner_pid, owner_start, host, "user", executor, size, '
-        "lease_expires IS NOT NULL AND lease_expires < ?, created, external_id, external_name "
+        'SELECT id, name, token, state, owner_boot, owner_pid, owner_start, host, "user", executor, size, '
+        "lease_expires IS NOT NULL AND lease_expires < ?, created, external_id, external_name, keeper "
         f"FROM bundle WHERE {which} ORDER BY id",
         (instant_text(now),),
     )
-    return [
-        OpenBundle(
-            key, token, BundleState(state), Owner(*own[:5]), own[5], own[6], bool(own[7]), _instant(own[8]), *own[9:]
-        )
-        for key, token, state, *own in rows
-    ]
+    return [_of_row(row) for row in rows]
+
+
+def _of_row(row: Sequence[Any]) -> OpenBundle:
+    key, name, token, state, boot, pid, start, host, user, executor, size, lapsed, created, *outside = row
+    external_id, external_name, keeper = outside
+    return OpenBundle(
+        bundle=key,
+        component=name,
+        token=token,
+        state=BundleState(state),
+        owner=Owner(boot, pid, start, host, user),
+        executor=executor,
+        size=size,
+        lapsed=bool(lapsed),
+        created=_instant(created),
+        external_id=external_id,
+        external_name=external_name,
+        keeper=Owner.of_text(keeper) if keeper else None,
+    )
 
 
 def ended(bundles: Sequence[int]) -> list[Ended]:
@@ -176,12 +208,6 @@ def closed(bundles: Collection[int]) -> dict[int, tuple[BundleState, str | None]
     listed = ", ".join(str(int(key)) for key in bundles) or "0"
     query = f"SELECT id, state, error FROM bundle WHERE id IN ({listed}) AND state IN ('ended', 'released', 'expired')"
     return {key: (BundleState(state), error) for key, state, error in run(query)}
-
-
-def running_of(bundles: Collection[int]) -> set[int]:
-    """Return those of these bundles that run."""
-    listed = ", ".join(str(int(key)) for key in bundles) or "0"
-    return {row[0] for row in run(f"SELECT id FROM bundle WHERE id IN ({listed}) AND state = 'running'")}
 
 
 def taken_away(bundles: Collection[int]) -> dict[int, str]:

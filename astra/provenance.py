@@ -8,6 +8,7 @@ import getpass
 import hashlib
 import importlib.metadata
 import inspect
+import json
 import linecache
 import os
 import platform
@@ -33,6 +34,16 @@ class Owner:
     start: int
     host: str
     user: str
+
+    @property
+    def text(self) -> str:
+        """All of it, as one column holds it."""
+        return json.dumps([self.boot, self.pid, self.start, self.host, self.user])
+
+    @classmethod
+    def of_text(cls, text: str) -> Owner:
+        """Return the process that a column tells of."""
+        return cls(*json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,9 @@ def _where_logs_lie(settings: Settings) -> str:
     return f"[service] state = {settings.service.state}, where [log] folder is by default"
 
 
+_EARLY = 60  # seconds by which Slurm may signal sooner than it is asked to
+
+
 def _of_slurm(settings: Settings) -> Iterator[str]:
     if settings.executor.name != "slurm":
         return
@@ -94,15 +97,19 @@ def _of_slurm(settings: Settings) -> Iterator[str]:
             '[executor] name = "slurm": needs PostgreSQL in [database] url: a job on another machine cannot share '
             "the locks of a SQLite file"
         )
-    labels = {"": "[executor.slurm]"} | {each.task: "[components.slurm]" for each in settings.components}
+    labels = {"": "[executor.slurm]"}
+    for each in settings.components:
+        if each.slurm.time is not None or each.target is not None:
+            labels[each.task] = f"[components.slurm] of {each.task}:"
     for component, label in labels.items():
         asked, target = settings.slurm_of(component), settings.of(component).target
         if 60 * asked.time <= asked.notice:
             yield f"{label} time = {asked.time}: must be more than notice, which is {asked.notice} s"
-        elif 60 * asked.time < target + asked.notice:
+        elif 60 * asked.time < target + asked.notice + _EARLY:
             yield (
                 f"{label} time = {asked.time}: is too short for bundles of target = {target:g} s and notice = "
-                f"{asked.notice} s; {math.ceil((target + asked.notice) / 60)} would do"
+                f"{asked.notice} s, which Slurm may give {_EARLY} s early; "
+                f"{math.ceil((target + asked.notice + _EARLY) / 60)} would do"
             )
 
 

@@ -148,7 +148,19 @@ def long_options(value: Any, place: Place) -> tuple[str, ...]:
     """Check for options of a command, written with two dashes."""
     if not isinstance(value, list) or not all(isinstance(each, str) and _LONG_OPTION.fullmatch(each) for each in value):
         raise Refused('a list of options of one line each, as in ["--qos=low"]')
+    for each in value:
+        named = each.partition("=")[0]
+        if any(own.startswith(named) for own in _OWN_OPTIONS):
+            raise Refused(f"without {named}, which astra itself decides, or has a setting for")
     return tuple(value)
+
+
+# What is said with every job, or would undo what is; options may be shortened.
+_OWN_OPTIONS = (
+    "--array", "--chdir", "--cpus-per-task", "--error", "--hold", "--job-name", "--mem", "--nodes", "--no-requeue",
+    "--ntasks", "--open-mode", "--output", "--parsable", "--requeue", "--signal", "--test-only", "--time", "--wait",
+    "--wrap", "--partition", "--account",
+)  # fmt: skip
 
 
 def table(value: Any, place: Place) -> dict[str, Any]:

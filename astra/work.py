@@ -189,6 +189,7 @@ class OpenBundle:
     """A bundle that is submitted or running, with who holds it and since when it is there."""
 
     bundle: int
+    component: str
     token: str
     state: BundleState
     owner: Owner
@@ -198,6 +199,7 @@ class OpenBundle:
     created: datetime
     external_id: str | None = None
     external_name: str | None = None
+    keeper: Owner | None = None
 
 
 def identity_of(name: str, component_version: str, parameters: str, inputs: Iterable[Input]) -> str:

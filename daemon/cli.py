@@ -178,8 +178,8 @@ def _slurm(executor: dict[str, Any]) -> Iterator[str]:
         yield f"slurm       {reason}: {', '.join(jobs[:JOBS_SHOWN])}{more}"
     if executor["away"]:
         yield f"slurm       away: {executor['away']}"
-    if executor["refused"]:
-        yield f"slurm       refused: {executor['refused']}"
+    for component, reason in sorted(executor["refused"].items()):
+        yield f"slurm       {component} is refused: {reason}"
 
 
 def _after(count: int) -> str:

@@ -24,7 +24,7 @@ from astra.states import BundleState, ErrorKind, HoldKind
 from astra.work import Claimed, Load, OpenBundle, Pick, Retry
 from daemon.breaker import Breaker
 from daemon.choosing import Choice
-from daemon.executors import Ending, Executor
+from daemon.executors import STRANDED, Ending, Executor
 from daemon.logs import event
 from daemon.taking_back import take_back
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _RECOVER_EVERY = 15.0
 _FAILURES_TOLD = 5  # of one bundle, and bundles; `astra failures` has them all
 _BUNDLES_TOLD = 10  # one by one, of those that end together
-_STRANDED = 5  # leases after which a bundle that nobody has started is given back
+_COLLECT_SECONDS = 2.0  # of a turn, at most, that taking back may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,8 @@ class Scheduler:
         for each in self._breaker.due(standing, self._clock.now())[:free]:
             free -= self._probe(each, held, now, report)
         while free:
-            picks = self._choice.next(held, self._executor.slots(), self._clock.now())
+            unwelcome = {(HoldKind.COMPONENT, each) for each in self._executor.passed_over(now)}
+            picks = self._choice.next(held | unwelcome, self._executor.slots(), self._clock.now())
             if not picks:
                 return
             claimed = self._claim(picks)
@@ -209,29 +210,38 @@ class Scheduler:
     # ------------------------------------------------------------------------------------------------ collecting
 
     def _collect(self, now: float, report: TickReport) -> None:
-        """Take note of what ended. Each leaves when it is dealt with: the database may go away in between."""
+        """Take note of what ended. Each leaves when it is dealt with: the database may go away in between.
+
+        Where many went wrong at once, the next turn goes on with them.
+        """
         well = [each for each in self._endings if each.trouble is None]
         if well:
             ended = backlog.ended([each.bundle for each in well])
             self._tell(ended, now)
             self._judge(ended)
-        troubled = len(well) < len(self._endings)
-        still_open = {each.bundle: each for each in backlog.open_bundles(self._clock.now())} if troubled else {}
+            self._endings = deque(each for each in self._endings if each.trouble is not None)
+            for each in well:
+                self._note_end(each.bundle, report)
+        still_open = {each.bundle: each for each in backlog.open_bundles(self._clock.now())} if self._endings else {}
         unharmed: dict[str, list[int]] = {}
-        while self._endings:
+        until = self._clock.monotonic() + _COLLECT_SECONDS
+        while self._endings and self._clock.monotonic() <= until:
             ending = self._endings[0]
             found = still_open.get(ending.bundle)
             if found is not None and ending.kind is None and not ending.cancelled:
                 queue.release(found.bundle, found.token, clean(ending.trouble or ""), self._clock.now())
                 unharmed.setdefault(ending.trouble or "", []).append(ending.bundle)
-            elif ending.trouble is not None:
+            else:
                 self._take_from_dead(ending, found, now)
-            self._timing.pop(ending.bundle, None)
-            report.ended.append(ending.bundle)
+            self._note_end(ending.bundle, report)
             self._endings.popleft()
         for reason, bundles in unharmed.items():
             more = {"bundles": len(bundles)} if len(bundles) > 1 else {}
             event(log, "released", bundle=bundles[0], **more, reason=reason)
+
+    def _note_end(self, bundle: int, report: TickReport) -> None:
+        self._timing.pop(bundle, None)
+        report.ended.append(bundle)
 
     def _tell(self, ended: Sequence[backlog.Ended], now: float) -> None:
         """Log how bundles ended: one by one, or many short ones together."""
@@ -273,9 +283,10 @@ class Scheduler:
         """Free the bundles whose lease has run out, or whose supervisor is known to be dead."""
         freed = []
         still_open = backlog.open_bundles(self._clock.now())
-        for bundle in self._executor.adopt(still_open, now):
-            self._timing[bundle] = now
-            event(log, "adopted", bundle=bundle)
+        if adopted := self._executor.adopt(still_open, now):
+            self._timing.update(dict.fromkeys(adopted, now))
+            more = {"bundles": len(adopted)} if len(adopted) > 1 else {}
+            event(log, "adopted", bundle=adopted[0], **more)
         for found in still_open:
             if self._executor.is_mine(found) or self._is_anothers(found):
                 continue
@@ -290,6 +301,7 @@ class Scheduler:
                 continue
             kind = ErrorKind.INTERRUPTED if found.state is BundleState.RUNNING else None
             self._take_back(found, Ending(found.bundle, reason, kind))
+            self._timing.pop(found.bundle, None)
             freed.append(found.bundle)
         if freed and self._executor.outlives:  # whatever has them yet does nothing more than harm
             self._executor.drop(freed)
@@ -318,8 +330,9 @@ class Scheduler:
         life again, the guarded start tells it that it was too late.
         """
         waited = self._clock.now() - found.created
-        mine = found.state is BundleState.SUBMITTED and found.executor == self._executor.name
-        return mine and waited > timedelta(seconds=_STRANDED * self._settings.scheduler.lease)
+        is_outside = found.external_name is not None  # where it may wait for days, and its executor knows
+        mine = found.state is BundleState.SUBMITTED and found.executor == self._executor.name and not is_outside
+        return mine and waited > timedelta(seconds=STRANDED * self._settings.scheduler.lease)
 
     def _take_back(self, found: OpenBundle, ending: Ending, seconds: float | None = None) -> None:
         scheduler = self._settings.scheduler

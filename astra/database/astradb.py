@@ -157,7 +157,7 @@ class Bundle(AstraModel):
 
     `completed` and `failed` count its tasks, `peak_memory` is in bytes, `asked` what a person wants of it while it
     runs; what it printed and logged lies in the file `log`, between two places in bytes. Outside of astra, in Slurm
-    say, it is known as `external_id`, and was handed over as `external_name`.
+    say, it is known as `external_id`, was handed over as `external_name`, and is looked after by the service `keeper`.
     """
 
     id = BigAutoField()
@@ -198,6 +198,7 @@ class Bundle(AstraModel):
     log_start = BigIntegerField(null=True)
     log_end = BigIntegerField(null=True)
     external_name = TextField(null=True)
+    keeper = TextField(null=True)
 
     @property
     def tasks(self) -> list[Task]:

@@ -64,7 +64,7 @@ class Line:
             # as peewee makes them, so with all that the URL says; but neither a thread's own nor ever in a transaction
             self._connection: Any = database._connect()
             self._connection.autocommit = True
-        self._ask("SELECT set_config('application_name', %s, false)", (_own_name(),))
+        self._ask("SELECT set_config('application_name', %s, false)", (service_name(os.getpid(), platform.node()),))
         self._ask(f"{_KEPT_ALIVE}; LISTEN {CHANNEL}")
 
     def wait(self, waker: int, seconds: float) -> bool:
@@ -102,6 +102,12 @@ class Line:
             return list(cursor.fetchall()) if cursor.description else []
 
 
+def services() -> set[str]:
+    """Return the services that have a line to this database now, as `service_name` names them."""
+    query = "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+    return set() if is_sqlite() else {row[0] for row in run(query)}
+
+
 def watchers(roots: Iterable[str]) -> dict[str, str]:
     """Return who watches these folders, of those that anybody does: program, process and machine."""
     return {} if is_sqlite() else _named(roots, run(_WATCHERS))
@@ -123,5 +129,6 @@ def _key(root: str) -> int:
     return zlib.crc32(root.encode()) & 0x7FFFFFFF
 
 
-def _own_name() -> str:
-    return f"astrad {os.getpid()} on {platform.node()}".encode("ascii", "replace").decode()[:_LONGEST_NAME]
+def service_name(pid: int, node: str) -> str:
+    """Return what a service's line is called."""
+    return f"astrad {pid} on {node}".encode("ascii", "replace").decode()[:_LONGEST_NAME]

@@ -13,14 +13,20 @@ from astra.provenance import Owner
 from astra.work import Claimed
 
 
-def note_name(bundles: Sequence[Claimed], name: str) -> list[Claimed]:
-    """Note under which name bundles of one claim are about to be handed over; return those that are still to be."""
+def note_name(bundles: Sequence[Claimed], name: str, keeper: Owner) -> list[Claimed]:
+    """Note under which name bundles of one claim are about to be handed over; return those that are still to be.
+
+    Parameters
+    ----------
+    keeper
+        The service that looks after them from now on.
+    """
     listed = ", ".join(str(int(each.bundle)) for each in bundles)
     with database.atomic():
         rows = run(
-            f"UPDATE bundle SET external_name = ? WHERE id IN ({listed}) AND token = ? AND state = 'submitted' "
-            "RETURNING id",
-            (name, bundles[0].token),
+            f"UPDATE bundle SET external_name = ?, keeper = ? WHERE id IN ({listed}) AND token = ? "
+            "AND state = 'submitted' RETURNING id",
+            (name, keeper.text, bundles[0].token),
         )
     still = {row[0] for row in rows}
     return [each for each in bundles if each.bundle in still]
@@ -39,13 +45,12 @@ def note_external(known: Mapping[str, str]) -> None:
 
 
 def adopt(bundles: Sequence[int], before: Owner, after: Owner) -> set[int]:
-    """Take over, from a process that is gone, the care for bundles on their way; return which."""
+    """Look after open bundles from now on, in place of a service that is gone; return those that nobody else took."""
     listed = ", ".join(str(int(each)) for each in bundles) or "0"
     with database.atomic():
         rows = run(
-            'UPDATE bundle SET owner_boot = ?, owner_pid = ?, owner_start = ?, host = ?, "user" = ? '
-            f"WHERE id IN ({listed}) AND state = 'submitted' AND owner_boot = ? AND owner_pid = ? AND owner_start = ? "
-            "RETURNING id",
-            (after.boot, after.pid, after.start, after.host, after.user, before.boot, before.pid, before.start),
+            f"UPDATE bundle SET keeper = ? WHERE id IN ({listed}) AND keeper = ? "
+            "AND state IN ('submitted', 'running') RETURNING id",
+            (after.text, before.text),
         )
     return {row[0] for row in rows}

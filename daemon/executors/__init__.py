@@ -34,6 +34,9 @@ class Ending:
     """Whether somebody cancelled it, outside of astra: so are its unfinished tasks."""
 
 
+STRANDED = 5  # leases after which what waits, and whose service cannot be seen, is believed to be nobody's
+
+
 class Span(NamedTuple):
     """What the bundles of one load may come to together, if they are several: seconds, and tasks."""
 
@@ -53,6 +56,9 @@ class Executor(Protocol):
 
     def free(self) -> int:
         """Return how many loads can be handed over now."""
+
+    def passed_over(self, now: float) -> Collection[str]:
+        """Return the components of which nothing is to be handed over now."""
 
     def slots(self) -> int:
         """Return how many loads can run at the same time."""

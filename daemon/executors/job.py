@@ -59,6 +59,7 @@ class Job:
         self._supervisor = Supervisor(settings, clock, self._wake.set)
         self._open = {each.bundle for each in load.bundles}
         self._endings: list[Ending] = []
+        self._began = clock.monotonic()
         self._noticed: float | None = None
         self._ask_at = 0.0
         self._is_away = False  # the database
@@ -117,14 +118,18 @@ class Job:
         return died and self._stop.is_set()
 
     def _heed_notice(self, now: float) -> None:
-        """Begin no further task when the walltime is about to end; stop what is in hand when it all but has."""
-        if not self._notice.is_set():
+        """Begin no further task when the walltime is about to end; stop what is in hand when it all but has.
+
+        Slurm says when; its signal may have come too early to be heard, so the clock tells as well.
+        """
+        asked = self._settings.slurm_of(self._load.bundles[0].component)
+        notice = asked.notice
+        if not self._notice.is_set() and now - self._began < 60 * asked.time - notice:
             return
         if self._noticed is None:
             self._noticed = now
-            event(log, "slurm_notice", logging.WARNING, seconds=self._settings.executor.slurm.notice)
+            event(log, "slurm_notice", logging.WARNING, seconds=notice)
         self._supervisor.drain()
-        notice = self._settings.slurm_of(self._load.bundles[0].component).notice
         if now - self._noticed > notice - min(_LAST_SECONDS, notice / 2):
             self._supervisor.interrupt("stopped: the walltime of its Slurm job was about to end", now)
 
@@ -148,7 +153,7 @@ class Job:
         if ending.trouble is None:
             return
         now = self._clock.now()
-        found = next((each for each in backlog.open_bundles(now) if each.bundle == ending.bundle), None)
+        found = backlog.open_bundle(ending.bundle)
         if found is not None:
             take_back(found, ending, self._load.retry, now)
 

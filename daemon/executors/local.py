@@ -34,6 +34,10 @@ class LocalExecutor:
         """Return how many loads can be handed over now."""
         return sum(each.idle for each in self._supervisors)
 
+    def passed_over(self, now: float) -> Collection[str]:
+        """Return no component: each is as welcome here as any other."""
+        return ()
+
     def slots(self) -> int:
         """Return how many loads can run at the same time."""
         return len(self._supervisors)

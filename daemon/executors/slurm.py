@@ -16,13 +16,15 @@ from typing import Any
 from astra import backlog, provenance, queue
 from astra.clock import Clock
 from astra.config import Own, Settings
+from astra.database import notices
+from astra.provenance import Owner
 from astra.states import BundleState
 from astra.work import Load, OpenBundle
-from daemon.executors import Ending, Span
-from daemon.executors.handed import remove_array, write_array
+from daemon.executors import STRANDED, Ending, Span
 from daemon.executors.slurm_client import Array, Seen, SlurmClient, Submitted
 from daemon.executors.slurm_elements import Element, Elements
-from daemon.executors.slurm_words import Listed, Stage, sbatch_options
+from daemon.executors.slurm_pauses import Pauses
+from daemon.executors.slurm_words import Listed, Stage
 from daemon.logs import event
 
 log = logging.getLogger(__name__)
@@ -31,9 +33,8 @@ _LOAD_TASKS = 20_000  # of a load's bundles together, if they are several: they 
 _RECORDS_EVERY = 2.0
 _UNKNOWN_SECONDS = 60.0  # that Slurm must not have known of a job before it is believed to be nowhere
 _LINGERS_SECONDS = 60.0  # that a job may go on when its bundles are no longer open
-_PAUSE, _LONGEST_PAUSE = 15.0, 1800.0
 _STOP_SECONDS = 20.0
-_STRANDED = 5  # leases after which a bundle of a service of which nothing can be seen is looked after by us
+_DEAF_SECONDS = 600.0  # after which a client that does not answer is believed to hang
 
 
 class SlurmExecutor:
@@ -42,32 +43,37 @@ class SlurmExecutor:
     name = "slurm"
     outlives = True
 
-    def __init__(self, settings: Settings, clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, wake: Callable[[], None], client: SlurmClient | None = None
+    ) -> None:
         self._settings, self._clock, self._wake = settings, clock, wake
-        self._client = SlurmClient(wake)
+        self._client = client or SlurmClient(settings, wake)
         self._owner = provenance.owner()
         self._loads: list[Load] = []
-        self._elements = Elements(lambda name: remove_array(settings, name))
+        self._elements = Elements(self._array_over)
+        self._pauses = Pauses()
         self._endings: list[Ending] = []
         self._unnoted: dict[str, str] = {}
-        self._looking = False
+        self._asked_at: float | None = None  # and not answered yet
         self._look_at = self._records_at = 0.0
         self._away: str | None = None
-        self._was_away = 0.0
-        self._refused: str | None = None
-        self._pauses, self._paused_until = 0, 0.0
-        self._has_adopted = False
 
     def start(self) -> None:
         """Make ready to talk to Slurm."""
         self._client.start()
 
     def free(self) -> int:
-        """Return how many loads can be handed over now: none while Slurm is away, or refuses."""
-        if self._away is not None or self._clock.monotonic() < self._paused_until:
+        """Return how many loads can be handed over now: none while Slurm is away."""
+        if self._away is not None:
             return 0
-        most = 1 if self._pauses else self._settings.executor.slurm.jobs  # one job shows whether it goes well again
-        return max(0, min(most - len(self._elements) - len(self._loads), _AT_ONCE))
+        room = self._settings.executor.slurm.jobs - len(self._elements) - len(self._loads)
+        return max(0, min(room, _AT_ONCE))
+
+    def passed_over(self, now: float) -> set[str]:
+        """Return the components whose jobs Slurm refuses, or that end before they begin, for a while."""
+        on_their_way = {each.component for each in self._elements}
+        on_their_way |= {each.bundles[0].component for each in self._loads}
+        return self._pauses.over(now, on_their_way)
 
     def slots(self) -> int:
         """Return one: what waits under a key is not shared out among jobs, which are to be few."""
@@ -102,42 +108,39 @@ class SlurmExecutor:
 
     def _look(self, now: float) -> None:
         names = frozenset(each.name for each in self._elements if each.may_be_there)
+        if self._asked_at is not None:
+            if now - self._asked_at > _DEAF_SECONDS:
+                self._be_away(f"its commands have not ended for {_DEAF_SECONDS:g} s", now)
         # where nothing is left to be looked for, a Slurm that is away is still waited for
-        if (names or self._away is not None) and not self._looking and now >= self._look_at:
+        elif (names or self._away is not None) and now >= self._look_at:
             self._client.look(names)
-            self._looking = True
+            self._asked_at = now
 
     def adopt(self, found: Sequence[OpenBundle], now: float) -> list[int]:
-        """Look after what a service before this one handed to Slurm; return the bundles."""
-        new = [each for each in found if self._is_new(each)]
-        running = [each for each in new if each.state is BundleState.RUNNING and not self._has_adopted]
-        adopted = [*running, *self._adopt_waiting([each for each in new if each.state is BundleState.SUBMITTED])]
+        """Look after what services that are gone handed to Slurm; return the bundles."""
+        by_keeper: dict[Owner, list[OpenBundle]] = {}
+        for each in found:
+            if each.executor == self.name and each.keeper is not None and self._elements.of(each.bundle) is None:
+                by_keeper.setdefault(each.keeper, []).append(each)
+        by_keeper.pop(self._owner, None)
+        services = notices.services() if by_keeper else set()
+        adopted: list[OpenBundle] = []
+        for keeper, own in by_keeper.items():
+            gone = [each for each in own if self._is_gone(keeper, each, services)]
+            taken = queue.adopt([each.bundle for each in gone], keeper, self._owner) if gone else set()
+            adopted += [each for each in gone if each.bundle in taken]
         for each in adopted:
-            element = self._elements.add(str(each.external_name), [each.bundle])
+            element = self._elements.add(str(each.external_name), each.component, [each.bundle], now)
             element.job, element.may_be_there = each.external_id, True
-        self._has_adopted = True
         return [each.bundle for each in adopted]
 
-    def _is_new(self, found: OpenBundle) -> bool:
-        is_handed = found.executor == self.name and found.external_name is not None
-        return is_handed and self._elements.of(found.bundle) is None
-
-    def _adopt_waiting(self, found: Sequence[OpenBundle]) -> list[OpenBundle]:
-        """Take over what waits, and whose service is gone, or is where nothing can be seen and has been long."""
-        by_owner: dict[provenance.Owner, list[OpenBundle]] = {}
-        for each in found:
-            by_owner.setdefault(each.owner, []).append(each)
-        adopted: list[OpenBundle] = []
-        for owner, own in by_owner.items():
-            if not provenance.is_dead(owner.boot, owner.pid, owner.start, owner.host):
-                own = [] if owner.boot == self._owner.boot else [each for each in own if self._is_old(each)]
-            taken = queue.adopt([each.bundle for each in own], owner, self._owner) if own else set()
-            adopted += [each for each in own if each.bundle in taken]
-        return adopted
-
-    def _is_old(self, found: OpenBundle) -> bool:
+    def _is_gone(self, keeper: Owner, found: OpenBundle, services: Collection[str]) -> bool:
+        """Whether a service is known to be dead; or has long had no line to the database, where nothing else tells."""
+        if keeper.boot == self._owner.boot or provenance.is_dead(keeper.boot, keeper.pid, keeper.start, keeper.host):
+            return provenance.is_dead(keeper.boot, keeper.pid, keeper.start, keeper.host)
         age = (self._clock.now() - found.created).total_seconds()
-        return age > _STRANDED * self._settings.scheduler.lease
+        is_old = age > STRANDED * self._settings.scheduler.lease
+        return is_old and notices.service_name(keeper.pid, keeper.host.partition("/")[0]) not in services
 
     def is_mine(self, found: OpenBundle) -> bool:
         """Return whether it is for us to tell what becomes of an open bundle.
@@ -158,16 +161,24 @@ class SlurmExecutor:
     def drain_bundle(self, bundle: int) -> None:
         """Give back a bundle whose job waits; one that runs is told by the records, and obeys by itself."""
         element = self._elements.of(bundle)
-        if element is not None and element.waits:
+        if element is None or not element.waits:
+            return
+        found = backlog.open_bundle(bundle)  # what Slurm said may be some seconds old
+        if found is not None and found.state is BundleState.SUBMITTED:
             self._close(element, Ending(bundle, "given back: somebody wanted it to begin no further task"))
 
     def drop(self, bundles: Collection[int]) -> None:
         """Cancel the jobs that hold these bundles, which were taken from them."""
-        elements = {element.name: element for each in bundles if (element := self._elements.of(each)) is not None}
+        dropped = {element.name: element for each in bundles if (element := self._elements.of(each)) is not None}
         for bundle in bundles:
             self._elements.close(bundle)
-        if jobs := [each.job for each in elements.values() if each.job is not None]:
-            self._client.cancel(jobs)
+        for element in dropped.values():
+            element.dropped = True
+            self._cancel(element)
+
+    def _cancel(self, element: Element) -> None:
+        if element.job is not None and element.unknown_since is None:  # a crashed controller gives numbers again
+            self._client.cancel(element.array, element.job)
 
     def state(self) -> dict[str, Any]:
         """Return how many jobs wait and run, why some wait, and what is wrong with Slurm."""
@@ -183,7 +194,7 @@ class SlurmExecutor:
             "running": sum(each.stage is Stage.GOING for each in known),
             "held": held,
             "away": self._away,
-            "refused": self._refused,
+            "refused": self._pauses.reasons(),
         }
 
     def stop(self) -> list[int]:
@@ -212,53 +223,42 @@ class SlurmExecutor:
         first = loads[0].bundles[0]
         name = f"astra-b{first.bundle}-{hashlib.sha256(first.token.encode()).hexdigest()[:8]}"
         for index, load in enumerate(loads):
-            mine = queue.note_name(load.bundles, f"{name}_{index}")
-            self._elements.add(f"{name}_{index}", [each.bundle for each in mine])
-        self._send(name, loads, now)
-
-    def _send(self, name: str, loads: list[Load], now: float) -> None:
-        asked = self._settings.slurm_of(loads[0].bundles[0].component)
-        try:
-            script = write_array(self._settings, name, loads)
-        except OSError as error:
-            return self._refuse(name, f"cannot write into {self._settings.slurm_folder}: {error.strerror}", now)
-        self._client.submit(Array(name, tuple(sbatch_options(name, len(loads), asked, script.parent)), script))
+            mine = queue.note_name(load.bundles, f"{name}_{index}", self._owner)
+            self._elements.add(f"{name}_{index}", first.component, [each.bundle for each in mine], now)
+        self._client.submit(Array(name, tuple(loads)))
 
     def _take_submitted(self, answer: Submitted, now: float) -> None:
-        if answer.refusal is not None:
-            self._refuse(answer.name, answer.refusal, now)
-            return
         elements = self._elements.array(answer.name)
-        if not answer.told:
+        if answer.refusal is not None:
+            if elements:
+                self._pause(elements[0].component, answer.refusal, now)
+            self._give_back(elements, answer.refusal)
+        elif not answer.told:
+            self._give_back(elements, answer.away or "")
+            self._be_away(answer.away or "", now)
+        else:
             for element in elements:
-                self._close(element, *(Ending(each, f"not submitted: {answer.away}") for each in element.bundles))
-            return self._be_away(answer.away or "", now)
+                element.may_be_there = True
+                if answer.job is not None:
+                    element.job = self._unnoted[element.name] = f"{answer.job}_{element.index}"
+            if answer.job is None:  # it may have the array: the name tells, when it can be asked again
+                self._be_away(answer.away or "", now)
+            else:
+                event(log, "slurm_submitted", job=answer.job, name=answer.name, elements=len(elements))
+
+    def _give_back(self, elements: Sequence[Element], reason: str) -> None:
         for element in elements:
-            element.may_be_there = True
-            if answer.job is not None:
-                element.job = self._unnoted[element.name] = f"{answer.job}_{element.index}"
-        if answer.job is None:  # it may have the array: the name tells, when it can be asked again
-            return self._be_away(answer.away or "", now)
-        self._refused = None
-        event(log, "slurm_submitted", job=answer.job, name=answer.name, elements=len(elements))
-
-    def _refuse(self, name: str, reason: str, now: float) -> None:
-        """Give an array back that Slurm does not take, and ask it for nothing more for a while, each time longer."""
-        for element in self._elements.array(name):
             self._close(element, *(Ending(each, f"not submitted: {reason}") for each in element.bundles))
-        self._pause(reason, now)
 
-    def _pause(self, reason: str, now: float) -> None:
-        if now < self._paused_until:  # the others of an array say the same
-            return
-        pause = min(_LONGEST_PAUSE, _PAUSE * 2**self._pauses)
-        self._pauses, self._paused_until, self._refused = self._pauses + 1, now + pause, reason
-        event(log, "slurm_refused", logging.ERROR, reason=reason, again_in=pause)
+    def _pause(self, component: str, reason: str, now: float) -> None:
+        """Hand nothing more over of a component for a while, each time longer."""
+        if (pause := self._pauses.begin(component, reason, now)) is not None:
+            event(log, "slurm_refused", logging.ERROR, component=component, reason=reason, again_in=pause)
 
     # ------------------------------------------------------------------------------------------- what Slurm says
 
     def _take_seen(self, seen: Seen, now: float) -> None:
-        self._looking, self._look_at = False, now + self._settings.executor.slurm.poll
+        self._asked_at, self._look_at = None, now + self._settings.executor.slurm.poll
         if seen.away is not None:
             return self._be_away(seen.away, now)
         if self._away is not None:
@@ -270,59 +270,62 @@ class SlurmExecutor:
             if listed is None:
                 unknown.append(element)
                 continue
-            self._note_listed(element, listed, now)
+            self._note_listed(element, listed, seen.controller)
             if listed.stage is Stage.OVER:
                 over.append(element)
         self._see_records([*over, *unknown], now)
         for element in over:
             self._end_over(element, now)
         for element in unknown:
-            self._end_unknown(element, now)
+            self._end_unknown(element, seen.controller, now)
 
     def _be_away(self, reason: str, now: float) -> None:
         if self._away is None:
             event(log, "slurm_away", logging.ERROR, reason=reason)
-        self._away, self._was_away, self._look_at = reason, now, now + self._settings.executor.slurm.poll
+        self._away, self._look_at = reason, now + self._settings.executor.slurm.poll
 
-    def _note_listed(self, element: Element, listed: Listed, now: float) -> None:
+    def _note_listed(self, element: Element, listed: Listed, controller: str) -> None:
         if element.job != listed.job:
             element.job = self._unnoted[element.name] = listed.job
         before = element.listed.reason if element.listed else None
         if listed.reason and listed.reason != before:
             event(log, "slurm_waits", logging.WARNING, job=listed.job, reason=listed.reason)
-        element.listed, element.seen_at, element.unknown_since = listed, now, None
+        element.listed, element.seen_by, element.unknown_since = listed, controller, None
 
     def _end_over(self, element: Element, now: float) -> None:
         """Tell what became of the bundles of a job that is over and that are open nonetheless."""
         listed = element.listed
         assert listed is not None
-        unstarted = [each for each in element.bundles if each not in element.started]
-        if element.bundles and not listed.cancelled and len(unstarted) == len(element.bundles):
-            self._pause(f"{listed.words}, before it began{self._printed(element)}", now)
+        cancelled = listed.cancelled and not element.dropped
+        if element.bundles and not listed.cancelled and not element.started:
+            self._pause(element.component, f"{listed.words}, before it began{self._printed(element)}", now)
         endings = []
         for each in element.bundles:
-            kind = listed.kind if each in element.started else None
-            endings.append(Ending(each, listed.words, kind, cancelled=listed.cancelled))
+            kind = listed.kind if each in element.started and not element.dropped else None
+            endings.append(Ending(each, listed.words, kind, cancelled=cancelled))
         self._close(element, *endings)
 
     def _printed(self, element: Element) -> str:
         """Return where what a job printed of itself is, in words; nothing where it printed nothing."""
         path = self._settings.slurm_folder / element.array / f"{element.index}.out"
-        return f": see {path}" if path.exists() and path.stat().st_size else " and said nothing"
+        try:
+            return f": see {path}" if path.stat().st_size else " and said nothing"
+        except OSError:
+            return " and left no word"
 
-    def _end_unknown(self, element: Element, now: float) -> None:
+    def _end_unknown(self, element: Element, controller: str, now: float) -> None:
         """Deal with a job that Slurm does not know of: it has forgotten it, or never had it."""
         if element.unknown_since is None:
             element.unknown_since = now
         if element.started:
             return  # its lease tells, and others take it back
-        # A controller that crashed may have lost what it had just taken; what vanishes from one that is well was
-        # cancelled.
-        has_vanished = element.waits and element.seen_at is not None and element.seen_at > self._was_away
+        # A controller that crashed may have lost what it had just taken: then it began anew. One element of an array
+        # that is cancelled while it waits vanishes.
+        has_vanished = element.waits and element.seen_by == controller
         patience = 2 * self._settings.executor.slurm.poll if has_vanished else _UNKNOWN_SECONDS
         if element.unknown_for(now) < patience:
             return
-        if has_vanished:
+        if has_vanished and not element.dropped:
             words = f"its Slurm job {element.job} was cancelled while it waited"
             self._close(element, *(Ending(each, words, cancelled=True) for each in element.bundles))
         else:
@@ -333,13 +336,16 @@ class SlurmExecutor:
 
     def _see_records(self, elements: Sequence[Element], now: float) -> None:
         """Take note of the bundles that recorded their own end; cancel a job that is left with nothing to do."""
-        bundles = [bundle for each in elements for bundle in each.bundles]
-        closed = backlog.closed(bundles) if bundles else {}
-        started = backlog.running_of([each for each in bundles if each not in closed]) if bundles else set()
+        if not elements:
+            return
+        still_open = backlog.states_in(self.name)
+        closed = backlog.closed([each for element in elements for each in element.bundles if each not in still_open])
         for element in elements:
-            element.started |= started.intersection(element.bundles)
-            if element.started:
-                self._pauses = 0
+            running = {each for each in element.bundles if still_open.get(each) is BundleState.RUNNING}
+            ended = {each for each in element.bundles if each in closed and closed[each][0] is BundleState.ENDED}
+            element.started |= running
+            if running or ended:
+                self._pauses.end(element.component, element.handed_at)
             for bundle in [each for each in element.bundles if each in closed]:
                 self._tell_closed(bundle, *closed[bundle])
                 self._elements.close(bundle)
@@ -359,7 +365,7 @@ class SlurmExecutor:
         if element.is_over or element.unknown_for(now) > _UNKNOWN_SECONDS:
             self._elements.forget(element)
         elif element.job is not None and (element.waits or lingers):
-            self._client.cancel([element.job])
+            self._cancel(element)
             self._elements.forget(element)
 
     def _close(self, element: Element, *endings: Ending) -> None:
@@ -368,9 +374,14 @@ class SlurmExecutor:
         for each in endings:
             self._elements.close(each.bundle)
         if not element.bundles:
-            if element.job is not None and not element.is_over:
-                self._client.cancel([element.job])
+            if not element.is_over:
+                self._cancel(element)
             self._elements.forget(element)
+
+    def _array_over(self, name: str) -> None:
+        """Have the files of an array removed, unless another service looks after some of it."""
+        if not backlog.has_open_of(name):
+            self._client.remove(name)
 
 
 EXECUTOR = SlurmExecutor

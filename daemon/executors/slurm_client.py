@@ -6,31 +6,61 @@ minute, or never: no loop waits for that.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
+from astra.config import Settings
 from astra.errors import ExecutorUnusable
+from astra.work import Load
 from daemon.executors import slurm_words
+from daemon.executors.handed import remove_array, write_array
 from daemon.executors.slurm_words import Listed
 
+log = logging.getLogger(__name__)
 SECONDS = 60.0  # that one command may take
 _NAMES = 100  # asked for at once
 _DAYS = 30  # that the accounts are asked back for
-_NOT_FOR_JOBS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "INVOCATION_ID", "JOURNAL_STREAM", "LISTEN_FDS")
+# of the service's environment: what systemd tells it, and what would bend our questions
+_KEPT_BACK = (
+    "NOTIFY_SOCKET", "WATCHDOG_", "INVOCATION_ID", "JOURNAL_STREAM", "LISTEN_", "SQUEUE_", "SACCT_", "SCANCEL_",
+)  # fmt: skip
+    "NOTIFY_SOCKET",
+    "WATCHDOG_",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "LISTEN_",
+    "SQUEUE_",
+    "SACCT_",
+    "SCANCEL_",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A job array to be submitted: its name, the options, and where its script is."""
+    """A job array to be submitted: its name, and a load for each of its jobs, all of one component."""
 
     name: str
-    options: tuple[str, ...]
-    script: Path
+    loads: tuple[Load, ...]
+
+
+class _Look(NamedTuple):
+    elements: frozenset[str]
+
+
+class _Cancel(NamedTuple):
+    array: str
+    job: str
+
+
+class _Remove(NamedTuple):
+    array: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +79,13 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What Slurm says of the arrays it was asked for, by name and index; `away` where it could not be asked."""
+    """What Slurm says of the elements it was asked for, by their names; `away` where it could not be asked.
+
+    `controller` tells one that has begun anew from the one before.
+    """
 
     listed: dict[str, Listed]
+    controller: str = ""
     away: str | None = None
 
 
@@ -59,18 +93,24 @@ class _Unreachable(Exception):
     """Slurm did not answer, or not to this."""
 
 
+class _CannotRun(_Unreachable):
+    """A command of Slurm's is not to be had."""
+
+
 class SlurmClient:
     """Submits, looks and cancels, in a thread of its own.
 
     Parameters
     ----------
+    settings
+        For what is asked of Slurm, and where the files of its jobs are kept.
     wake
         Called, from that thread, when there is something to be heard.
     """
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._asked: SimpleQueue[Array | Sequence[str] | frozenset[str] | None] = SimpleQueue()
+    def __init__(self, settings: Settings, wake: Callable[[], None]) -> None:
+        self._settings, self._wake = settings, wake
+        self._asked: SimpleQueue[Array | _Look | _Cancel | _Remove | None] = SimpleQueue()
         self._answers: SimpleQueue[Submitted | Seen] = SimpleQueue()
         self._stopped = threading.Event()
         self._accounts = True
@@ -86,11 +126,15 @@ class SlurmClient:
 
     def look(self, elements: frozenset[str]) -> None:
         """Ask for elements of arrays, by name and index; `Seen` tells of those that Slurm knows."""
-        self._asked.put(elements)
+        self._asked.put(_Look(elements))
 
-    def cancel(self, jobs: Sequence[str]) -> None:
-        """Cancel elements of arrays by what Slurm calls them; those that are over already are nobody's concern."""
-        self._asked.put(list(jobs))
+    def cancel(self, array: str, job: str) -> None:
+        """Cancel one element of an array; one that is over already is nobody's concern."""
+        self._asked.put(_Cancel(array, job))
+
+    def remove(self, array: str) -> None:
+        """Remove the files of an array that is over."""
+        self._asked.put(_Remove(array))
 
     def heard(self) -> Iterator[Submitted | Seen]:
         """Yield what there is to be heard."""
@@ -120,18 +164,40 @@ class SlurmClient:
             if self._stopped.is_set():
                 self._asked.put(asked)
                 return
-            if isinstance(asked, Array):
-                self._answers.put(self._submit(asked))
-            elif isinstance(asked, frozenset):
-                self._answers.put(self._look(asked))
+            if isinstance(asked, Array | _Look):
+                self._answers.put(self._answer(asked))
+                self._wake()
             else:
-                self._cancel(asked)
-                continue
-            self._wake()
+                self._do(asked)
+
+    def _answer(self, asked: Array | _Look) -> Submitted | Seen:
+        try:
+            return self._submit(asked) if isinstance(asked, Array) else self._look(asked.elements)
+        except Exception as error:  # this thread's one boundary: one that is gone would answer nothing ever after
+            log.exception("talking to Slurm failed; it goes on")
+            why = f"{type(error).__name__}: {error}"
+            return Submitted(asked.name, away=why) if isinstance(asked, Array) else Seen({}, away=why)
+
+    def _do(self, asked: _Cancel | _Remove) -> None:
+        """Do what nobody waits to hear of."""
+        if isinstance(asked, _Remove):
+            return remove_array(self._settings, asked.array)
+        with suppress(_Unreachable):  # a job whose bundles are nobody's any more finds nothing to do
+            # with the name as well: a controller that has crashed may give the number to another one's job
+            _run(["scancel", f"--name={asked.array}", asked.job])
 
     def _submit(self, array: Array) -> Submitted:
+        asked = self._settings.slurm_of(array.loads[0].bundles[0].component)
         try:
-            answer = _run(["sbatch", *array.options, str(array.script)])
+            script = write_array(self._settings, array.name, array.loads)
+        except OSError as error:
+            why = f"cannot write into {self._settings.slurm_folder}: {error.strerror}"
+            return Submitted(array.name, refusal=why)
+        try:
+            options = slurm_words.sbatch_options(array.name, len(array.loads), asked, script.parent)
+            answer = _run(["sbatch", *options, str(script)])
+        except _CannotRun as error:
+            return Submitted(array.name, refusal=str(error))
         except _Unreachable as error:
             return Submitted(array.name, away=str(error))
         words = _words(answer)
@@ -148,9 +214,10 @@ class SlurmClient:
             missing = sorted({each.rpartition("_")[0] for each in elements - listed.keys()})
             if missing and self._accounts:
                 listed = {**self._accounted(missing), **listed}
+            controller = slurm_words.began(_run(["scontrol", "show", "config"]).stdout)
         except _Unreachable as error:
-            return Seen({}, str(error))
-        return Seen(listed)
+            return Seen({}, away=str(error))
+        return Seen(listed, controller)
 
     def _listed(self, names: Sequence[str]) -> dict[str, Listed]:
         found: list[Listed] = []
@@ -174,13 +241,6 @@ class SlurmClient:
                 raise _Unreachable(_words(answer))
             found += slurm_words.parse_sacct(answer.stdout)
         return slurm_words.latest(found)
-
-    def _cancel(self, jobs: Sequence[str]) -> None:
-        for part in _parts(jobs):
-            try:
-                _run(["scancel", *part])
-            except _Unreachable:  # its bundle is nobody's any more, so the job, if it starts, finds nothing to do
-                return
 
 
 def would_take(options: Sequence[str]) -> str:
@@ -206,7 +266,7 @@ def _parts(names: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_JOBS}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_BACK)}
     try:
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
@@ -215,7 +275,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     except subprocess.TimeoutExpired:
         raise _Unreachable(f"{command[0]} did not answer within {SECONDS:g} s") from None
     except OSError as error:
-        raise _Unreachable(f"{command[0]} cannot be run: {error.strerror}") from error
+        raise _CannotRun(f"{command[0]} cannot be run: {error.strerror}") from error
 
 
 def _words(answer: subprocess.CompletedProcess[str]) -> str:

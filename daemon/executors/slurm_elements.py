@@ -12,17 +12,21 @@ from daemon.executors.slurm_words import Listed, Stage
 class Element:
     """One element of an array: the bundles of one load that are open, and what Slurm last said of it.
 
-    `may_be_there` says that Slurm was told of it, whether or not it answered.
+    `may_be_there` says that Slurm was told of it, whether or not it answered; `dropped` that we had its job cancelled
+    while it held other bundles too. `seen_by` tells the controller that listed it last from one that began anew.
     """
 
     name: str
+    component: str
     bundles: dict[int, None]
+    handed_at: float
     may_be_there: bool = False
     job: str | None = None
     listed: Listed | None = None
-    seen_at: float | None = None
+    seen_by: str | None = None
     unknown_since: float | None = None
     closed_since: float | None = None
+    dropped: bool = False
     started: set[int] = field(default_factory=set)
 
     @property
@@ -62,6 +66,7 @@ class Elements:
     def __init__(self, array_over: Callable[[str], None]) -> None:
         self._array_over = array_over
         self._by_name: dict[str, Element] = {}
+        self._arrays: dict[str, dict[str, Element]] = {}
         self._by_bundle: dict[int, Element] = {}
 
     def __len__(self) -> int:
@@ -70,9 +75,10 @@ class Elements:
     def __iter__(self) -> Iterator[Element]:
         return iter(list(self._by_name.values()))  # they may be forgotten on the way
 
-    def add(self, name: str, bundles: Collection[int]) -> Element:
+    def add(self, name: str, component: str, bundles: Collection[int], now: float) -> Element:
         """Return the element of that name, with these bundles in it."""
-        element = self._by_name.setdefault(name, Element(name, {}))
+        element = self._by_name.setdefault(name, Element(name, component, {}, now))
+        self._arrays.setdefault(element.array, {})[name] = element
         element.bundles |= dict.fromkeys(bundles)
         self._by_bundle |= dict.fromkeys(bundles, element)
         return element
@@ -83,7 +89,7 @@ class Elements:
 
     def array(self, name: str) -> list[Element]:
         """Return the elements of an array, in their order."""
-        return sorted((each for each in self if each.array == name), key=lambda each: each.index)
+        return sorted(self._arrays.get(name, {}).values(), key=lambda each: each.index)
 
     def close(self, bundle: int) -> None:
         """Forget a bundle that is no longer open, or no longer in its job's hands."""
@@ -94,5 +100,9 @@ class Elements:
         """Forget an element, and what it holds."""
         for bundle in list(element.bundles):
             self.close(bundle)
-        if self._by_name.pop(element.name, None) is not None and not self.array(element.array):
+        if self._by_name.pop(element.name, None) is None:
+            return
+        del self._arrays[element.array][element.name]
+        if not self._arrays[element.array]:
+            del self._arrays[element.array]
             self._array_over(element.array)

@@ -126,9 +126,8 @@ def is_away(words: str) -> bool:
 
 _AWAY = re.compile(
     r"unable to contact|persistent connection|connection (refused|timed out|reset)|socket timed out"
-    r"|communication|not responding"
-    r"|temporarily unable|try again|backup controller|zero bytes|protocol authentication|munge|slurmdbd"
-    r"|no route to host|name or service not known|unable to establish",
+    r"|communications? connection failure|not responding|temporarily unable|backup controller|zero bytes"
+    r"|protocol authentication|munge|slurmdbd|no route to host|name or service not known|unable to establish",
     re.IGNORECASE,
 )
 
@@ -141,6 +140,12 @@ def was_not_told(words: str) -> bool:
 def has_no_accounts(words: str) -> bool:
     """Return whether a complaint of `sacct` means that this cluster keeps none."""
     return "accounting storage is disabled" in words.lower()
+
+
+def began(words: str) -> str:
+    """Return since when the controller runs, as `scontrol show config` says it; nothing where it does not."""
+    found = re.search(r"^BOOT_TIME\s*=\s*(\S+)", words, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def job_number(words: str) -> str | None:
@@ -158,7 +163,7 @@ def sbatch_options(name: str, count: int, asked: Slurm, folder: Path) -> list[st
         "--parsable",
         f"--job-name={name}",
         f"--array=0-{count - 1}",
-        f"--output={folder}/%a.out",
+        f"--output={str(folder).replace('%', '%%')}/%a.out",
         "--open-mode=append",
         "--no-requeue",
         "--nodes=1",
@@ -178,6 +183,7 @@ def script(prologue: str | None, commands: Sequence[Sequence[str]]) -> str:
     cases = "\n".join(f"{index}) exec {shlex.join(command)} ;;" for index, command in enumerate(commands))
     return f"""#!/bin/bash
 set -e
+trap '' USR1  # the walltime's notice: whoever comes to listen reckons it by the clock as well
 {prologue or ""}
 case $SLURM_ARRAY_TASK_ID in
 {cases}

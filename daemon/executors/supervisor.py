@@ -116,14 +116,17 @@ class Supervisor:
         self._endings = [each for each in self._endings if each.bundle not in bundles]
 
     def interrupt(self, reason: str, now: float) -> None:
-        """End the process for no fault of its own: the bundle in hand was interrupted, the others are given back."""
+        """End the process before its time is over: the bundle in hand is told, the others are given back.
+
+        The first of the load has had all of that time, so it took too long; a later one was merely interrupted.
+        """
         if self._process is not None and self._running is not None:
+            place = self._process.in_hand.place()
             in_hand = self._bundle_in_hand(self._process, self._running)
-            self._end(
-                self._process,
-                now,
-                lambda each: Ending(each, reason, ErrorKind.INTERRUPTED if each == in_hand else None),
-            )
+            own = Ending(in_hand or 0, reason, ErrorKind.INTERRUPTED)
+            if place.bundle == 0:
+                own = Ending(in_hand or 0, reason, ErrorKind.TIMEOUT, place.position)
+            self._end(self._process, now, lambda each: own if each == in_hand else Ending(each, reason))
 
     def stop(self) -> list[int]:
         """End the process now, and return the bundles that were open, or of whose trouble nobody was told yet."""
