@@ -91,11 +91,13 @@ def version_of(data_product: int, path: str) -> int:
 
 @contextmanager
 def statements(database: peewee.Database) -> Iterator[list[str]]:
-    """Collect the SQL statements that go through peewee meanwhile."""
+    """Collect the SQL statements that go through peewee meanwhile; not notices, which are sent by the clock."""
     seen: list[str] = []
 
     def hook(event: Any, *_: Any) -> None:
-        seen.append(str(getattr(event, "sql", event)))
+        sql = str(getattr(event, "sql", event))
+        if not sql.startswith("NOTIFY "):
+            seen.append(sql)
 
     database.query_hooks.append(hook)
     try:
