@@ -31,15 +31,6 @@ _DAYS = 30  # that the accounts are asked back for
 _KEPT_BACK = (
     "NOTIFY_SOCKET", "WATCHDOG_", "INVOCATION_ID", "JOURNAL_STREAM", "LISTEN_", "SQUEUE_", "SACCT_", "SCANCEL_",
 )  # fmt: skip
-    "NOTIFY_SOCKET",
-    "WATCHDOG_",
-    "INVOCATION_ID",
-    "JOURNAL_STREAM",
-    "LISTEN_",
-    "SQUEUE_",
-    "SACCT_",
-    "SCANCEL_",
-)
 
 
 @dataclass(frozen=True, slots=True)
