@@ -218,6 +218,7 @@ BOUNDARIES = frozenset(
         ("astra.cli.execute", "_debug"),  # a person wants to look at whatever it is
         ("astra.running", "_execute"),  # what the component raised, recorded before it comes this far
         ("daemon.executors.guard", "_carefully"),
+        ("daemon.executors.slurm_client", "_answer"),
         ("daemon.executors.surroundings", "_try"),
         ("daemon.listener", "_run"),
         ("daemon.service", "_front_loop"),

@@ -50,12 +50,16 @@ class Hands:
         self.endings: list[Ending] = []
         self.told: list[str] = []
         self.started = 0
+        self.unwelcome: set[str] = set()
 
     def start(self) -> None:
         self.started += 1
 
     def free(self) -> int:
         return self.places - sum(any(each.bundle in self.held for each in load.bundles) for load in self.loads)
+
+    def passed_over(self, now: float) -> set[str]:
+        return self.unwelcome
 
     def slots(self) -> int:
         return self.places
@@ -630,7 +634,7 @@ def hand_over(rig: Rig, name: str = "astra-b1-x_0") -> int:
     """Have one bundle handed to a system outside, under a name; return it."""
     rig.enqueue(1)
     [bundle] = rig.tick().submitted
-    assert queue.note_name([rig.hands.held[bundle]], name)
+    assert queue.note_name([rig.hands.held[bundle]], name, provenance.owner())
     return bundle
 
 
@@ -684,6 +688,29 @@ def test_a_job_that_lost_its_lease_is_ended_where_it_may_go_on(
     clock.advance(60)
     assert rig.tick().recovered == [bundle]
     assert rig.hands.told == [f"drop [{bundle}]"]
+    assert rig.scheduler.running == 1, "what was claimed anew, and no longer what was lost"
+
+
+def test_what_waits_outside_is_never_taken_for_stranded(
+    settings: Settings, database: peewee.Database, clock: FakeClock
+) -> None:
+    bundle = hand_over(Rig(settings, clock, OutlivingHands()))
+    other = provenance.owner(os.getppid())
+    Bundle.update(owner_pid=other.pid, owner_start=other.start).execute()
+    hands = OutlivingHands()
+    rig = Rig(settings, clock, hands)
+    hands.adopt = lambda found, now: []  # type: ignore[method-assign]  # it is another service's, which lives
+    clock.advance(3600)
+    assert rig.tick().recovered == []
+    assert Bundle.get_by_id(bundle).state is BundleState.SUBMITTED
+
+
+def test_a_component_that_the_executor_does_not_want_waits(rig: Rig) -> None:
+    rig.enqueue(1)
+    rig.hands.unwelcome = {"a.B"}
+    assert rig.tick().submitted == []
+    rig.hands.unwelcome = set()
+    assert len(rig.tick().submitted) == 1
 
 
 def test_who_waits_for_what_is_done_is_found_and_run(rig: Rig) -> None:
