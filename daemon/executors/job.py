@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -36,6 +37,7 @@ _LONGEST_BACKOFF = 30.0
 _TOLD_SECONDS = 1.0  # within which the end of all a job's processes tells of itself
 _LAST_SECONDS = 15.0  # before the walltime's end, at which what is in hand is stopped
 _STOP, _NOTICE = (signal.SIGTERM, signal.SIGINT), signal.SIGUSR1
+_OWN_MEGABYTES = 100  # of a job's memory, for this process and the shell
 
 
 class Job:
@@ -56,7 +58,7 @@ class Job:
     def __init__(self, settings: Settings, load: Load, clock: Clock, environ: Mapping[str, str]) -> None:
         self._settings, self._load, self._clock, self._environ = settings, load, clock, environ
         self._stop, self._notice, self._wake = threading.Event(), threading.Event(), threading.Event()
-        self._supervisor = Supervisor(settings, clock, self._wake.set)
+        self._supervisor = Supervisor(_within(settings, load), clock, self._wake.set)
         self._open = {each.bundle for each in load.bundles}
         self._endings: list[Ending] = []
         self._began = clock.monotonic()
@@ -181,3 +183,16 @@ class Job:
         finally:
             for each, old in before:
                 signal.signal(each, old)
+
+
+def _within(settings: Settings, load: Load) -> Settings:
+    """Return settings by which a bundle is stopped before its job holds too much memory, if they set no other limit.
+
+    Many a cluster ends such a job without a word, and then nobody could tell why.
+    """
+    component = load.bundles[0].component
+    most = settings.slurm_of(component).memory
+    if most is None or settings.of(component).memory is not None:
+        return settings
+    limit = max(most - _OWN_MEGABYTES, most // 2)
+    return replace(settings, executor=replace(settings.executor, memory=limit))

@@ -133,7 +133,7 @@ def test_what_is_cancelled_while_no_service_is_there_is_ended_by_its_job(stand: 
         [pid] = stand.at_gate()
         daemon.kill()
     stand.astra("cancel", "bundle", stand.bundle_of(tasks[0])["id"])
-    until(lambda: not lives(pid), PATIENCE)
+    until(lambda: not lives(pid), 15)  # in half a minute it would notice by the fence of its lease
     stand.reach(tasks, "cancelled")
     until(lambda: set(stand.job_states()) <= {"COMPLETED", "FAILED"}, PATIENCE)
 
