@@ -339,14 +339,14 @@ def test_slurm_needs_postgresql(tmp_path: Path) -> None:
 
 def test_a_walltime_leaves_room_for_a_bundle_and_for_the_notice(tmp_path: Path) -> None:
     told = problems(tmp_path, f"{SLURM}[executor.slurm]\ntime = 10")
-    assert (
-        "[executor.slurm] time = 10: is too short for bundles of target = 600 s and notice = 120 s, which Slurm may give 60 s early; 13 would do"
-        in told
+    words = (
+        "is too short for bundles of target = 600 s and notice = 120 s, which Slurm may give 60 s early; 13 would do"
     )
+    assert f"[executor.slurm] time = 10: {words}" in told
     told = problems(tmp_path, f"{SLURM}[executor.slurm]\ntime = 2")
     assert "time = 2: must be more than notice, which is 120 s" in told
     component = '[[components]]\ntask = "a.B"\ntarget = 3600\n[components.slurm]\ntime = 50'
-    assert "[components.slurm] time = 50: is too short" in problems(tmp_path, f"{SLURM}{component}")
+    assert "[components.slurm] of a.B: time = 50: is too short" in problems(tmp_path, f"{SLURM}{component}")
 
 
 def test_a_component_asks_slurm_for_what_is_its_own(tmp_path: Path) -> None:
