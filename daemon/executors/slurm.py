@@ -71,9 +71,9 @@ class SlurmExecutor:
 
     def passed_over(self, now: float) -> set[str]:
         """Return the components whose jobs Slurm refuses, or that end before they begin, for a while."""
-        on_their_way = {each.component for each in self._elements}
-        on_their_way |= {each.bundles[0].component for each in self._loads}
-        return self._pauses.over(now, on_their_way)
+        submitted = {each.component: each.handed_at for each in self._elements}  # the last of each
+        submitted |= {each.bundles[0].component: now for each in self._loads}
+        return self._pauses.over(now, submitted)
 
     def slots(self) -> int:
         """Return one: what waits under a key is not shared out among jobs, which are to be few."""
