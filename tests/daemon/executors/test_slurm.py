@@ -187,7 +187,9 @@ def test_a_job_that_fails_before_it_begins_costs_no_try_and_pauses_its_component
     desk.cluster.jobs[f"{array}_0"] = "FAILED|NonZeroExitCode"
     desk.tick(10)
     assert (desk.bundles(), desk.tasks(), desk.kinds()) == (["released"], ["pending"], [None])
-    words = f": see {path}" if printed else " and left no word" if printed is None else " and said nothing"
+    words = ", and left no word" if printed is None else ", and said nothing"
+    if printed:
+        words = f": no module named astra (all of it in {path})"
     assert desk.executor.state()["refused"]["a.B"] == (
         f"its Slurm job 1_0 failed (NonZeroExitCode), before it began{words}"
     )
