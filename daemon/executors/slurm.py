@@ -19,6 +19,7 @@ from astra.config import Own, Settings
 from astra.states import BundleState
 from astra.work import Load, OpenBundle
 from daemon.executors import Ending, Span
+from daemon.executors.handed import left_arrays
 from daemon.executors.slurm_adopting import adopt_from_gone
 from daemon.executors.slurm_client import Array, Seen, SlurmClient, Submitted
 from daemon.executors.slurm_elements import Element, Elements
@@ -33,6 +34,7 @@ _RECORDS_EVERY = 2.0
 _UNKNOWN_SECONDS = 60.0  # that Slurm must not have known of a job before it is believed to be nowhere
 _LINGERS_SECONDS = 60.0  # that a job may go on when its bundles are no longer open
 _STOP_SECONDS = 20.0
+_CLEARED_AT_ONCE = 5
 _LONGEST_WORDS = 200
 _DEAF_SECONDS = 600.0  # after which a client that does not answer is believed to hang
 
@@ -50,7 +52,8 @@ class SlurmExecutor:
         self._client = client or SlurmClient(settings, wake)
         self._owner = provenance.owner()
         self._loads: list[Load] = []
-        self._elements = Elements(self._array_over)
+        self._over: dict[str, None] = {}  # arrays that we look after nothing of any more; their files may be there
+        self._elements = Elements(lambda name: self._over.setdefault(name))
         self._pauses = Pauses()
         self._endings: list[Ending] = []
         self._unnoted: dict[str, str] = {}
@@ -59,7 +62,8 @@ class SlurmExecutor:
         self._away: str | None = None
 
     def start(self) -> None:
-        """Make ready to talk to Slurm."""
+        """Make ready to talk to Slurm; what a service that was killed has left in files is cleared away in time."""
+        self._over |= dict.fromkeys(left_arrays(self._settings))
         self._client.start()
 
     def free(self) -> int:
@@ -101,6 +105,7 @@ class SlurmExecutor:
         self._hand_in(now)
         if now >= self._records_at:
             self._see_records(list(self._elements), now)
+            self._clear_away()
             self._records_at = now + _RECORDS_EVERY
         self._look(now)
         endings, self._endings = self._endings, []
@@ -188,8 +193,8 @@ class SlurmExecutor:
         bundles = [bundle for each in elements for bundle in each.bundles]
         bundles += [each.bundle for load in self._loads for each in load.bundles]
         self._loads.clear()
-        for element in elements:
-            self._elements.forget(element)
+        for bundle in bundles:
+            self._elements.close(bundle)
         return bundles
 
     # ---------------------------------------------------------------------------------------------- handing over
@@ -376,10 +381,14 @@ class SlurmExecutor:
                 self._cancel(element)
             self._elements.forget(element)
 
-    def _array_over(self, name: str) -> None:
-        """Have the files of an array removed, unless another service looks after some of it."""
-        if not backlog.has_open_of(name):
-            self._client.remove(name)
+    def _clear_away(self) -> None:
+        """Have the files of arrays removed that are over; what another service looks after keeps them."""
+        for name in list(self._over)[:_CLEARED_AT_ONCE]:
+            del self._over[name]
+            if backlog.has_open_of(name):
+                self._over[name] = None  # behind the others
+            else:
+                self._client.remove(name)
 
 
 EXECUTOR = SlurmExecutor

@@ -56,3 +56,14 @@ def test_one_line_tells_of_all_jobs_that_wait_for_the_same(desk: Desk, caplog: p
     desk.ticks(30)
     [line] = [each.getMessage() for each in caplog.records if each.getMessage().startswith("slurm_waits")]
     assert "job=1_0 jobs=3" in line
+
+
+def test_what_a_killed_service_left_in_files_is_cleared_away(desk: Desk) -> None:
+    array = desk.hand_over(1)
+    for name in ("astra-b9-00000000", array):
+        folder = desk.settings.slurm_folder / name
+        folder.mkdir(parents=True)
+        (folder / "script.sh").touch()
+    desk.executor.start()
+    desk.ticks(20)
+    assert desk.cluster.removed == ["astra-b9-00000000"]
