@@ -86,6 +86,17 @@ def test_what_a_dead_service_left_in_slurm_is_looked_after_whether_it_waits_or_r
     assert backlog.open_bundle(waiting.bundle) is not None
 
 
+def test_what_runs_in_a_job_that_slurm_never_knew_is_taken_back_when_its_lease_runs_out(desk: Desk) -> None:
+    running = left_by(gone(), desk)
+    desk.begin_all("astra-b9-left_0", [running], lease=100)
+    desk.cluster.jobs.clear()
+    desk.scheduler.draining = True
+    desk.ticks(90)
+    assert desk.bundles() == ["running"]
+    desk.ticks(40)
+    assert (desk.bundles(), desk.kinds()) == (["expired"], ["interrupted"])
+
+
 def test_what_a_living_service_of_this_machine_has_in_slurm_is_its_own(desk: Desk) -> None:
     other = provenance.owner(os.getppid())
     left_by(other, desk)
