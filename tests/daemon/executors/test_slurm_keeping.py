@@ -10,7 +10,7 @@ import pytest
 
 from astra import backlog, provenance, queue
 from astra.database import notices
-from astra.database.connection import run
+from astra.database.connection import close_database, open_database, run
 from astra.provenance import Owner
 from astra.work import Claimed, Pick
 from tests.support.cluster import Desk
@@ -50,6 +50,14 @@ def test_what_slurm_was_told_of_outlives_the_service_and_the_rest_is_given_back(
     assert desk.scheduler.stop() == 2
     assert desk.bundles() == ["submitted", "released", "released"]
     assert desk.tasks() == ["running", "pending", "pending"]
+
+
+def test_at_its_stop_no_database_is_needed_to_tell_what_slurm_does_not_have(desk: Desk) -> None:
+    desk.cluster.answers = False
+    desk.hand_over(2)
+    close_database()
+    open_database("postgresql://nobody@127.0.0.1:1/away")
+    assert desk.executor.stop() == [1, 2]
 
 
 def left_by(keeper: Owner, desk: Desk, index: int = 0) -> Claimed:
