@@ -189,12 +189,9 @@ class SlurmExecutor:
     def stop(self) -> list[int]:
         """Return what Slurm was not told of; the jobs that it knows of go on."""
         left = set(self._client.stop(_STOP_SECONDS))
-        elements = [each for each in self._elements if each.array in left]
-        bundles = [bundle for each in elements for bundle in each.bundles]
+        bundles = [bundle for each in self._elements if each.array in left for bundle in each.bundles]
         bundles += [each.bundle for load in self._loads for each in load.bundles]
         self._loads.clear()
-        for bundle in bundles:
-            self._elements.close(bundle)
         return bundles
 
     # ---------------------------------------------------------------------------------------------- handing over

@@ -281,5 +281,6 @@ class Supervisor:
 
     def _put_off(self, now: float) -> None:
         """Start the next process at once; or, where the last one could not even start, after a growing pause."""
-        self._start_at = now + (min(_LONGEST_BACKOFF, 2.0 ** (self._failures - 1)) if self._failures else 0.0)
+        pause = min(_LONGEST_BACKOFF, 2.0 ** min(self._failures - 1, 20))
+        self._start_at = now + (pause if self._failures else 0.0)
         self._failures += 1

@@ -247,17 +247,18 @@ def test_a_running_job_obeys_by_itself_and_is_cancelled_only_where_it_lingers(de
     assert desk.executor.state()["jobs"] == 0
 
 
-def test_a_bundle_that_is_to_begin_no_further_task_leaves_slurm_while_it_waits(desk: Desk) -> None:
-    array = desk.hand_over(2)
+def test_a_bundle_that_is_to_begin_no_further_task_leaves_slurm_while_its_job_waits(desk: Desk) -> None:
+    array = desk.hand_over(3)
+    desk.cluster.jobs[f"{array}_2"] = "RUNNING|None"  # and is about to begin it
     desk.tick(10)
-    waiting, begun = (desk.load(f"{array}_{index}")[0].bundle for index in range(2))
+    waiting, begun, beginning = (desk.load(f"{array}_{index}")[0].bundle for index in range(3))
     desk.begin(f"{array}_1")  # a moment ago: Slurm has not told us
-    for each in (waiting, begun):
+    for each in (waiting, begun, beginning):
         assert queue.ask(each, holds.DRAIN)
     desk.scheduler.draining = True  # or it would be claimed again
     desk.tick()
     desk.tick()
-    assert desk.bundles() == ["released", "running"]
+    assert desk.bundles() == ["released", "running", "submitted"]
     assert "begin no further task" in str(desk.errors()[0])
     assert desk.cluster.cancelled == [(array, "1_0")]
 

@@ -10,7 +10,7 @@ import pytest
 
 from astra import backlog, provenance, queue
 from astra.database import notices
-from astra.database.connection import run
+from astra.database.connection import close_database, open_database, run
 from astra.provenance import Owner
 from astra.work import Claimed, Pick
 from tests.support.cluster import Desk
@@ -52,6 +52,14 @@ def test_what_slurm_was_told_of_outlives_the_service_and_the_rest_is_given_back(
     assert desk.tasks() == ["running", "pending", "pending"]
 
 
+def test_at_its_stop_no_database_is_needed_to_tell_what_slurm_does_not_have(desk: Desk) -> None:
+    desk.cluster.answers = False
+    desk.hand_over(2)
+    close_database()
+    open_database("postgresql://nobody@127.0.0.1:1/away")
+    assert desk.executor.stop() == [1, 2]
+
+
 def left_by(keeper: Owner, desk: Desk, index: int = 0) -> Claimed:
     """Have a bundle wait in Slurm for another service."""
     [task] = desk.enqueue(1)
@@ -84,6 +92,17 @@ def test_what_a_dead_service_left_in_slurm_is_looked_after_whether_it_waits_or_r
     desk.ticks(15)
     assert desk.bundles() == ["submitted", "expired"]
     assert backlog.open_bundle(waiting.bundle) is not None
+
+
+def test_what_runs_in_a_job_that_slurm_never_knew_is_taken_back_when_its_lease_runs_out(desk: Desk) -> None:
+    running = left_by(gone(), desk)
+    desk.begin_all("astra-b9-left_0", [running], lease=100)
+    desk.cluster.jobs.clear()
+    desk.scheduler.draining = True
+    desk.ticks(90)
+    assert desk.bundles() == ["running"]
+    desk.ticks(40)
+    assert (desk.bundles(), desk.kinds()) == (["expired"], ["interrupted"])
 
 
 def test_what_a_living_service_of_this_machine_has_in_slurm_is_its_own(desk: Desk) -> None:
