@@ -18,6 +18,7 @@ from astra.states import BundleState, ErrorKind, TaskOutcome, TaskState
 from astra.work import Claimed, Load, NewTask
 from daemon import executors
 from daemon.executors import Ending
+from daemon.executors.local import LocalExecutor
 from daemon.executors.supervisor import Supervisor
 from tests.support.components import (
     BadRow,
@@ -75,6 +76,20 @@ def test_a_process_that_dies_is_told_and_followed_by_another(
     assert Bundle.get_by_id(ending.bundle).state is BundleState.RUNNING, "the scheduler alone takes it back"
     rig.ready_again()
     assert rig.run(Traced()).trouble is None
+
+
+@ON_ONE
+def test_a_bundle_for_which_the_last_idle_process_has_just_died_is_given_back_at_once(rig: Rig) -> None:
+    Traced().enqueue()
+    assert isinstance(rig.executor, LocalExecutor)
+    [own] = [each._process for each in rig.executor._supervisors]
+    assert own is not None
+    assert rig.executor.free() == 1
+    [claimed] = rig.claim()
+    own.kill()
+    rig.executor.submit(Load((claimed,), 60.0), SYSTEM.monotonic())
+    ending = rig.ending(claimed.bundle)
+    assert (ending.trouble, ending.kind) == ("given back: the process that was to run it has died", None)
 
 
 @ON_ONE
