@@ -269,15 +269,29 @@ class Service:
         """Take one turn of the scheduler; whatever goes wrong in it is told, and the next turn tries again."""
         try:
             with available(), waiting_at_most(_TURN_PATIENCE):
-                self._calendar.enqueue_due()
-                gathered = self._gatherer.turn()
-                busy = self._scheduler.tick(now).busy or gathered
+                brought = self._bring()
+                busy = self._scheduler.tick(now).busy or brought
             self._outage.end(_MAIN)
             return busy
         except DatabaseUnavailable as error:
             self._outage.begin(_MAIN, str(error))
         except Exception:  # the loop's one boundary
             log.exception("the scheduler's turn failed; it tries again")
+        return True
+
+    def _bring(self) -> bool:
+        """Enqueue what the calendar and the rules that gather call for; return whether there may be more at once.
+
+        What goes wrong with that is no reason to start nothing else, and to renew no lease.
+        """
+        try:
+            with available():
+                self._calendar.enqueue_due()
+                return self._gatherer.turn()
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # a boundary of its own
+            log.exception("what has fallen due could not be enqueued; the next turn tries again")
         return True
 
     def _tell_status(self) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from astra.clock import SYSTEM
 from astra.errors import ConfigurationError, DatabaseUnavailable
+from daemon.gatherer import Gatherer
 from daemon.intake import Intake
 from daemon.scheduler import Scheduler, TickReport
 from daemon.service import Service, Until
@@ -90,6 +91,20 @@ def test_a_turn_that_fails_is_logged_and_the_next_one_goes_on(
     assert "something nobody thought of" in caplog.text
     assert "tries again" in record.getMessage() or "goes on in" in record.getMessage()
     assert states() == Counter(completed=1)
+
+
+@ON_ONE
+def test_what_cannot_be_gathered_holds_up_no_other_work(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, left = Gatherer.turn, iter(range(60))
+
+    def turn(self: Gatherer) -> bool:
+        if not states()["completed"] and next(left, None) is not None:
+            raise RuntimeError("something nobody thought of")
+        return taken(self)
+
+    monkeypatch.setattr(Gatherer, "turn", turn)
+    assert drain(site) == 0
+    assert next(left, None) is not None, "the task was done only when it went well again"
 
 
 @ON_ONE
