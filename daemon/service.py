@@ -37,7 +37,7 @@ from daemon.listener import Listener
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
 from daemon.relinker import Relinker
-from daemon.scheduler import Scheduler
+from daemon.scheduler import UNRECORDED_SECONDS, Scheduler
 from daemon.startup import (
     compile_rules,
     lock_root,
@@ -349,7 +349,10 @@ class Service:
             self._wake.clear()
             if self._clock.monotonic() > wind_up:
                 self._scheduler.wind_up()
-            self._turn(self._clock.monotonic())
+            now = self._clock.monotonic()
+            self._turn(now)
+            if self._scheduler.unrecorded_for(now) > UNRECORDED_SECONDS:
+                break
             notify("WATCHDOG=1", f"STATUS=stopping: {self._scheduler.running} bundles still running")
             if self._scheduler.ending_with_service:
                 self._clock.wait(self._wake, 0.2)
