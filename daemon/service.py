@@ -52,6 +52,7 @@ _STATUS_EVERY = 2.0
 _LONGEST_BACKOFF = 30.0
 _TURN_PATIENCE = 2.0  # no renewal, and no word to systemd, may wait long for another writer
 _FRONT_SECONDS = 10.0
+_AGAIN = "it is tried again by itself"
 _PRUNE = "40 3 * * *"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -146,7 +147,7 @@ class Service:
                     prepare_database()
                 return
             except DatabaseUnavailable as error:
-                event(log, "database_away", logging.ERROR, reason=str(error), again_in=wait)
+                event(log, "database_away", logging.ERROR, reason=f"{error}; {_AGAIN}", again_in=wait)
                 notify(f"STATUS=waiting for the database: {error}", f"EXTEND_TIMEOUT_USEC={int(2e6 * (wait + 10))}")
                 self._clock.wait(self._stop, wait)
                 wait = min(_LONGEST_BACKOFF, 2 * wait)
@@ -230,7 +231,7 @@ class Service:
 
     def _note_away(self, error: DatabaseUnavailable) -> None:
         if not self._away.is_set():
-            event(log, "database_away", logging.ERROR, reason=str(error))
+            event(log, "database_away", logging.ERROR, reason=f"{error}; {_AGAIN}")
         self._away.set()
 
     def _sweep_after_outage(self) -> None:
