@@ -129,6 +129,9 @@ class Service:
         if self._until is Until.STOPPED:
             return 0
         with available():
+            if left := backlog.waiting_for_others():
+                why = "they come after work that is not done"
+                event(log, "left_waiting", logging.WARNING, tasks=left, reason=why)
             unread = self._intake.out_of_reach or self._watching.outage
             return 1 if unread or _troubles(before, self._began) else 0
 
