@@ -29,7 +29,8 @@ from daemon.logs import event
 from daemon.taking_back import take_back
 
 log = logging.getLogger(__name__)
-_RECOVER_EVERY = 15.0
+_RECOVER_EVERY = 5.0
+_REPAIR_EVERY = 15.0
 _FAILURES_TOLD = 5  # of one bundle, and bundles; `astra failures` has them all
 _BUNDLES_TOLD = 10  # one by one, of those that end together
 _COLLECT_SECONDS = 2.0  # of a turn, at most, that taking back may take
@@ -60,7 +61,7 @@ class Scheduler:
         self._owner = provenance.owner()
         self._choice = Choice(settings, executor.span)
         self._breaker = Breaker(settings.scheduler)
-        self._recover_at = self._lapses_from = 0.0
+        self._recover_at = self._repair_at = self._lapses_from = 0.0
         self._turned: float | None = None
         self._missed = ("", 0)
         self._held: dict[int, Hold] = {}
@@ -100,8 +101,10 @@ class Scheduler:
         self._collect(now, report)
         if now >= self._recover_at:
             report.recovered.extend(self._recover(now))
-            self._missed = queue.repair(self._missed)
             self._recover_at = now + _RECOVER_EVERY
+        if now >= self._repair_at:
+            self._missed = queue.repair(self._missed)
+            self._repair_at = now + _REPAIR_EVERY
         self._obey()
         queue.make_due(self._clock.now())
         if not self.draining:

@@ -368,9 +368,9 @@ def test_the_dead_are_looked_for_again_and_again(rig: Rig, settings: Settings) -
     assert successor.tick().recovered == []
     with opened.atomic():
         execute("UPDATE bundle SET owner_pid = ?, owner_start = 1", (dead().pid,))
-    rig.clock.advance(6)
+    rig.clock.advance(4)
     assert successor.tick().recovered == [], "it looked a moment ago"
-    rig.clock.advance(10)
+    rig.clock.advance(2)
     assert successor.tick().recovered == [bundle]
 
 
