@@ -359,6 +359,23 @@ options = ["--qos=low"]\n[[components]]\ntask = "a.B"\n[components.slurm]\nparti
 
 
 @pytest.mark.parametrize("value", ['["-p"]', '["--qos low\\n--x"]', '"--qos=low"', "[3]"])
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ('[executor.slurm]\nfolder = "sas/jobs"', "[executor.slurm] folder = {}/sas/jobs"),
+        (
+            '[service]\nstate = "sas/state"\n[log]\nfolder = "logs"',
+            "[service] state = {}/sas/state, where [executor.slurm]",
+        ),
+    ],
+)
+def test_what_jobs_print_is_no_event_of_a_watched_folder(tmp_path: Path, written: str, named: str) -> None:
+    told = problems(tmp_path, f'{SLURM}{written}\n[[watch]]\npath = "sas"')
+    assert named.format(tmp_path) in told
+    assert f"lies in the watched folder {tmp_path}/sas; the scripts of jobs" in told
+    load(tmp_path, '[service]\nstate = "sas/state"\n[log]\nfolder = "logs"\n[[watch]]\npath = "sas"')
+
+
 def test_an_option_of_sbatch_is_one_option(tmp_path: Path, value: str) -> None:
     assert "must be a list of options of one line each" in problems(tmp_path, f"[executor.slurm]\noptions = {value}")
 
