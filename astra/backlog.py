@@ -115,6 +115,13 @@ def unfinished() -> bool:
     )
 
 
+def waiting_for_others() -> int:
+    """Return how many pending tasks come after work that is not done."""
+    query = "SELECT count(*) FROM task WHERE state = 'pending' AND after IS NOT NULL AND not_before = ?"
+    found: int = run(query, (instant_text(AWAITS),))[0][0]
+    return found
+
+
 def open_bundles(now: datetime) -> list[OpenBundle]:
     """Return every bundle that is submitted or running; `lapsed` where its lease has run out."""
     return _open("state IN ('submitted', 'running')", now)

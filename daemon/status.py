@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from astra import gathering, holds, provenance
+from astra import backlog, gathering, holds, provenance
 from astra.clock import Clock
 from astra.config import Settings, Watch
 from astra.database.astradb import Hold
 from astra.database.connection import place, run
-from astra.database.fields import instant_text
 from astra.errors import UnreadableFile
 from astra.filesystem import filesystem_kind, is_network
 from daemon.intake import Intake
@@ -112,7 +111,7 @@ def records(clock: Clock) -> dict[str, Any]:
         "ingestions": outcomes,
         "tasks": tasks,
         "oldest_pending": str(oldest) if oldest is not None else None,
-        "waiting_for_others": _waiting(),
+        "waiting_for_others": backlog.waiting_for_others(),
         "gathering": [
             {"rule": rule, "sources": count, "next": _text(due) if due else None}
             for rule, count, due in gathering.counts()
@@ -121,12 +120,6 @@ def records(clock: Clock) -> dict[str, Any]:
         "holds": [_held(each) for each in holds.standing()],
         "asked": _text(clock.now()),
     }
-
-
-def _waiting() -> int:
-    """Return how many pending tasks wait for other work."""
-    query = "SELECT count(*) FROM task WHERE state = 'pending' AND after IS NOT NULL AND not_before = ?"
-    return int(run(query, (instant_text(holds.AWAITS),))[0][0])
 
 
 def _running() -> list[dict[str, Any]]:

@@ -143,6 +143,10 @@ class SlurmExecutor:
         is_unknown = element.unknown_for(self._clock.monotonic()) > _UNKNOWN_SECONDS
         return not is_unknown and not (found.lapsed and element.listed is not None)
 
+    def unrecorded(self) -> int:
+        """Return none: no bundle ends with the service."""
+        return 0
+
     def drain(self) -> None:
         """Do nothing: the jobs go on without this service."""
 

@@ -68,6 +68,11 @@ class Supervisor:
         process = self._process
         return self._running is None and process is not None and process.lives and process.guard.verdict is None
 
+    @property
+    def unrecorded(self) -> int:
+        """How many bundles are held up by the database alone, which is away."""
+        return len(self.bundles) if self._process is not None and self._process.in_hand.waits else 0
+
     def start(self) -> None:
         """Start the process. Call it from the thread that lives longest: the process dies with that thread."""
         self._process = WorkerProcess(self._settings, self._clock, self._wake)
@@ -78,7 +83,7 @@ class Supervisor:
         assert self._process is not None
         self._running = _Running(load, now, now, {each.bundle: None for each in load.bundles})
         self._process.in_hand.begin(ON_THE_WAY)
-        self._process.in_hand.draining = False
+        self._process.in_hand.draining = self._process.in_hand.waits = False
         self._process.stacks.clear()
         self._process.printed.forget()
         own = self._settings.of(load.bundles[0].component)
