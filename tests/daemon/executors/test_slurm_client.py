@@ -6,6 +6,7 @@ In Slurm's place stand shell scripts, for what the real one cannot be made to sa
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -190,4 +191,22 @@ def test_at_its_stop_it_names_what_it_has_not_begun(client: SlurmClient, program
     client.look(frozenset())
     assert client.stop(0.01) == ["astra-b5-00000000"]
     (programs / "pipe").write_text("17\n")
+    assert heard(client) == [Submitted(ARRAY.name, job="17")]
+
+
+def test_what_it_ends_with_at_its_stop_is_the_last_thing_it_does(client: SlurmClient, programs: Path) -> None:
+    os.mkfifo(programs / "pipe")
+    says(programs, "sbatch", "echo >> $0.begun; read answer < ${0%/*}/pipe; echo $answer")
+    client.submit(ARRAY)
+    client.submit(replace(ARRAY, name="astra-b5-00000000"))
+    until((programs / "sbatch.begun").exists, every=0.01)
+
+    def answer() -> None:
+        until(client._stopped.is_set, every=0.01)
+        (programs / "pipe").write_text("17\n")
+
+    (answering := threading.Thread(target=answer)).start()
+    assert client.stop(10.0) == ["astra-b5-00000000"]
+    answering.join()
+    assert (programs / "sbatch.begun").read_text() == "\n"
     assert heard(client) == [Submitted(ARRAY.name, job="17")]
