@@ -144,6 +144,23 @@ def test_accounts_are_asked_for_what_squeue_has_forgotten_unless_there_are_none(
     assert (programs / "sacct.asked").read_text() == "x\n", "asked once"
 
 
+def test_what_was_cancelled_before_it_was_ever_listed_is_known_by_its_array_unless_accounts_know_better(
+    client: SlurmClient, programs: Path
+) -> None:
+    says(programs, "squeue", f"echo '17|N/A|{ARRAY.name}|CANCELLED|None'; echo '17|1|{ARRAY.name}|RUNNING|None'")
+    says(programs, "scontrol", CONTROLLER)
+    says(programs, "sacct", f"echo '17_2|{ARRAY.name}|COMPLETED|0:0|None'")
+    client.look(frozenset({*(f"{ARRAY.name}_{index}" for index in range(3)), "astra-b5-00000000_0"}))
+    [seen] = heard(client)
+    assert isinstance(seen, Seen)
+    assert {name: each.cancelled for name, each in seen.listed.items()} == {
+        f"{ARRAY.name}_0": True,
+        f"{ARRAY.name}_1": False,
+        f"{ARRAY.name}_2": False,
+    }
+    assert seen.listed[ELEMENT].words == "its Slurm job 17_0 was cancelled"
+
+
 @pytest.mark.parametrize("silent", ["squeue", "sacct", "scontrol"])
 def test_where_one_command_gets_no_answer_nothing_is_told_of_any_job(
     client: SlurmClient, programs: Path, silent: str
