@@ -210,10 +210,12 @@ class SlurmClient:
             # Before the jobs: what it lists then is not taken for a later controller's, which may have lost it.
             controller = self._controller()
             names = sorted({each.rpartition("_")[0] for each in elements})
-            listed = self._listed(names or ["astra"])  # of nothing: whether it answers
+            said = self._said(names or ["astra"])  # of nothing: whether it answers
+            listed = slurm_words.latest(slurm_words.parse_squeue(said))
             missing = sorted({each.rpartition("_")[0] for each in elements - listed.keys()})
             if missing and self._accounts:
                 listed = {**self._accounted(missing), **listed}
+            listed |= slurm_words.parse_cancelled(said, elements - listed.keys())
         except _Unreachable as error:
             return Seen({}, away=str(error))
         return Seen(listed, controller)
@@ -224,15 +226,15 @@ class SlurmClient:
             raise _Unreachable(_words(answer))
         return slurm_words.began(answer.stdout)
 
-    def _listed(self, names: Sequence[str]) -> dict[str, Listed]:
-        found: list[Listed] = []
+    def _said(self, names: Sequence[str]) -> str:
+        said = ""
         for part in _parts(names):
             command = ["squeue", "-h", "-r", "-t", "all", "-n", ",".join(part), "-o", slurm_words.SQUEUE_COLUMNS]
             answer = _run(command)
             if answer.returncode != 0:
                 raise _Unreachable(_words(answer))
-            found += slurm_words.parse_squeue(answer.stdout)
-        return slurm_words.latest(found)
+            said += answer.stdout
+        return said
 
     def _accounted(self, names: Sequence[str]) -> dict[str, Listed]:
         found: list[Listed] = []

@@ -182,7 +182,7 @@ def test_a_job_that_is_held_or_has_no_node_is_shown_with_slurm_s_reason_and_runs
 def test_what_a_person_cancels_in_slurm_stays_cancelled_until_it_is_asked_for_again(stand: Stand, begun: bool) -> None:
     assert stand.slurm is not None
     if not begun:
-        stand.site.sections["executor"]["slurm"]["options"] = ["--hold"]
+        stand.site.sections["executor"]["slurm"]["options"] = ["--begin=now+1hour"]
     with stand.service():
         tasks = stand.enqueue("good", "wait", "good")
         if begun:

@@ -6,6 +6,7 @@ In Slurm's place stand shell scripts, for what the real one cannot be made to sa
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,23 @@ def test_accounts_are_asked_for_what_squeue_has_forgotten_unless_there_are_none(
     assert (programs / "sacct.asked").read_text() == "x\n", "asked once"
 
 
+def test_what_was_cancelled_before_it_was_ever_listed_is_known_by_its_array_unless_accounts_know_better(
+    client: SlurmClient, programs: Path
+) -> None:
+    says(programs, "squeue", f"echo '17|N/A|{ARRAY.name}|CANCELLED|None'; echo '17|1|{ARRAY.name}|RUNNING|None'")
+    says(programs, "scontrol", CONTROLLER)
+    says(programs, "sacct", f"echo '17_2|{ARRAY.name}|COMPLETED|0:0|None'")
+    client.look(frozenset({*(f"{ARRAY.name}_{index}" for index in range(3)), "astra-b5-00000000_0"}))
+    [seen] = heard(client)
+    assert isinstance(seen, Seen)
+    assert {name: each.cancelled for name, each in seen.listed.items()} == {
+        f"{ARRAY.name}_0": True,
+        f"{ARRAY.name}_1": False,
+        f"{ARRAY.name}_2": False,
+    }
+    assert seen.listed[ELEMENT].words == "its Slurm job 17_0 was cancelled"
+
+
 @pytest.mark.parametrize("silent", ["squeue", "sacct", "scontrol"])
 def test_where_one_command_gets_no_answer_nothing_is_told_of_any_job(
     client: SlurmClient, programs: Path, silent: str
@@ -190,4 +208,22 @@ def test_at_its_stop_it_names_what_it_has_not_begun(client: SlurmClient, program
     client.look(frozenset())
     assert client.stop(0.01) == ["astra-b5-00000000"]
     (programs / "pipe").write_text("17\n")
+    assert heard(client) == [Submitted(ARRAY.name, job="17")]
+
+
+def test_what_it_ends_with_at_its_stop_is_the_last_thing_it_does(client: SlurmClient, programs: Path) -> None:
+    os.mkfifo(programs / "pipe")
+    says(programs, "sbatch", "echo >> $0.begun; read answer < ${0%/*}/pipe; echo $answer")
+    client.submit(ARRAY)
+    client.submit(replace(ARRAY, name="astra-b5-00000000"))
+    until((programs / "sbatch.begun").exists, every=0.01)
+
+    def answer() -> None:
+        until(client._stopped.is_set, every=0.01)
+        (programs / "pipe").write_text("17\n")
+
+    (answering := threading.Thread(target=answer)).start()
+    assert client.stop(10.0) == ["astra-b5-00000000"]
+    answering.join()
+    assert (programs / "sbatch.begun").read_text() == "\n"
     assert heard(client) == [Submitted(ARRAY.name, job="17")]
