@@ -219,9 +219,9 @@ class SlurmExecutor:
 
     def _take_submitted(self, answer: Submitted, now: float) -> None:
         elements = self._elements.array(answer.name)
+        component = elements[0].component if elements else ""
         if answer.refusal is not None:
-            if elements:
-                self._pause(elements[0].component, answer.refusal, now)
+            self._tell_pause(component, answer.refusal, self._pauses.refuse(component, answer.refusal, now))
             self._give_back(elements, answer.refusal)
         elif not answer.told:
             self._give_back(elements, answer.away or "")
@@ -232,17 +232,16 @@ class SlurmExecutor:
                 if answer.job is not None:
                     element.job = self._unnoted[element.name] = f"{answer.job}_{element.index}"
             if answer.job is None:  # it may have the array: the name tells, when it can be asked again
-                self._be_away(answer.away or "", now)
-            else:
-                event(log, "slurm_submitted", job=answer.job, name=answer.name, elements=len(elements))
+                return self._be_away(answer.away or "", now)
+            self._pauses.accept(component)
+            event(log, "slurm_submitted", job=answer.job, name=answer.name, elements=len(elements))
 
     def _give_back(self, elements: Sequence[Element], reason: str) -> None:
         for element in elements:
             self._close(element, *(Ending(each, f"not submitted: {reason}") for each in element.bundles))
 
-    def _pause(self, component: str, reason: str, now: float) -> None:
-        """Hand nothing more over of a component for a while, each time longer."""
-        if (pause := self._pauses.begin(component, reason, now)) is not None:
+    def _tell_pause(self, component: str, reason: str, pause: float | None) -> None:
+        if pause is not None:
             event(log, "slurm_refused", logging.ERROR, component=component, reason=reason, again_in=pause)
 
     # ------------------------------------------------------------------------------------------- what Slurm says
@@ -291,7 +290,8 @@ class SlurmExecutor:
         assert listed is not None
         cancelled = listed.cancelled and not element.dropped
         if element.bundles and not listed.cancelled and not element.started:
-            self._pause(element.component, f"{listed.words}, before it began{self._printed(element)}", now)
+            reason = f"{listed.words}, before it began{self._printed(element)}"
+            self._tell_pause(element.component, reason, self._pauses.begin(element.component, reason, now))
         endings = []
         for each in element.bundles:
             kind = listed.kind if each in element.started and not element.dropped else None

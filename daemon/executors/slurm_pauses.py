@@ -17,6 +17,7 @@ class _Pause:
     began: float
     until: float
     times: int
+    refused: bool
 
 
 class Pauses:
@@ -26,14 +27,30 @@ class Pauses:
         self._of: dict[str, _Pause] = {}
 
     def begin(self, component: str, reason: str, now: float) -> float | None:
-        """Pause a component; return for how many seconds, or None where it is paused as it is."""
+        """Pause a component whose job ended before it began; return for how many seconds.
+
+        Or None where it is paused as it is.
+        """
+        return self._begin(component, _Pause(reason, now, now, 0, refused=False))
+
+    def refuse(self, component: str, reason: str, now: float) -> float | None:
+        """Pause a component whose jobs Slurm does not take; return as `begin` does."""
+        return self._begin(component, _Pause(reason, now, now, 0, refused=True))
+
+    def _begin(self, component: str, pause: _Pause) -> float | None:
         before = self._of.get(component)
-        if before is not None and now < before.until:  # the others of an array say the same
+        if before is not None and pause.began < before.until:  # the others of an array say the same
             return None
-        times = before.times + 1 if before is not None else 0
-        pause = min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(times, 20))
-        self._of[component] = _Pause(reason, now, now + pause, times)
-        return pause
+        pause.times = before.times + 1 if before is not None else 0
+        seconds = min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(pause.times, 20))
+        pause.until = pause.began + seconds
+        self._of[component] = pause
+        return seconds
+
+    def accept(self, component: str) -> None:
+        """Let a component go on that was refused: Slurm takes its jobs again."""
+        if component in self._of and self._of[component].refused:
+            del self._of[component]
 
     def end(self, component: str, submitted: float) -> None:
         """Let a component go on, of which a bundle began in a job that was submitted then."""

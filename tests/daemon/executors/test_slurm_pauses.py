@@ -46,3 +46,11 @@ def test_what_began_in_an_older_job_ends_no_pause_and_a_newer_one_makes_the_next
     pauses.end("a.B", 100.0)
     assert pauses.reasons() == {}
     assert pauses.begin("a.B", "no such partition", 101.0) == 15.0
+
+
+def test_a_refusal_is_over_when_slurm_takes_a_job_again_and_no_other_pause_is(pauses: Pauses) -> None:
+    pauses.accept("a.B")
+    assert pauses.reasons() == {"a.B": "no such partition"}, "a job that was taken before ended before it began"
+    assert pauses.refuse("c.D", "no such account", 100.0) == 15.0
+    pauses.accept("c.D")
+    assert pauses.reasons() == {"a.B": "no such partition"}
