@@ -52,6 +52,20 @@ def mark_due(rule: Rule, sources: Collection[int], now: datetime, replay: int) -
     _write(rule, sources, (now, now, now), replay)
 
 
+def mark_files(rules: Iterable[Rule], ingestions: Sequence[int], now: datetime) -> None:
+    """Note that the files of these rows of the ledger have gone, or are there again, in the caller's transaction."""
+    for rule in gathering(rules) if ingestions else ():
+        which, parameter = among("g.id", ingestions, "BIGINT")
+        with by_index():
+            rows = run(
+                "SELECT DISTINCT l.source_id FROM ingestion g JOIN data_product p ON p.current_ingestion_id = g.id "
+                "AND p.id = g.data_product_id JOIN source_data_product l ON l.data_product_id = p.id "
+                f"WHERE {which} AND p.filetype = ? AND l.superseded_by_id IS NULL AND l.source_id IS NOT NULL",
+                (parameter, rule.filetype),
+            )
+        mark(rule, {source for (source,) in rows}, now)
+
+
 def _write(rule: Rule, sources: Collection[int], times: tuple[datetime, ...], replay: int | None) -> None:
     if not sources:
         return
@@ -189,7 +203,7 @@ def _gather(rule: Rule, marks: Sequence[Mark], now: datetime) -> Gathered:
     done = Gathered(rule.name, len(marks))
     inputs = inputs_of(rule, [each.source for each in marks])
     tasks = [(each, task_of(rule, inputs[each.source], each.replay)) for each in marks if each.source in inputs]
-    products = [each.data_product for _, task in tasks for each in task.inputs] + _lost([each.source for each in marks])
+    products = _products(rule, [each.source for each in marks])
     if products:
         done.superseded = queue.supersede_gathered(rule.name, products, [str(task.identity) for _, task in tasks])
     if not tasks:
@@ -200,15 +214,20 @@ def _gather(rule: Rule, marks: Sequence[Mark], now: datetime) -> Gathered:
     return done
 
 
-def _lost(sources: Sequence[int]) -> list[int]:
-    """Return the data products that these sources had, and that are of none now: no other's task supersedes theirs."""
+def _products(rule: Rule, sources: Sequence[int]) -> list[int]:
+    """Return the data products whose pending tasks a look at these sources supersedes, but for those on what is there.
+
+    Those that are of these sources, also where their file is missing; and those that were, and are of none now: no
+    other source's task supersedes theirs.
+    """
     which, parameter = among("l.source_id", sources, "BIGINT")
     with by_index():
         rows = run(
-            "SELECT l.data_product_id FROM source_data_product l JOIN source_data_product n "
-            "ON n.data_product_id = l.data_product_id AND n.superseded_by_id IS NULL AND n.source_id IS NULL "
-            f"WHERE {which} AND l.superseded_by_id IS NOT NULL",
-            (parameter,),
+            "SELECT DISTINCT l.data_product_id FROM source_data_product l JOIN source_data_product n "
+            "ON n.data_product_id = l.data_product_id AND n.superseded_by_id IS NULL "
+            "JOIN data_product p ON p.id = l.data_product_id "
+            f"WHERE {which} AND p.filetype = ? AND (n.id = l.id OR n.source_id IS NULL)",
+            (parameter, rule.filetype),
         )
     return [key for (key,) in rows]
 

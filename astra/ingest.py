@@ -283,7 +283,9 @@ def _write(
     ]
     renewed = [each for each in made if not each.product.new]
     known.make([_row(each) for each in made if each.product.new], now)
+    back = ledger.missed(list(standing.changes)) if gathering.gathering(rules) else []
     ledger.change(standing.changes)
+    gathering.mark_files(rules, back, now)
     ledger.insert(entries, standing.renewed)
     known.renew([_row(each) for each in renewed])
     found = sources.link([_claim(each) for each in made], now, linking.radius)

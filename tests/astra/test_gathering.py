@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,7 +13,7 @@ from typing import Any
 import peewee
 import pytest
 
-from astra import gathering, queue, replay, taking_in
+from astra import gathering, queue, replay, taking_in, tree
 from astra.base import Parameter, TaskInstance
 from astra.cli.star import page, say
 from astra.database.astradb import DataProduct, Gathering, Ingestion, Replay, Source, Task, TaskInputDataProduct
@@ -79,6 +80,13 @@ class Field:
         terms = Terms([self.root], self.rules if rules is None else rules, patience=0.0)
         for each in taking_in.take_in(paths or [self.root.folder], terms, self.clock):
             assert each.outcome or not each.new, each
+
+    def sweep(self) -> None:
+        """Look at the folder as the service does, and take in what is new there."""
+        report = tree.WalkReport(rules=self.rules)
+        name, folder = self.root.name, self.root.folder
+        for found in tree.sweep(name, folder, lambda path: path.endswith(".fits"), self.clock.now(), report):
+            self.take_in(*[folder / each.path for each in found]) if found else None
 
     def later(self, seconds: float) -> list[gathering.Gathered]:
         while follow_links(self.rules, self.clock.now()):
@@ -275,6 +283,39 @@ def test_a_data_product_that_turns_out_to_be_of_no_source_takes_its_pending_task
     link(claim(DataProduct.get().id, target(ra=None, dec=None)))
     assert [(each.sources, each.superseded) for each in field.later(WAIT)] == [(1, 1)]
     assert (inputs(), inputs(TaskState.CANCELLED)) == ([], [[55870]])
+
+
+def test_a_file_that_goes_and_comes_back_has_its_source_gathered_anew_both_times(field: Field) -> None:
+    field.visit()
+    away = field.root.folder.parent / "away.fits"
+    visit = field.visit(mjd=55871)
+    field.take_in()
+    field.later(WAIT)
+    visit.rename(away)
+    field.sweep()
+    assert [each.superseded for each in field.later(WAIT)] == [1]
+    assert inputs() == [[55870]]
+    complete()
+    away.rename(visit)
+    field.sweep()
+    field.later(WAIT)
+    assert inputs() == [[55870, 55871]]
+    assert not field.later(20 * WAIT), "a file that stays makes no mark"
+
+
+def test_a_pending_task_on_a_file_that_is_gone_is_superseded_though_its_source_has_no_other(field: Field) -> None:
+    visit = field.visit()
+    field.take_in(field.visit(STARS[1]), visit)
+    field.later(WAIT)
+    kept = visit.rename(field.root.folder.parent / "away.fits")
+    field.sweep()
+    assert [(each.sources, each.superseded) for each in field.later(WAIT)] == [(1, 1)]
+    assert inputs(TaskState.CANCELLED) == inputs() == [[55870]]
+    shutil.copyfile(kept, visit)  # the same bytes with other stamps: its row is corrected, and there is no new version
+    os.utime(visit, (1_600_000_000,) * 2)
+    field.sweep()
+    field.later(WAIT)
+    assert len(inputs()) == 2
 
 
 def relink_to(product: int, star: str, field: Field) -> None:
