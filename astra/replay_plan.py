@@ -189,6 +189,24 @@ def _plan_tasks(plan: Plan, replay: int | None) -> None:
     for chunk in _chunks([_Old(*row) for row in rows]):
         entries = list(_repeats(plan, chunk, known, seen))
         plan.entries += _without_twins(plan, entries, replay)
+    plan.entries = _awaited_first(plan.entries)
+
+
+def _awaited_first(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries in their order, but each after the one whose work it comes after, where that is among them.
+
+    Where that was done before, it would else begin at once, on the old result.
+    """
+    left = {str(each.task.identity): each for each in entries if each.task}
+    ordered: list[Entry] = []
+    for each in entries:
+        chain: list[Entry] = []
+        identity = each.task.identity if each.task else None
+        while identity in left:
+            chain.append(left.pop(identity))
+            identity = chain[-1].task.after if chain[-1].task else None
+        ordered += reversed(chain)
+    return ordered
 
 
 def _repeats(plan: Plan, chunk: Sequence[_Old], known: _Components, seen: dict[str, int]) -> Iterator[Entry]:

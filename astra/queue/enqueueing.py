@@ -15,7 +15,7 @@ from astra.database.notices import announce
 from astra.database.staging import among, load, reserve_ids, stage
 from astra.holds import AWAITS
 from astra.provenance import astra_version
-from astra.queue.awaiting import completed
+from astra.queue.awaiting import done
 from astra.states import IS_LIVE, TaskState
 from astra.work import NewTask
 
@@ -82,11 +82,11 @@ def _rows(
 ) -> tuple[list[int], list[Any], list[Any]]:
     """Return the key of each task, which is its live twin's where it has one; and the rows of those that have none.
 
-    What comes after work that is not done yet is `waiting`.
+    What comes after work that is not done yet is `waiting`; also where it was done, and is to be done again with these.
     """
     lives = lives_of([task.identity for task in tasks if task.identity is not None])
     after = {task.after for task in tasks if task.after is not None} if waiting else set()
-    undone = after - completed(after)
+    undone = after - (done(after) - {task.identity for task in tasks})
     keys: list[int] = []
     rows: list[Any] = []
     inputs: list[Any] = []

@@ -397,6 +397,27 @@ def test_tasks_enqueued_again_come_after_what_the_rule_says(field: Field) -> Non
     assert Task.get_by_id(again.id).not_before is None
 
 
+@pytest.mark.parametrize("chunk", [1, 500])
+def test_work_and_what_comes_after_it_are_enqueued_again_so_that_the_second_waits(
+    field: Field, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(replay, "CHUNK", chunk)
+    first = Rule("first", "apVisit", Combine(depth=1).plan(), 100, ())
+    field.rules = (first, Rule("second", "apVisit", Combine(depth=2).plan(), 100, (), after=first))
+    field.take_in(field.visit(), field.visit(mjd=55871))
+    complete()
+    complete()
+    plan = ask(field, Verb.TASKS, rules=("first", "second"))
+    assert [each.key for each in plan.entries] == [3, 4, 1, 2], "the newest first, but each after what it waits for"
+    carry_out(plan, field)
+    waiting = Task.select().where(Task.not_before.is_null(False))
+    assert {each.rule for each in waiting} == {"second"}
+    assert waiting.count() == 2
+    complete()
+    complete()
+    assert Task.select().where(Task.state == TaskState.COMPLETED).count() == 8
+
+
 # ------------------------------------------------------------------------------------------ cost, and several at once
 
 
