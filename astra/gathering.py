@@ -267,6 +267,19 @@ def inputs_of(rule: Rule, sources: Sequence[int]) -> dict[int, tuple[Input, ...]
     return {source: tuple(sorted(given, key=attrgetter("identity"))) for source, given in found.items()}
 
 
+def current_sets(rule: Rule, data_products: Collection[int]) -> set[frozenset[int]]:
+    """Return the sets of data products that a rule gathers now, of the sources of these."""
+    which, parameter = among("data_product_id", sorted(data_products), "BIGINT")
+    with by_index():
+        rows = run(
+            f"SELECT DISTINCT source_id FROM source_data_product WHERE {which} AND superseded_by_id IS NULL "
+            "AND source_id IS NOT NULL",
+            (parameter,),
+        )
+    sets = inputs_of(rule, [source for (source,) in rows]).values()
+    return {frozenset(each.data_product for each in given) for given in sets}
+
+
 def _values(row: Sequence[Any]) -> dict[str, Any]:
     return {**json.loads(row[3]), **json.loads(row[4]), "release": row[2]}
 

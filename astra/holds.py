@@ -72,10 +72,13 @@ def awaited(identities: Collection[str]) -> dict[str, tuple[int, str]]:
     return {identity: (task, state) for identity, task, state in run(query, (parameter,))} if identities else {}
 
 
+NOT_ENQUEUED = "work that was not enqueued"
+
+
 def told_awaited(identity: str, found: Mapping[str, tuple[int, str]]) -> str:
     """Return in words what a task waits for, given what `awaited` returned."""
     if identity not in found:
-        return "work that was not enqueued"
+        return NOT_ENQUEUED
     task, state = found[identity]
     return f"task {task}, which is {state}"
 

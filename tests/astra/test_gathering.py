@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from astra import gathering, queue, replay, taking_in, tree
 from astra.base import Parameter, TaskInstance
+from astra.cli.records import next_of_waiting
 from astra.cli.star import page, say
 from astra.database.astradb import DataProduct, Gathering, Ingestion, Replay, Source, Task, TaskInputDataProduct
 from astra.database.connection import drop_connection, run
@@ -49,6 +51,12 @@ class Combine(TaskInstance):
 
     version = "1"
     depth = Parameter(default=3)
+
+
+class Further(TaskInstance):
+    """What comes after another component; it never runs here."""
+
+    version = "1"
 
 
 def rule(name: str = "combine", wait: float = WAIT, **values: Any) -> Rule:
@@ -416,6 +424,63 @@ def test_work_and_what_comes_after_it_are_enqueued_again_so_that_the_second_wait
     complete()
     complete()
     assert Task.select().where(Task.state == TaskState.COMPLETED).count() == 8
+
+
+def chained(then: type[TaskInstance]) -> tuple[Rule, Rule]:
+    first = Rule("first", "apVisit", Combine(depth=1).plan(), 100, ())
+    return first, Rule("second", "apVisit", then().plan(), 100, (), after=first)
+
+
+def test_a_rule_that_comes_after_a_new_version_has_that_enqueued_too_and_each_rule_lacks_what_is_its_own(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.rules = chained(Further)[:1]
+    field.take_in(field.visit(), field.visit(mjd=55871))
+    complete()
+    assert ask(field, rules=("first",)).entries == []
+    monkeypatch.setattr(Combine, "version", "2")
+    field.rules = chained(Further)
+    assert len(ask(field, rules=("first",)).entries) == 2, "of this version there is none"
+    plan = ask(field, rules=("second",))
+    assert [each.kind.rpartition(".")[2] for each in plan.entries] == ["Combine", "Combine", "Further", "Further"]
+    carry_out(plan, field)
+    assert (ask(field, rules=("first",)).entries, ask(field, rules=("second",)).entries) == ([], [])
+    complete()
+    complete()
+    assert Task.select().where(Task.state == TaskState.COMPLETED).count() == 6
+
+
+def test_the_next_command_of_what_waits_for_work_that_was_not_enqueued_brings_it_on(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.rules = chained(Further)
+    field.take_in(field.visit())
+    complete()
+    complete()
+    monkeypatch.setattr(Combine, "version", "2")
+    field.rules = chained(Further)
+    carry_out(ask(field, Verb.TASKS, rules=("second",)), field)
+    waiting = Task.get(Task.state == TaskState.PENDING)
+    assert next_of_waiting(waiting.id, field.rules) == "astra replay --rule first"
+    monkeypatch.setattr(Combine, "version", "3")
+    field.rules = chained(Further)
+    assert next_of_waiting(waiting.id, field.rules).startswith(f"astra cancel task {waiting.id}; astra replay tasks")
+    field.rules = (replace(field.rules[1], after=None),)  # or `after` was taken out of the rule
+    queue.cancel_pending([waiting.id])
+    carry_out(ask(field, Verb.TASKS, rules=("second",), states=(TaskState.CANCELLED,)), field)
+    assert Task.get(Task.state == TaskState.PENDING).not_before is None
+
+
+def test_of_tasks_of_a_rule_that_gathers_only_those_on_what_the_source_has_now_are_repeated(field: Field) -> None:
+    for mjd in (55870, 55871, 55872):
+        field.take_in(field.visit(mjd=mjd), field.visit(STARS[1]))
+        field.later(WAIT)
+        complete()
+    assert inputs(TaskState.COMPLETED) == [[55870], [55870], [55870, 55871], [55870, 55871, 55872]]
+    plan = ask(field, Verb.TASKS, rules=("combine",))
+    assert sorted(len(each.task.inputs) for each in plan.entries if each.task) == [1, 3]
+    assert {each.reason.partition(":")[0] for each in plan.left} == {"of an older set"}
+    assert len(plan.left) == 2
 
 
 # ------------------------------------------------------------------------------------------ cost, and several at once
