@@ -41,15 +41,15 @@ def mark(rule: Rule, sources: Collection[int], now: datetime, replay: int | None
     """Note that data products of these sources have changed, in the caller's transaction if there is one.
 
     A source that is marked already is put off again, but not beyond ten times the rule's `wait`. A mark that new work
-    made stays new work's.
+    made stays new work's; but what was gathered already is gathered again, if a replay has asked.
     """
     wait = timedelta(seconds=rule.wait)
-    _write(rule, sources, (now, now + wait, now + _PATIENCE * wait), replay)
+    _write(rule, sources, (now, now + wait, now + _PATIENCE * wait), (replay, replay))
 
 
 def mark_due(rule: Rule, sources: Collection[int], now: datetime, replay: int) -> None:
     """Have these sources gathered at once, for a replay."""
-    _write(rule, sources, (now, now, now), replay)
+    _write(rule, sources, (now, now, now), (replay, None))
 
 
 def mark_files(rules: Iterable[Rule], ingestions: Sequence[int], now: datetime) -> None:
@@ -66,19 +66,24 @@ def mark_files(rules: Iterable[Rule], ingestions: Sequence[int], now: datetime) 
         mark(rule, {source for (source,) in rows}, now)
 
 
-def _write(rule: Rule, sources: Collection[int], times: tuple[datetime, ...], replay: int | None) -> None:
+def _write(
+    rule: Rule, sources: Collection[int], times: tuple[datetime, ...], replays: tuple[int | None, int | None]
+) -> None:
+    """Write marks with their times, the replay whose they are, and the one that wants done work repeated."""
     if not sources:
         return
-    columns = {"source_id": "BIGINT", "since": "INSTANT", "due": "INSTANT", "latest": "INSTANT", "replay_id": "BIGINT"}
+    columns = {"source_id": "BIGINT", "since": "INSTANT", "due": "INSTANT", "latest": "INSTANT"}
+    columns |= {"replay_id": "BIGINT", "again_id": "BIGINT"}
     texts = [instant_text(each) for each in times]
     with database.atomic():
-        stage("marked", columns, [(source, *texts, replay) for source in sorted(sources)])
+        stage("marked", columns, [(source, *texts, *replays) for source in sorted(sources)])
         execute(
-            "INSERT INTO gathering (rule, source_id, since, due, latest, replay_id) "
+            f"INSERT INTO gathering (rule, {', '.join(columns)}) "
             f"SELECT CAST(? AS TEXT), {', '.join(columns)} FROM marked WHERE true ORDER BY source_id "
             "ON CONFLICT (rule, source_id) DO UPDATE SET "
             "due = CASE WHEN excluded.due < gathering.latest THEN excluded.due ELSE gathering.latest END, "
-            "replay_id = CASE WHEN gathering.replay_id IS NOT NULL THEN excluded.replay_id END",
+            "replay_id = CASE WHEN gathering.replay_id IS NOT NULL THEN excluded.replay_id END, "
+            "again_id = coalesce(excluded.again_id, gathering.again_id)",
             (rule.name,),
         )
 
@@ -182,11 +187,10 @@ def _take(rule: Rule, now: datetime) -> list[Mark]:
     due = f"SELECT source_id FROM gathering WHERE rule = ? AND due <= ? ORDER BY due LIMIT {CHUNK}{skipped}"
     which = f"IN ({due})" if is_sqlite() else f"= ANY (ARRAY({due}))"
     rows = run(
-        f"DELETE FROM gathering WHERE rule = ? AND source_id {which} RETURNING source_id, replay_id, "
-        "(SELECT verb FROM replay r WHERE r.id = gathering.replay_id)",
+        f"DELETE FROM gathering WHERE rule = ? AND source_id {which} RETURNING source_id, replay_id, again_id",
         (rule.name, rule.name, instant_text(now)),
     )
-    return _canonical([Mark(source, replay, verb == "ingestion") for source, replay, verb in rows])
+    return _canonical([Mark(source, replay, again is not None) for source, replay, again in rows])
 
 
 def _canonical(marks: Sequence[Mark]) -> list[Mark]:
@@ -195,7 +199,10 @@ def _canonical(marks: Sequence[Mark]) -> list[Mark]:
     found: dict[int, Mark] = {}
     for each in marks:
         own = each._replace(source=became.get(each.source, each.source))
-        found.setdefault(own.source, own)
+        other = found.setdefault(own.source, own)
+        found[own.source] = other._replace(
+            replay=own.replay if other.replay is not None else None, again=own.again or other.again
+        )
     return list(found.values())
 
 
@@ -301,6 +308,7 @@ def is_left(rules: Iterable[Rule]) -> bool:
 
 def drop(replay: int) -> int:
     """Take back the marks that a replay made, in the caller's transaction; return how many those were."""
+    execute("UPDATE gathering SET again_id = NULL WHERE again_id = ?", (replay,))
     return changed("DELETE FROM gathering WHERE replay_id = ?", (replay,))
 
 

@@ -390,6 +390,28 @@ def test_files_taken_in_again_are_gathered_again_though_that_was_done(field: Fie
     assert Replay.select().count() == 1
 
 
+@pytest.mark.parametrize("first", ["new work", "replay"])
+def test_that_a_replay_wants_it_again_is_not_lost_where_new_work_has_marked_the_source_too(
+    field: Field, first: str
+) -> None:
+    field.take_in(field.visit())
+    field.later(WAIT)
+    complete()
+    source = run("SELECT source_id FROM source_data_product")[0][0]
+    if first == "new work":
+        gathering.mark(RULE, {source}, field.clock.now())
+    carry_out(ask(field, Verb.INGESTION, filetypes=("apVisit",)), field)
+    if first == "replay":
+        gathering.mark(RULE, {source}, field.clock.now())
+    field.later(WAIT)
+    assert [each.replay for each in Task.select().where(Task.state == TaskState.PENDING)] == [None]
+    complete()
+    gathering.mark(RULE, {source}, field.clock.now())
+    asked = carry_out(ask(field, Verb.INGESTION, filetypes=("apVisit",)), field)
+    replay.cancel(asked.replay)
+    assert [each.tasks for each in field.later(WAIT)] == [[]], "it is cancelled"
+
+
 def test_tasks_enqueued_again_come_after_what_the_rule_says(field: Field) -> None:
     first = Rule("first", "apVisit", Combine(depth=1).plan(), 100, ())
     field.rules = (first, Rule("second", "apVisit", Combine(depth=2).plan(), 100, (), after=first))
