@@ -26,6 +26,7 @@ from astra.work import Input, NewTask
 
 CHUNK = 500  # sources gathered in one transaction
 LINKS = 5_000  # links read in one turn
+_LOOK_AGAIN = timedelta(minutes=1)  # at a source with a task that somebody else held when it was to be superseded
 _PATIENCE = 10  # waits after which a source is gathered though its data products go on changing
 
 
@@ -212,13 +213,29 @@ def _gather(rule: Rule, marks: Sequence[Mark], now: datetime) -> Gathered:
     tasks = [(each, task_of(rule, inputs[each.source], each.replay)) for each in marks if each.source in inputs]
     products = _products(rule, [each.source for each in marks])
     if products:
-        done.superseded = queue.supersede_gathered(rule.name, products, [str(task.identity) for _, task in tasks])
+        cancelled, held = queue.supersede_gathered(rule.name, products, [str(task.identity) for _, task in tasks])
+        done.superseded = len(cancelled)
+        if held:
+            _look_again(rule, held, [each.source for each in marks], now)
     if not tasks:
         return done
     live, completed = known_work([task for _, task in tasks])
     new = [task for each, task in tasks if task.identity not in live and (each.again or task.identity not in completed)]
     done.tasks = queue.enqueue(new, now)
     return done
+
+
+def _look_again(rule: Rule, tasks: Sequence[int], sources: Sequence[int], now: datetime) -> None:
+    """Keep the marks of those of the sources that have or had inputs of these tasks, for a look a little later."""
+    given, keys = among("i.task_id", tasks, "BIGINT")
+    own, parameter = among("l.source_id", sources, "BIGINT")
+    with by_index():
+        rows = run(
+            "SELECT DISTINCT l.source_id FROM task_input_data_product i "
+            f"JOIN source_data_product l ON l.data_product_id = i.data_product_id WHERE {given} AND {own}",
+            (keys, parameter),
+        )
+    _write(rule, [source for (source,) in rows], (now, now + _LOOK_AGAIN, now + _LOOK_AGAIN), (None, None))
 
 
 def _products(rule: Rule, sources: Sequence[int]) -> list[int]:

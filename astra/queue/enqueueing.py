@@ -137,25 +137,41 @@ def supersede(data_products: Sequence[int], now: datetime) -> int:
         )
 
 
-def supersede_gathered(rule: str, data_products: Sequence[int], identities: Sequence[str]) -> int:
-    """Cancel a rule's pending tasks on any of these data products, but for those of these identities; return how many.
+def supersede_gathered(
+    rule: str, data_products: Sequence[int], identities: Sequence[str]
+) -> tuple[list[int], list[int]]:
+    """Cancel a rule's pending tasks on any of these data products, but for those of these identities.
 
-    In the caller's transaction. Who is being claimed, or changed in another way, is left to whoever does that.
+    In the caller's transaction.
+
+    Returns
+    -------
+    tuple of list of int
+        The tasks that were cancelled; and those that somebody else is claiming, or changing in another way, just now:
+        they are to be looked at once more.
     """
     given, products = among("i.data_product_id", data_products, "BIGINT")
     kept, identities_kept = among("t.identity", identities)
     on_them = f"SELECT i.task_id FROM task_input_data_product i WHERE {given}"
-    stale = (
-        f"SELECT t.id FROM task t WHERE t.id {each_of(on_them)} "
-        f"AND t.state || '' = 'pending' AND t.rule = ? AND NOT ({kept})"
-    )
-    skipped = "" if is_sqlite() else " ORDER BY t.id FOR UPDATE OF t SKIP LOCKED"
     with by_index():
-        return changed(
-            "UPDATE task SET state = 'cancelled', not_before = NULL "
-            f"WHERE state || '' = 'pending' AND id {each_of(stale + skipped)}",
+        rows = run(
+            f"SELECT t.id FROM task t WHERE t.id {each_of(on_them)} "
+            f"AND t.state || '' = 'pending' AND t.rule = ? AND NOT ({kept}) ORDER BY t.id",
             (products, rule, identities_kept),
         )
+        stale = [task for (task,) in rows]
+        cancelled = _cancel_free(stale) if stale else []
+    return cancelled, sorted({*stale} - {*cancelled})
+
+
+def _cancel_free(stale: Sequence[int]) -> list[int]:
+    """Cancel those of these tasks that are pending and that nobody else has locked; return them."""
+    which, parameter = among("id", stale, "BIGINT")
+    if not is_sqlite():
+        free = f"SELECT id FROM task WHERE {which} AND state || '' = 'pending' ORDER BY id FOR UPDATE SKIP LOCKED"
+        which = f"id {each_of(free)}"
+    update = f"UPDATE task SET state = 'cancelled', not_before = NULL WHERE state || '' = 'pending' AND {which}"
+    return [task for (task,) in run(f"{update} RETURNING id", (parameter,))]
 
 
 def make_due(now: datetime) -> int:

@@ -19,6 +19,7 @@ from astra.base import Parameter, TaskInstance
 from astra.cli.records import next_of_waiting
 from astra.cli.star import page, say
 from astra.database.astradb import DataProduct, Gathering, Ingestion, Replay, Source, Task, TaskInputDataProduct
+from astra.database.connection import database as opened
 from astra.database.connection import drop_connection, run
 from astra.gathering import follow_links, gather_due
 from astra.ingest import Root
@@ -529,8 +530,34 @@ def test_what_a_new_task_supersedes_is_found_by_its_data_products(field: Field, 
     field.clock.advance(WAIT)
     with plans(database) as seen:
         gather_due(field.rules, field.clock.now())
-    [plan] = [plan for statement, plan in seen if statement.startswith("UPDATE task SET state = 'cancelled'")]
+    [plan] = [plan for statement, plan in seen if "FROM task t WHERE t.id" in statement]
     assert "task_input_data_product_data_product_id" in plan, plan
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_task_that_somebody_held_when_it_was_to_be_superseded_is_looked_at_again(field: Field) -> None:
+    field.take_in(field.visit(), field.visit(STARS[1]))
+    field.later(WAIT)
+    field.take_in(field.visit(mjd=55871))
+    held, gathered = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with opened.atomic():
+            queue.hold_tasks([each.id for each in Task.select()])
+            held.set()
+            assert gathered.wait(20)
+        drop_connection()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(20)
+    assert [(each.superseded, len(each.tasks)) for each in field.later(WAIT)] == [(0, 1)]
+    gathered.set()
+    other.join()
+    assert not field.later(59)
+    assert [(each.sources, each.superseded, each.tasks) for each in field.later(1)] == [(1, 1, [])]
+    assert inputs() == [[55870], [55870, 55871]]
+    assert not field.later(20 * WAIT)
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
