@@ -19,7 +19,7 @@ from astra.holds import AWAITS
 from astra.states import IS_LIVE, TaskState
 
 CHUNK = 5_000  # waiting tasks that one look for the missed goes through
-_BEGINNING = ("", 0)
+BEGINNING = ("", 0)
 
 # In the words of the index that holds the waiting alone. That nothing else delays them is left to the UPDATE: SQLite
 # would look up all that wait until that instant.
@@ -77,28 +77,31 @@ def let_go_among(keys: Sequence[int]) -> int:
     return _free(_of_done_work(rows))
 
 
-def repair(position: tuple[str, int] = _BEGINNING) -> tuple[str, int]:
-    """Let go who was missed, of the next `CHUNK` that wait; return the position from which to go on the next time."""
-    missed, position = _missed(position)
-    if missed:
+def repair_waits(position: tuple[str, int] = BEGINNING) -> tuple[str, int]:
+    """Let go the tasks that wait for work that is done, of the next `CHUNK`; return from where to go on the next time.
+
+    That is `BEGINNING` when all have been looked at.
+    """
+    in_vain, position = _in_vain(position)
+    if in_vain:
         with database.atomic():
-            _free(missed)
+            _free(in_vain)
     return position
 
 
-def is_missed() -> bool:
+def waits_in_vain() -> bool:
     """Return whether any task waits for work that is done; it looks at all that wait."""
-    missed, position = _missed(_BEGINNING)
-    while not missed and position != _BEGINNING:
-        missed, position = _missed(position)
-    return bool(missed)
+    in_vain, position = _in_vain(BEGINNING)
+    while not in_vain and position != BEGINNING:
+        in_vain, position = _in_vain(position)
+    return bool(in_vain)
 
 
-def _missed(position: tuple[str, int]) -> tuple[list[int], tuple[str, int]]:
+def _in_vain(position: tuple[str, int]) -> tuple[list[int], tuple[str, int]]:
     """Return who waits for what is done, of the next `CHUNK` that wait or are held, and from where to go on."""
     query = f"SELECT id, after, not_before = ? FROM task WHERE {_THERE} AND (after, id) > (?, ?) ORDER BY after, id"
     rows = run(f"{query} LIMIT {CHUNK}", (instant_text(AWAITS), *position))
-    following = (rows[-1][1], rows[-1][0]) if len(rows) == CHUNK else _BEGINNING
+    following = (rows[-1][1], rows[-1][0]) if len(rows) == CHUNK else BEGINNING
     return _of_done_work([(task, after) for task, after, waits in rows if waits]), following
 
 
@@ -108,7 +111,7 @@ def _of_done_work(rows: Sequence[tuple[int, str]]) -> list[int]:
 
 
 def _free(keys: Sequence[int]) -> int:
-    """Let go tasks that wait; who is changed by somebody else just now is found by `repair`, so nobody waits here."""
+    """Let go tasks that wait; who is changed by another just now is found by `repair_waits`, so nobody waits here."""
     if not keys:
         return 0
     which, parameter = among("id", sorted(keys), "BIGINT")

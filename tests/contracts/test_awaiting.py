@@ -118,12 +118,12 @@ def test_work_that_is_to_be_done_again_is_waited_for_though_it_was_done(database
     [b] = enqueue("b")
     assert due() == [a], "in a later one"
     end(start(claim()), FAILED)
-    awaiting.repair()
+    awaiting.repair_waits()
     assert due() == []
     assert not backlog.unfinished(), "no drain waits for it"
     assert holds.told_awaited("a", holds.awaited({"a"})) == f"task {a}, which is failed"
     assert list(queue.retry([a]).again) == [a]
-    awaiting.repair()
+    awaiting.repair_waits()
     assert due() == [a]
     end(start(claim()), COMPLETED)
     assert due() == [b]
@@ -138,7 +138,7 @@ def test_work_done_before_counts_again_where_its_repetition_is_cancelled_or_was_
     [b] = enqueue("b")
     assert due() == [again]
     queue.cancel_pending([again])
-    awaiting.repair()
+    awaiting.repair_waits()
     assert due() == [b]
     queue.cancel_pending([b])
     queue.open_by_hand(by_hand(new_task(identity=None, repeat_of=first)), START)
@@ -173,12 +173,12 @@ def test_who_was_missed_is_found_in_slices(database: peewee.Database, monkeypatc
     keys = queue.enqueue([new_task(after=f"{word} {n}") for n in range(3) for word in ("done", "never")], START)
     execute("UPDATE task SET not_before = '9999-01-01 00:00:00.000000+00:00' WHERE after IS NOT NULL")
     assert backlog.unfinished(), "a drain must not end before they are found"
-    position, turns = awaiting.repair(), 1
-    while position != ("", 0):
-        position, turns = awaiting.repair(position), turns + 1
+    position, turns = awaiting.repair_waits(), 1
+    while position != queue.BEGINNING:
+        position, turns = awaiting.repair_waits(position), turns + 1
     assert due() == keys[::2]
     assert turns == 4
-    assert not queue.is_missed()
+    assert not queue.waits_in_vain()
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -201,7 +201,7 @@ def test_an_enqueue_and_a_finish_that_did_not_see_each_other_are_put_right(datab
     finished.set()
     other.join()
     assert due() == []
-    awaiting.repair()
+    awaiting.repair_waits()
     assert len(due()) == 1
 
 
@@ -231,7 +231,7 @@ def test_what_waits_is_found_by_its_index(database: peewee.Database) -> None:
     held = start(claim(1))
     with plans(database) as seen:
         end(held, COMPLETED)
-        awaiting.repair()
+        awaiting.repair_waits()
     of_waiting = [each for each in seen if "after IS NOT NULL" in each[0]]
     assert len(of_waiting) == 3
     assert all("task_after" in plan for _, plan in of_waiting), of_waiting
@@ -286,7 +286,7 @@ class Chain(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        assert awaiting.repair() == ("", 0)
+        assert awaiting.repair_waits() == queue.BEGINNING
         self.cancelled = False
 
     @invariant()
