@@ -130,11 +130,23 @@ def supersede(data_products: Sequence[int], now: datetime) -> int:
     """Cancel the pending rule tasks of these data products whose input is no longer the current file version."""
     with database.atomic():
         stage("superseded", {"id": "BIGINT"}, [(each,) for each in data_products])
-        return changed(
-            f"UPDATE task SET state = '{TaskState.CANCELLED}' WHERE state = '{TaskState.PENDING}' AND rule IS NOT NULL "
-            "AND id IN (SELECT i.task_id FROM superseded s JOIN data_product p ON p.id = s.id "
-            "JOIN task_input_data_product i ON i.data_product_id = p.id WHERE i.ingestion_id <> p.current_ingestion_id)"
+        on_old = (
+            "SELECT i.task_id FROM superseded s JOIN data_product p ON p.id = s.id "
+            "JOIN task_input_data_product i ON i.data_product_id = p.id WHERE i.ingestion_id <> p.current_ingestion_id"
         )
+        return changed(
+            "UPDATE task SET state = 'cancelled' WHERE state || '' = 'pending' AND rule IS NOT NULL "
+            f"AND id {each_of(in_order(f'id {each_of(on_old)}'))}"
+        )
+
+
+def in_order(which: str) -> str:
+    """Return the keys of pending tasks, as a query: on PostgreSQL locked in their order.
+
+    An UPDATE alone locks as it comes to rows. So of two, each may come to wait for the other.
+    """
+    locked = "" if is_sqlite() else " ORDER BY id FOR UPDATE"
+    return f"SELECT id FROM task WHERE {which} AND state || '' = 'pending'{locked}"
 
 
 def supersede_gathered(
