@@ -62,7 +62,7 @@ class Scheduler:
         self._breaker = Breaker(settings.scheduler)
         self._recover_at = self._lapses_from = 0.0
         self._turned: float | None = None
-        self._repaired = queue.BEGINNING
+        self._repaired: tuple[str, int] | None = None
         self._repair_at = 0.0
         self._held: dict[int, Hold] = {}
         self._timing: dict[int, float] = {}
@@ -113,7 +113,7 @@ class Scheduler:
         """Let go some of those that wait for what is done; soon more of them, until all who wait were looked at."""
         if now >= self._repair_at:
             self._repaired = queue.repair_waits(self._repaired)
-            self._repair_at = now + (_RECOVER_EVERY if self._repaired == queue.BEGINNING else _REPAIR_ON)
+            self._repair_at = now + (_RECOVER_EVERY if self._repaired is None else _REPAIR_ON)
 
     def wind_up(self) -> None:
         """Have the bundles that run begin no further task: what is done is recorded, the rest given back."""

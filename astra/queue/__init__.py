@@ -8,7 +8,7 @@ bundle's state.
 Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state machines.
 """
 
-from astra.queue.awaiting import BEGINNING, repair_waits, waits_in_vain
+from astra.queue.awaiting import repair_waits, waits_in_vain
 from astra.queue.ending import finish, note_log, renew
 from astra.queue.enqueueing import enqueue, make_due, supersede, supersede_gathered
 from astra.queue.giving_back import expire, fail_gone, release
@@ -29,7 +29,6 @@ from astra.queue.holding import (
 from astra.queue.opening import claim, open_by_hand, start
 
 __all__ = [
-    "BEGINNING",
     "adopt",
     "ask",
     "cancel_pending",

@@ -19,7 +19,6 @@ from astra.holds import AWAITS
 from astra.states import IS_LIVE, TaskState
 
 CHUNK = 5_000  # waiting tasks that one look for the missed goes through
-BEGINNING = ("", 0)
 
 # In the words of the index that holds the waiting alone. That nothing else delays them is left to the UPDATE: SQLite
 # would look up all that wait until that instant.
@@ -77,10 +76,10 @@ def let_go_among(keys: Sequence[int]) -> int:
     return _free(_of_done_work(rows))
 
 
-def repair_waits(position: tuple[str, int] = BEGINNING) -> tuple[str, int]:
+def repair_waits(position: tuple[str, int] | None = None) -> tuple[str, int] | None:
     """Let go the tasks that wait for work that is done, of the next `CHUNK`; return from where to go on the next time.
 
-    That is `BEGINNING` when all have been looked at.
+    That is None, the beginning, when all have been looked at.
     """
     in_vain, position = _in_vain(position)
     if in_vain:
@@ -91,17 +90,17 @@ def repair_waits(position: tuple[str, int] = BEGINNING) -> tuple[str, int]:
 
 def waits_in_vain() -> bool:
     """Return whether any task waits for work that is done; it looks at all that wait."""
-    in_vain, position = _in_vain(BEGINNING)
-    while not in_vain and position != BEGINNING:
+    in_vain, position = _in_vain(None)
+    while not in_vain and position is not None:
         in_vain, position = _in_vain(position)
     return bool(in_vain)
 
 
-def _in_vain(position: tuple[str, int]) -> tuple[list[int], tuple[str, int]]:
+def _in_vain(position: tuple[str, int] | None) -> tuple[list[int], tuple[str, int] | None]:
     """Return who waits for what is done, of the next `CHUNK` that wait or are held, and from where to go on."""
     query = f"SELECT id, after, not_before = ? FROM task WHERE {_THERE} AND (after, id) > (?, ?) ORDER BY after, id"
-    rows = run(f"{query} LIMIT {CHUNK}", (instant_text(AWAITS), *position))
-    following = (rows[-1][1], rows[-1][0]) if len(rows) == CHUNK else BEGINNING
+    rows = run(f"{query} LIMIT {CHUNK}", (instant_text(AWAITS), *(position or ("", 0))))
+    following = (rows[-1][1], rows[-1][0]) if len(rows) == CHUNK else None
     return _of_done_work([(task, after) for task, after, waits in rows if waits]), following
 
 

@@ -174,7 +174,7 @@ def test_who_was_missed_is_found_in_slices(database: peewee.Database, monkeypatc
     execute("UPDATE task SET not_before = '9999-01-01 00:00:00.000000+00:00' WHERE after IS NOT NULL")
     assert backlog.unfinished(), "a drain must not end before they are found"
     position, turns = awaiting.repair_waits(), 1
-    while position != queue.BEGINNING:
+    while position is not None:
         position, turns = awaiting.repair_waits(position), turns + 1
     assert due() == keys[::2]
     assert turns == 4
@@ -286,7 +286,7 @@ class Chain(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        assert awaiting.repair_waits() == queue.BEGINNING
+        assert awaiting.repair_waits() is None
         self.cancelled = False
 
     @invariant()
