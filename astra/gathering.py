@@ -323,6 +323,11 @@ def is_left(rules: Iterable[Rule]) -> bool:
     return any(known.get(each.name, -1) < last for each in gathers)
 
 
+def unknown(names: Collection[str]) -> list[tuple[str, int]]:
+    """Return the rules that have marks and are none of these, each with how many: renamed, removed, or elsewhere."""
+    return [(rule, count) for rule, count, _ in counts() if rule not in names]
+
+
 def drop(replay: int) -> int:
     """Take back the marks that a replay made, in the caller's transaction; return how many those were."""
     execute("UPDATE gathering SET again_id = NULL WHERE again_id = ?", (replay,))

@@ -31,6 +31,7 @@ from astra.states import ErrorKind, TaskOutcome, TaskState
 from astra.taking_in import Terms
 from astra.work import Finish, Pick
 from daemon import status
+from daemon.gatherer import Gatherer
 from tests.support import fits
 from tests.support.catalogue import adopt_rows, claim, link, row, target
 from tests.support.clock import FakeClock
@@ -176,6 +177,20 @@ def test_the_marks_of_a_rule_that_is_not_known_here_are_left_for_who_knows_it(fi
     assert [each.rule for each in Gathering.select()] == ["elsewhere"]
     assert gathering.is_left((rule("elsewhere"),))
     assert not gathering.is_left(field.rules)
+
+
+def test_the_marks_of_a_rule_that_is_gone_are_told_at_the_start_and_a_rule_of_its_name_that_gathers_nothing_takes_them(
+    field: Field, caplog: pytest.LogCaptureFixture
+) -> None:
+    field.take_in(field.visit(), field.visit(STARS[1]))
+    field.later(WAIT)
+    field.take_in(field.visit(mjd=55871))
+    with caplog.at_level("WARNING", "daemon"):
+        Gatherer((rule("renamed"),), field.clock)
+    assert "marks_wait rule=combine sources=1" in caplog.text
+    field.rules = (rule(where=(Condition("mjd", "lt", 0),), wait=0.0),)
+    assert [(each.superseded, each.tasks) for each in field.later(WAIT)] == [(1, [])]
+    assert (Gathering.select().count(), inputs()) == (0, [[55870]]), "what is pending of the other star stands"
 
 
 def test_people_are_told_what_waits_to_be_gathered_and_until_when(
