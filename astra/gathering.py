@@ -30,7 +30,7 @@ _LOOK_AGAIN = timedelta(minutes=1)  # at a source with a task that somebody else
 _PATIENCE = 10  # waits after which a source is gathered though its data products go on changing
 
 
-def gathering(rules: Iterable[Rule]) -> list[Rule]:
+def that_gather(rules: Iterable[Rule]) -> list[Rule]:
     """Return those of the rules that gather."""
     return [each for each in rules if each.gather is not None]
 
@@ -55,7 +55,7 @@ def mark_due(rule: Rule, sources: Collection[int], now: datetime, replay: int) -
 
 def mark_files(rules: Iterable[Rule], ingestions: Sequence[int], now: datetime) -> None:
     """Note that the files of these rows of the ledger have gone, or are there again, in the caller's transaction."""
-    for rule in gathering(rules) if ingestions else ():
+    for rule in that_gather(rules) if ingestions else ():
         which, parameter = among("g.id", ingestions, "BIGINT")
         with by_index():
             rows = run(
@@ -100,7 +100,7 @@ def follow_links(rules: Iterable[Rule], now: datetime) -> bool:
     bool
         Whether there was anything to read.
     """
-    gathers = gathering(rules)
+    gathers = that_gather(rules)
     if not gathers:
         return False
     last = _last_link()
@@ -175,7 +175,7 @@ def gather_due(rules: Iterable[Rule], now: datetime) -> list[Gathered]:
     rule on any of them is cancelled; one that runs stands, and so does its result.
     """
     found = []
-    for rule in gathering(rules):
+    for rule in that_gather(rules):
         if run("SELECT 1 FROM gathering WHERE rule = ? AND due <= ? LIMIT 1", (rule.name, instant_text(now))):
             with database.atomic():
                 found.append(_gather(rule, _take(rule, now), now))
@@ -219,7 +219,7 @@ def _gather(rule: Rule, marks: Sequence[Mark], now: datetime) -> Gathered:
             _look_again(rule, held, [each.source for each in marks], now)
     if not tasks:
         return done
-    live, completed = known_work([task for _, task in tasks])
+    live, completed = live_and_completed([task for _, task in tasks])
     new = [task for each, task in tasks if task.identity not in live and (each.again or task.identity not in completed)]
     done.tasks = queue.enqueue(new, now)
     return done
@@ -256,7 +256,7 @@ def _products(rule: Rule, sources: Sequence[int]) -> list[int]:
     return [key for (key,) in rows]
 
 
-def known_work(tasks: Sequence[NewTask]) -> tuple[set[str], set[str]]:
+def live_and_completed(tasks: Sequence[NewTask]) -> tuple[set[str], set[str]]:
     """Return which of these tasks' identities are pending or running, and which are completed."""
     which, parameter = among("identity", [task.identity for task in tasks])
     with by_index():
@@ -313,7 +313,7 @@ def _values(row: Sequence[Any]) -> dict[str, Any]:
 
 def is_left(rules: Iterable[Rule]) -> bool:
     """Return whether these rules have anything to gather, now or later."""
-    gathers = gathering(rules)
+    gathers = that_gather(rules)
     if not gathers:
         return False
     which, parameter = among("rule", [each.name for each in gathers])

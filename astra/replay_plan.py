@@ -172,7 +172,7 @@ def _of_older_sets(
 ) -> set[int]:
     """Return the tasks of rules that gather whose data products are not those that their source has now."""
     older: set[int] = set()
-    for rule in gathering.gathering(rules):
+    for rule in gathering.that_gather(rules):
         own = {
             old.key: frozenset(each.data_product for _, each in inputs.get(old.key, ()))
             for old in chunk
@@ -312,7 +312,7 @@ def _plan_sources(plan: Plan, rule: Rule, replay: int | None) -> None:
     marked = gathering.marked_by(replay) if replay is not None else set()
     for chunk in _chunks(sorted(paths.keys() - marked, reverse=True)):
         tasks = {source: task_of(rule, given) for source, given in gathering.inputs_of(rule, chunk).items()}
-        live, done = gathering.known_work(list(tasks.values())) if tasks else (set(), set())
+        live, done = gathering.live_and_completed(list(tasks.values())) if tasks else (set(), set())
         for source in filter(tasks.__contains__, chunk):
             if tasks[source].identity in live:
                 reason = "a task on all that it has now is pending or running"

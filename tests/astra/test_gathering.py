@@ -18,6 +18,7 @@ from astra import gathering, queue, replay, taking_in, tree
 from astra.base import Parameter, TaskInstance
 from astra.cli.records import next_of_waiting
 from astra.cli.star import page, say
+from astra.cli.tasks import listed, with_more
 from astra.database.astradb import DataProduct, Gathering, Ingestion, Replay, Source, Task, TaskInputDataProduct
 from astra.database.connection import database as opened
 from astra.database.connection import drop_connection, run
@@ -206,6 +207,14 @@ def test_people_are_told_what_waits_to_be_gathered_and_until_when(
     assert f"is due at {field.clock.now():%Y-%m-%d} {due}Z" in said
     field.later(WAIT)
     assert (status.records(field.clock)["gathering"], page(Source.get())["gathering"]) == ([], [])
+
+
+def test_a_list_of_tasks_says_how_many_inputs_there_are_beside_the_first(field: Field) -> None:
+    field.take_in(field.visit(), field.visit(mjd=55871), field.visit(mjd=55872), field.visit(STARS[1]))
+    field.later(WAIT)
+    found = listed(Selection(), 10)
+    assert sorted(each["inputs"] for each in found) == [1, 3]
+    assert sorted(with_more(each)["input"].partition(".fits")[2] for each in found) == ["", " and 2 more"]
 
 
 def test_what_is_taken_in_without_rules_is_not_gathered(field: Field) -> None:
