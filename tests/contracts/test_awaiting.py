@@ -137,6 +137,7 @@ def test_work_done_before_counts_again_where_its_repetition_is_cancelled_or_was_
     [again] = queue.enqueue([new_task(identity="a of version 2", repeat_of=first)], START)
     [b] = enqueue("b")
     assert due() == [again]
+    assert holds.told_awaited("a", holds.awaited({"a"})) == f"task {again}, which is pending"
     queue.cancel_pending([again])
     awaiting.repair_waits()
     assert due() == [b]
