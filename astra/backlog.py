@@ -111,7 +111,7 @@ def unfinished() -> bool:
         run("SELECT 1 FROM bundle WHERE state IN ('submitted', 'running') LIMIT 1")
         or is_due()
         or run(later, (instant_text(AWAITS),))
-        or queue.is_missed()
+        or queue.waits_in_vain()
     )
 
 

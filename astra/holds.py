@@ -12,7 +12,7 @@ from astra.database.astradb import Hold
 from astra.database.connection import run
 from astra.database.fields import instant_text, read_instant
 from astra.database.staging import among
-from astra.states import HoldKind
+from astra.states import IS_LIVE, HoldKind
 
 # What a pending task that a person holds waits for: `make_due` never comes to it.
 HELD_UNTIL = datetime(9999, 12, 31, tzinfo=UTC)
@@ -86,16 +86,29 @@ def awaits(not_before: datetime | None) -> bool:
 
 
 def awaited(identities: Collection[str]) -> dict[str, tuple[int, str]]:
-    """Return the newest task of each of these identities, and its state; nothing of work that nobody enqueued."""
+    """Return the task that does the work of each of these identities, and its state; nothing of what nobody enqueued.
+
+    That is the one that lives, or the newest; also one that repeats another with a newer version of its component.
+    """
+    if not identities:
+        return {}
     which, parameter = among("identity", sorted(identities))
-    query = f"SELECT identity, id, state FROM task WHERE {which} ORDER BY id"
-    return {identity: (task, state) for identity, task, state in run(query, (parameter,))} if identities else {}
+    rows = run(
+        f"WITH RECURSIVE again (wanted, id, state) AS (SELECT identity, id, state FROM task WHERE {which} UNION ALL "
+        "SELECT a.wanted, t.id, t.state FROM again a JOIN task t ON t.repeat_of_id = a.id AND t.identity IS NOT NULL) "
+        f"SELECT wanted, id, state FROM again ORDER BY CASE WHEN {IS_LIVE} THEN 1 ELSE 0 END, id",
+        (parameter,),
+    )
+    return {identity: (task, state) for identity, task, state in rows}
+
+
+NOT_ENQUEUED = "work that was not enqueued"
 
 
 def told_awaited(identity: str, found: Mapping[str, tuple[int, str]]) -> str:
     """Return in words what a task waits for, given what `awaited` returned."""
     if identity not in found:
-        return "work that was not enqueued"
+        return NOT_ENQUEUED
     task, state = found[identity]
     return f"task {task}, which is {state}"
 

@@ -222,6 +222,17 @@ def set_checksums(checksums: Sequence[Checksum]) -> None:
             )
 
 
+def missed(rows: Sequence[int]) -> list[int]:
+    """Return those of these rows whose files are missed."""
+    if not rows:
+        return []
+    which, parameter = among("id", rows, "BIGINT")
+    with by_index():
+        return [
+            key for (key,) in run(f"SELECT id FROM ingestion WHERE {which} AND missing_since IS NOT NULL", (parameter,))
+        ]
+
+
 def miss(rows: Sequence[int], now: datetime) -> None:
     """Take note that the files of these rows are not there any more. The rows stand."""
     with database.atomic():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from astra import gathering
 from astra.catalogue.consulting import linking_of
 from astra.components import component_class
 from astra.config import Settings, Watch
@@ -86,9 +87,18 @@ def _database(settings: Settings) -> str:
             migrate.require_current()
             found = notices.watchers(each.name for each in settings.watch)
             watched = "".join(f"; {who} watches {root}: who starts here stands by" for root, who in found.items())
-            return f"{connection.place()} is reached and up to date{watched}"
+            return f"{connection.place()} is reached and up to date{watched}{_unknown_marks(settings)}"
     finally:
         connection.close_database()
+
+
+def _unknown_marks(settings: Settings) -> str:
+    """Say which rules that gather have left marks that nobody takes here."""
+    found = gathering.unknown({each.name for each in settings.rules if each.gather is not None})
+    return "".join(
+        f"; sources that wait to be gathered by {rule!r}, which is no rule of these settings: {count}"
+        for rule, count in found
+    )
 
 
 def _rules(settings: Settings) -> str:

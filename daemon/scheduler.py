@@ -31,6 +31,7 @@ from daemon.taking_back import take_back
 log = logging.getLogger(__name__)
 _RECOVER_EVERY = 5.0
 _REPAIR_EVERY = 15.0
+_REPAIR_ON = 0.5  # a slice of who waits takes 15 to 30 ms, so a million are looked at in two minutes
 _FAILURES_TOLD = 5  # of one bundle, and bundles; `astra failures` has them all
 _BUNDLES_TOLD = 10  # one by one, of those that end together
 _COLLECT_SECONDS = 2.0  # of a turn, at most, that taking back may take
@@ -63,7 +64,7 @@ class Scheduler:
         self._breaker = Breaker(settings.scheduler)
         self._recover_at = self._repair_at = self._lapses_from = 0.0
         self._turned: float | None = None
-        self._missed = ("", 0)
+        self._repaired: tuple[str, int] | None = None
         self._held: dict[int, Hold] = {}
         self._timing: dict[int, float] = {}
         self._endings: deque[Ending] = deque()
@@ -102,15 +103,19 @@ class Scheduler:
         if now >= self._recover_at:
             report.recovered.extend(self._recover(now))
             self._recover_at = now + _RECOVER_EVERY
-        if now >= self._repair_at:
-            self._missed = queue.repair(self._missed)
-            self._repair_at = now + _REPAIR_EVERY
+        self._repair_waits(now)
         self._obey()
         queue.make_due(self._clock.now())
         if not self.draining:
             self._hand_over(now, report)
         self._turned = now
         return report
+
+    def _repair_waits(self, now: float) -> None:
+        """Let go some of those that wait for what is done; soon more of them, until all who wait were looked at."""
+        if now >= self._repair_at:
+            self._repaired = queue.repair_waits(self._repaired)
+            self._repair_at = now + (_REPAIR_EVERY if self._repaired is None else _REPAIR_ON)
 
     def wind_up(self) -> None:
         """Have the bundles that run begin no further task: what is done is recorded, the rest given back."""

@@ -172,7 +172,7 @@ class Service:
         self._intake = Intake(settings, compiled, clock, self._linking)
         self._gatherer = Gatherer(compiled, clock)
         takers = Takers(self._hint, self._intake.offer)
-        self._watching = Watching(settings.watch, takers, clock)
+        self._watching = Watching(settings.watch, takers, clock, compiled)
         self._watching.follow(self._listener.mine)
         self._scheduler = Scheduler(settings, self._executor, clock)
 

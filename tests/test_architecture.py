@@ -110,6 +110,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.repeating",
             "astra.replay",
             "astra.replay_plan",
+            "astra.replay_request",
             "astra.results",
             "astra.rules",
             "astra.selection",

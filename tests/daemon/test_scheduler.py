@@ -22,6 +22,7 @@ from astra.database.astradb import Bundle, Hold, Task, TaskBundle
 from astra.database.connection import database as opened
 from astra.database.connection import execute
 from astra.errors import DatabaseUnavailable
+from astra.queue import awaiting
 from astra.states import BundleState, ErrorKind, HoldKind, TaskOutcome, TaskState
 from astra.work import ByHand, Claimed, Ended, Finish, Load, NewTask, OpenBundle, Pick, Retry, Totals
 from daemon import scheduler
@@ -372,6 +373,23 @@ def test_the_dead_are_looked_for_again_and_again(rig: Rig, settings: Settings) -
     assert successor.tick().recovered == [], "it looked a moment ago"
     rig.clock.advance(2)
     assert successor.tick().recovered == [bundle]
+
+
+def test_all_that_wait_for_what_is_done_are_let_go_long_before_the_next_look_at_the_dead(
+    settings: Settings, database: peewee.Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(awaiting, "CHUNK", 2)
+    rig = Rig(settings, clock, Hands(slots=0))
+    queue.enqueue(
+        [NewTask("a.B", "1", f"{n}", "a.B {}", identity=f"{n}", after="first") for n in range(9)], clock.now()
+    )
+    queue.enqueue([NewTask("a.B", "1", "{}", "a.B {}", identity="first")], clock.now())
+    execute("UPDATE task SET state = 'completed' WHERE identity = 'first'")  # by one who did not see that they wait
+    for turn in range(5):
+        assert Task.select().where(Task.not_before.is_null(False)).count() == max(0, 9 - 2 * turn)
+        rig.tick()
+        clock.advance(0.5)
+    assert not Task.select().where(Task.not_before.is_null(False)).exists()
 
 
 def test_stopping_gives_back_what_was_running_and_what_had_ended_badly(rig: Rig) -> None:
