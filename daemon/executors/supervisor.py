@@ -27,6 +27,7 @@ from daemon.logs import event
 log = logging.getLogger(__name__)
 _WORD_SECONDS = 5.0
 _LONGEST_BACKOFF = 30.0
+_REST_SECONDS = 10.0  # that a process may take to come to rest, after its last bundle
 _AGAIN_SECONDS = 1.0  # until a lease that could not be renewed is tried again
 _WITH_ANOTHER = "given back: its process was ended, for another bundle of it had been taken away"
 _BESIDE = "given back: its process ended, which had another bundle in hand"
@@ -40,6 +41,7 @@ class _Running:
     open: dict[int, None]
     token: str | None = None
     is_late: bool = False
+    over: float | None = None
     lost: dict[int, float] = field(default_factory=dict)
 
 
@@ -190,6 +192,9 @@ class Supervisor:
 
     def _keep(self, process: WorkerProcess, running: _Running, now: float) -> None:
         """Renew the leases of the load in time; end the process where the bundle in hand is somebody else's."""
+        if not running.open:
+            self._see_to_rest(process, running, now)
+            return
         in_hand = self._bundle_in_hand(process, running)
         # The last chunk may have ended the bundle a moment ago, and the process's own word is on its way.
         if in_hand in running.open and now - running.lost.get(in_hand, now) > _WORD_SECONDS:
@@ -200,14 +205,23 @@ class Supervisor:
         elif self._is_due(running, now):
             self._renew(running, running.token, now)
 
+    def _see_to_rest(self, process: WorkerProcess, running: _Running, now: float) -> None:
+        """Replace a process that has told of all its bundles and not that it is idle: its server may not answer."""
+        if running.over is None:
+            running.over = now
+        if now - running.over > _REST_SECONDS:
+            reason = "ended: it had run all its bundles, and did not come to rest"
+            event(log, "worker_died", logging.WARNING, reason=reason)
+            self._end(process, now, lambda each: Ending(each, reason))
+            self._start_at = now
+
     def _tell_late(self, process: WorkerProcess, running: _Running, now: float) -> None:
         """Tell, once, of a load that was not started in time, and where its process is: an import may take long."""
-        if (
-            running.is_late or now - running.renewed < stacks.START_SECONDS + 1
-        ):  # the process counts from a little later on
+        since = now - running.renewed
+        if running.is_late or since < stacks.START_SECONDS + 1:  # the process counts from a little later on
             return
         running.is_late = True
-        details = {"pid": process.pid, "listens": self._is_ready, "seconds": now - running.renewed}
+        details = {"pid": process.pid, "listens": self._is_ready, "seconds": since}
         event(log, "not_started", logging.WARNING, bundle=next(iter(running.open)), **details, at=process.stacks.text())
         process.stacks.clear()  # should it die, this does not tell of what
 

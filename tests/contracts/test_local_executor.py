@@ -15,6 +15,7 @@ from astra.base import TaskInstance
 from astra.clock import SYSTEM
 from astra.database import migrate
 from astra.database.astradb import Bundle, TaskBundle
+from astra.database.connection import run
 from astra.states import BundleState, ErrorKind, TaskOutcome, TaskState
 from astra.work import Claimed, Load, NewTask
 from daemon import executors
@@ -28,6 +29,7 @@ from tests.support.components import (
     Killed,
     KilledAt,
     LeavesChild,
+    LeavesTable,
     Raises,
     ReadsAndPrints,
     StartsPrograms,
@@ -113,6 +115,25 @@ def test_a_load_that_is_not_started_in_time_is_told_of_once_with_where_its_proce
     assert rig.ending(bundle).trouble is None
     assert all(each in said[0] for each in (f"bundle={bundle}", "listens=True", "slow_import.py"))
     assert [each for each in caplog.messages if each.startswith("not_started")] == said
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_process_that_does_not_come_to_rest_is_replaced(
+    rig: Rig, gate: Path, database: peewee.Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = rig.submit(LeavesTable(gate=str(gate)))
+    until(lambda: waiting(gate))
+    with database.atomic():
+        [(table,)] = run("SELECT CAST(CAST(oid AS regclass) AS TEXT) FROM pg_class WHERE relname = 'left_behind'")
+        run(f"LOCK TABLE {table} IN ACCESS SHARE MODE; SELECT 1")  # so its connection cannot be cleared
+        open_gate(gate)
+        assert rig.ending(bundle).trouble is None
+        began = SYSTEM.monotonic()
+        for seconds in range(30):
+            assert rig.executor.turn(began + seconds) == []
+        assert "did not come to rest" in caplog.text
+        rig.ready_again()
+    assert rig.run(Traced()).trouble is None
 
 
 @ON_ONE
