@@ -78,7 +78,6 @@ class Supervisor:
     def submit(self, load: Load, now: float) -> None:
         """Hand a load to the process."""
         assert self._process is not None
-        self._running = _Running(load, now, now, {each.bundle: None for each in load.bundles})
         self._process.in_hand.begin(ON_THE_WAY)
         self._process.in_hand.draining = False
         self._process.stacks.clear()
@@ -86,6 +85,8 @@ class Supervisor:
         own = self._settings.of(load.bundles[0].component)
         self._process.guard.watch(own, [each.size for each in load.bundles])
         self._process.hand_over(load)
+        # Not before: what could not be handed over is nobody's, and is found to be so.
+        self._running = _Running(load, now, now, {each.bundle: None for each in load.bundles})
         self.key = load.bundles[-1].key
 
     def drain(self) -> None:
@@ -217,12 +218,15 @@ class Supervisor:
 
     def _tell_late(self, process: WorkerProcess, running: _Running, now: float) -> None:
         """Tell, once, of a load that was not started in time, and where its process is: an import may take long."""
-        since = now - running.renewed
-        if running.is_late or since < stacks.START_SECONDS + 1:  # the process counts from a little later on
+        since = now - running.renewed - stacks.START_SECONDS
+        if running.is_late or since < 1.0:
+            return
+        where = process.stacks.text()
+        if where is None and since < _WORD_SECONDS:  # the process counts from when it came to read the order
             return
         running.is_late = True
-        details = {"pid": process.pid, "listens": self._is_ready, "seconds": since}
-        event(log, "not_started", logging.WARNING, bundle=next(iter(running.open)), **details, at=process.stacks.text())
+        details = {"pid": process.pid, "listens": self._is_ready, "seconds": now - running.renewed, "at": where}
+        event(log, "not_started", logging.WARNING, bundle=next(iter(running.open)), **details)
         process.stacks.clear()  # should it die, this does not tell of what
 
     def _bundle_in_hand(self, process: WorkerProcess, running: _Running) -> int | None:

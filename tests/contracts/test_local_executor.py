@@ -21,6 +21,7 @@ from astra.work import Claimed, Load, NewTask
 from daemon import executors
 from daemon.executors import Ending
 from daemon.executors.local import LocalExecutor
+from daemon.executors.output import Printed
 from daemon.executors.supervisor import Supervisor
 from tests.support.components import (
     BadRow,
@@ -96,6 +97,21 @@ def test_a_bundle_for_which_the_last_idle_process_has_just_died_is_given_back_at
 
 
 @ON_ONE
+def test_a_load_that_could_not_be_handed_over_is_nobody_s(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Printed) -> None:
+        raise OSError("no locks available")
+
+    Traced().enqueue()
+    [claimed] = rig.claim()
+    monkeypatch.setattr(Printed, "forget", refuse)
+    with pytest.raises(OSError, match="no locks"):
+        rig.executor.submit(Load((claimed,), 60.0), SYSTEM.monotonic())
+    [found] = backlog.open_bundles(SYSTEM.now())
+    assert not rig.executor.is_mine(found), "or nobody would ever take it back"
+    assert rig.executor.free() == 1
+
+
+@ON_ONE
 def test_a_load_that_is_not_started_in_time_is_told_of_once_with_where_its_process_is(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -113,7 +129,7 @@ def test_a_load_that_is_not_started_in_time_is_told_of_once_with_where_its_proce
     with pipe.open("wb"):
         pass
     assert rig.ending(bundle).trouble is None
-    assert all(each in said[0] for each in (f"bundle={bundle}", "listens=True", "slow_import.py"))
+    assert all(each in said[0] for each in (f"bundle={bundle}", "listens=True", "worker.py"))
     assert [each for each in caplog.messages if each.startswith("not_started")] == said
 
 
