@@ -115,6 +115,13 @@ def unfinished() -> bool:
     )
 
 
+def waiting_for_others() -> int:
+    """Return how many pending tasks come after work that is not done."""
+    query = "SELECT count(*) FROM task WHERE state = 'pending' AND after IS NOT NULL AND not_before = ?"
+    found: int = run(query, (instant_text(AWAITS),))[0][0]
+    return found
+
+
 def open_bundles(now: datetime) -> list[OpenBundle]:
     """Return every bundle that is submitted or running; `lapsed` where its lease has run out."""
     return _open("state IN ('submitted', 'running')", now)
@@ -180,10 +187,17 @@ def ended(bundles: Sequence[int]) -> list[Ended]:
     """Return what became of bundles that have ended."""
     listed = ", ".join(str(int(key)) for key in bundles) or "0"
     rows = run(
-        f"SELECT id, name, size, completed, failed FROM bundle WHERE id IN ({listed}) "
+        f"SELECT id, name, size, completed, failed, started, ended FROM bundle WHERE id IN ({listed}) "
         "AND state IN ('ended', 'expired') ORDER BY id"
     )
-    return [Ended(*row) for row in rows]
+    return [
+        Ended(key, component, size, completed, failed, _between(began, over))
+        for key, component, size, completed, failed, began, over in rows
+    ]
+
+
+def _between(began: Any, over: Any) -> float | None:
+    return None if began is None or over is None else (_instant(over) - _instant(began)).total_seconds()
 
 
 def failures(bundle: int, most: int) -> list[tuple[int, str]]:
@@ -218,13 +232,14 @@ def taken_away(bundles: Collection[int]) -> dict[int, str]:
 
 
 class Ended(NamedTuple):
-    """A bundle that has ended: its component, and how many of its tasks completed and failed."""
+    """A bundle that has ended: its component, how many of its tasks completed and failed, and how long it ran."""
 
     bundle: int
     component: str
     size: int
     completed: int
     failed: int
+    seconds: float | None = None
 
 
 class Record(NamedTuple):

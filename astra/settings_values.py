@@ -157,7 +157,7 @@ def long_options(value: Any, place: Place) -> tuple[str, ...]:
 
 # What is said with every job, or would undo what is; options may be shortened.
 _OWN_OPTIONS = (
-    "--array", "--chdir", "--cpus-per-task", "--error", "--hold", "--job-name", "--mem", "--nodes", "--no-requeue",
+    "--array", "--chdir", "--cpus-per-task", "--error", "--job-name", "--mem", "--nodes", "--no-requeue",
     "--ntasks", "--open-mode", "--output", "--parsable", "--requeue", "--signal", "--test-only", "--time", "--wait",
     "--wrap", "--partition", "--account",
 )  # fmt: skip

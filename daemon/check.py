@@ -14,7 +14,7 @@ from astra.config import Settings, Watch
 from astra.database import connection, migrate, notices
 from astra.database.connection import available
 from astra.database.sqlite import unusable
-from astra.errors import AstraError, ConfigurationError
+from astra.errors import AstraError, ConfigurationError, sentence
 from daemon.executors.slurm_client import would_take
 from daemon.executors.slurm_words import sbatch_options
 from daemon.startup import compile_rules, refuse_network_sqlite, refuse_unknown_releases
@@ -68,7 +68,7 @@ def _try(subject: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(subject, True, look())
     except AstraError as error:
-        return Finding(subject, False, str(error))
+        return Finding(subject, False, sentence(error))
 
 
 def _database(settings: Settings) -> str:

@@ -29,10 +29,12 @@ from daemon.logs import event
 from daemon.taking_back import take_back
 
 log = logging.getLogger(__name__)
-_RECOVER_EVERY = 15.0
+_RECOVER_EVERY = 5.0
+_REPAIR_EVERY = 15.0
 _FAILURES_TOLD = 5  # of one bundle, and bundles; `astra failures` has them all
 _BUNDLES_TOLD = 10  # one by one, of those that end together
 _COLLECT_SECONDS = 2.0  # of a turn, at most, that taking back may take
+UNRECORDED_SECONDS = 10.0  # that a stop waits for a database that is away, when nothing else is to be waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,13 @@ class Scheduler:
         self._owner = provenance.owner()
         self._choice = Choice(settings, executor.span)
         self._breaker = Breaker(settings.scheduler)
-        self._recover_at = self._lapses_from = 0.0
+        self._recover_at = self._repair_at = self._lapses_from = 0.0
         self._turned: float | None = None
         self._missed = ("", 0)
         self._held: dict[int, Hold] = {}
         self._timing: dict[int, float] = {}
         self._endings: deque[Ending] = deque()
+        self._unrecorded_since: float | None = None
         self.draining = False
         self.pending = True
 
@@ -98,8 +101,10 @@ class Scheduler:
         self._collect(now, report)
         if now >= self._recover_at:
             report.recovered.extend(self._recover(now))
-            self._missed = queue.repair(self._missed)
             self._recover_at = now + _RECOVER_EVERY
+        if now >= self._repair_at:
+            self._missed = queue.repair(self._missed)
+            self._repair_at = now + _REPAIR_EVERY
         self._obey()
         queue.make_due(self._clock.now())
         if not self.draining:
@@ -111,26 +116,42 @@ class Scheduler:
         """Have the bundles that run begin no further task: what is done is recorded, the rest given back."""
         self._executor.drain()
 
+    def unrecorded_for(self, now: float) -> float:
+        """Return for how long nothing has run that could end: all that is left waits for a database that is away.
+
+        Ask after each turn, with its time.
+        """
+        waiting = self._executor.unrecorded() + len(self._endings)
+        if self._turned == now or not waiting or waiting < self.ending_with_service:
+            self._unrecorded_since = None
+        elif self._unrecorded_since is None:
+            self._unrecorded_since = now
+            event(log, "unrecorded", logging.WARNING, bundles=waiting, waits=UNRECORDED_SECONDS)
+        return 0.0 if self._unrecorded_since is None else now - self._unrecorded_since
+
     def stop(self) -> int:
-        """End what still runs, and give its tasks back unrun; return how many bundles that were."""
+        """End what still runs, and give its tasks back unrun; return how many bundles were given back."""
         stopped = {*self._executor.stop(), *(each.bundle for each in self._endings)}
         self._timing.clear()
         self._endings.clear()
+        released: list[int] = []
         try:
             with available():
-                self._release(stopped)
+                self._release(stopped, released)
         except DatabaseUnavailable as error:
-            event(
-                log, "not_released", logging.ERROR, bundles=len(stopped), reason=f"{error}; the next start frees them"
-            )
-        return len(stopped)
+            if left := len(stopped.difference(released)):
+                event(log, "not_released", logging.ERROR, bundles=left, reason=f"{error}; the next start frees them")
+        return len(released)
 
-    def _release(self, stopped: set[int]) -> None:
+    def _release(self, stopped: set[int], released: list[int]) -> None:
+        """Give back what was stopped, and what was claimed and never handed over; note each in `released`."""
         now = self._clock.now()
         for found in backlog.open_bundles(now):
             if found.bundle in stopped or (self._is_ours_unstarted(found) and not self._executor.is_mine(found)):
                 tasks = queue.release(found.bundle, found.token, "the service stopped", now)
-                event(log, "released", bundle=found.bundle, tasks=tasks, reason="the service stopped")
+                if tasks:  # else it has just been recorded
+                    released.append(found.bundle)
+                    event(log, "released", bundle=found.bundle, tasks=tasks, reason="the service stopped")
 
     # --------------------------------------------------------------------------------------------- handing over
 
@@ -255,7 +276,7 @@ class Scheduler:
                 outcomes = {"completed": each.completed, "failed": each.failed}
                 outcomes["released"] = each.size - each.completed - each.failed
                 level = logging.WARNING if each.failed else logging.INFO
-                seconds = now - self._timing.get(each.bundle, now)
+                seconds = now - self._timing.get(each.bundle, now) if each.seconds is None else each.seconds
                 given = {name: count for name, count in outcomes.items() if count}
                 event(log, "ended", level, bundle=each.bundle, seconds=seconds, **given)
         self._tell_failures(failed)

@@ -38,7 +38,7 @@ from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
 from daemon.outage import Outage
 from daemon.relinker import Relinker
-from daemon.scheduler import Scheduler
+from daemon.scheduler import UNRECORDED_SECONDS, Scheduler
 from daemon.startup import (
     compile_rules,
     lock_root,
@@ -53,6 +53,7 @@ _STATUS_EVERY = 2.0
 _LONGEST_BACKOFF = 30.0
 _TURN_PATIENCE = 2.0  # no renewal, and no word to systemd, may wait long for another writer
 _FRONT_SECONDS = 10.0
+_AGAIN = "it is tried again by itself"
 _PRUNE = "40 3 * * *"
 _FRONT, _INTAKE, _MAIN = "front", "intake", "main"  # who can meet that the database is away
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -130,6 +131,9 @@ class Service:
         if self._until is Until.STOPPED:
             return 0
         with available():
+            if left := backlog.waiting_for_others():
+                why = "they come after work that is not done"
+                event(log, "left_waiting", logging.WARNING, tasks=left, reason=why)
             unread = self._intake.out_of_reach or self._watching.outage
             return 1 if unread or _troubles(before, self._began) else 0
 
@@ -148,7 +152,7 @@ class Service:
                     prepare_database()
                 return
             except DatabaseUnavailable as error:
-                event(log, "database_away", logging.ERROR, reason=str(error), again_in=wait)
+                event(log, "database_away", logging.ERROR, reason=f"{error}; {_AGAIN}", again_in=wait)
                 notify(f"STATUS=waiting for the database: {error}", f"EXTEND_TIMEOUT_USEC={int(2e6 * (wait + 10))}")
                 self._clock.wait(self._stop, wait)
                 wait = min(_LONGEST_BACKOFF, 2 * wait)
@@ -205,7 +209,7 @@ class Service:
                     pause = 0.0 if self._front_turn(self._clock.monotonic()) else self._pause()
                 backoff = 0.5
             except DatabaseUnavailable as error:
-                self._outage.begin(_FRONT, str(error))
+                self._outage.begin(_FRONT, f"{error}; {_AGAIN}")
                 pause, backoff = backoff, min(_LONGEST_BACKOFF, 2 * backoff)
             except Exception:  # the loop's one boundary: whatever it is, files that arrive later are still taken in
                 log.exception("intake failed; it goes on in %.1f s", backoff)
@@ -274,7 +278,7 @@ class Service:
             self._outage.end(_MAIN)
             return busy
         except DatabaseUnavailable as error:
-            self._outage.begin(_MAIN, str(error))
+            self._outage.begin(_MAIN, f"{error}; {_AGAIN}")
         except Exception:  # the loop's one boundary
             log.exception("the scheduler's turn failed; it tries again")
         return True
@@ -367,7 +371,10 @@ class Service:
             self._wake.clear()
             if self._clock.monotonic() > wind_up:
                 self._scheduler.wind_up()
-            self._turn(self._clock.monotonic())
+            now = self._clock.monotonic()
+            self._turn(now)
+            if self._scheduler.unrecorded_for(now) > UNRECORDED_SECONDS:
+                break
             notify("WATCHDOG=1", f"STATUS=stopping: {self._scheduler.running} bundles still running")
             if self._scheduler.ending_with_service:
                 self._clock.wait(self._wake, 0.2)

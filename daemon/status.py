@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from astra import gathering, holds, provenance
+from astra import backlog, gathering, holds, provenance
 from astra.clock import Clock
 from astra.config import Settings, Watch
 from astra.database.astradb import Hold
 from astra.database.connection import place, run
-from astra.database.fields import instant_text
 from astra.errors import UnreadableFile
 from astra.filesystem import filesystem_kind, is_network
 from daemon.intake import Intake
@@ -112,7 +111,7 @@ def records(clock: Clock) -> dict[str, Any]:
         "ingestions": outcomes,
         "tasks": tasks,
         "oldest_pending": str(oldest) if oldest is not None else None,
-        "waiting_for_others": _waiting(),
+        "waiting_for_others": backlog.waiting_for_others(),
         "gathering": [
             {"rule": rule, "sources": count, "next": _text(due) if due else None}
             for rule, count, due in gathering.counts()
@@ -123,23 +122,14 @@ def records(clock: Clock) -> dict[str, Any]:
     }
 
 
-def _waiting() -> int:
-    """Return how many pending tasks wait for other work."""
-    query = "SELECT count(*) FROM task WHERE state = 'pending' AND after IS NOT NULL AND not_before = ?"
-    return int(run(query, (instant_text(holds.AWAITS),))[0][0])
-
-
 def _running() -> list[dict[str, Any]]:
-    """Return how many bundles, and tasks in them, each machine has by its executors and by hand."""
+    """Return how many bundles, and tasks in them, each machine runs or has handed over, by executor."""
     rows = run(
-        "SELECT host, executor, count(*), sum(size) FROM bundle WHERE state IN ('submitted', 'running') "
-        "GROUP BY host, executor ORDER BY host, executor"
+        "SELECT host, executor, state, count(*), sum(size) FROM bundle WHERE state IN ('submitted', 'running') "
+        "GROUP BY host, executor, state ORDER BY host, executor, state"
     )
-    names = ("host", "executor", "bundles", "tasks")
-    return [
-        dict(zip(names, (host, executor, int(bundles), int(tasks)), strict=True))
-        for host, executor, bundles, tasks in rows
-    ]
+    names = ("host", "executor", "state", "bundles", "tasks")
+    return [dict(zip(names, (*row[:3], int(row[3]), int(row[4])), strict=True)) for row in rows]
 
 
 def _held(held: Hold) -> dict[str, Any]:

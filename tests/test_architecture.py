@@ -100,6 +100,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.noting",
             "astra.offering",
             "astra.outputs",
+            "astra.patience",
             "astra.members",
             "astra.queue",
             "astra.progress",

@@ -302,7 +302,16 @@ def available() -> Iterator[None]:
         if passing is None:
             raise
         drop_connection()
-        raise DatabaseUnavailable(f"the database cannot be used now: {str(passing).strip()}") from error
+        raise loss_of(passing) from error
+
+
+def loss_of(error: Exception) -> DatabaseUnavailable:
+    """Return an error of the database that may pass in one sentence; drivers write several lines."""
+    words = " ".join(str(error).split()).rstrip(".?")
+    cause = error.__cause__ or error.__context__
+    is_reached = isinstance(database.obj, peewee.SqliteDatabase) or getattr(cause, "pgcode", None) is not None
+    mend = "try again" if is_reached else "start it, or name another in [database] url"
+    return DatabaseUnavailable(f"the database cannot be used now: {words}", mend)
 
 
 # SQLite's words for what another try may find mended: locked, a disk that fails or is full, a file out of reach.

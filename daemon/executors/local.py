@@ -74,6 +74,10 @@ class LocalExecutor:
         endings, self._endings = self._endings, []
         return endings
 
+    def unrecorded(self) -> int:
+        """Return how many bundles are in processes that wait for the database."""
+        return sum(each.unrecorded for each in self._supervisors)
+
     def drain(self) -> None:
         """Let no process begin a further task of what it runs."""
         for each in self._supervisors:

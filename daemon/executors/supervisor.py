@@ -70,6 +70,11 @@ class Supervisor:
         process = self._process
         return self._running is None and process is not None and process.lives and process.guard.verdict is None
 
+    @property
+    def unrecorded(self) -> int:
+        """How many bundles are held up by the database alone, which is away."""
+        return len(self.bundles) if self._process is not None and self._process.in_hand.waits else 0
+
     def start(self) -> None:
         """Start the process. Call it from the thread that lives longest: the process dies with that thread."""
         self._process = WorkerProcess(self._settings, self._clock, self._wake)
@@ -79,7 +84,7 @@ class Supervisor:
         """Hand a load to the process."""
         assert self._process is not None
         self._process.in_hand.begin(ON_THE_WAY)
-        self._process.in_hand.draining = False
+        self._process.in_hand.draining = self._process.in_hand.waits = False
         self._process.stacks.clear()
         self._process.printed.forget()
         own = self._settings.of(load.bundles[0].component)
@@ -313,5 +318,6 @@ class Supervisor:
 
     def _put_off(self, now: float) -> None:
         """Start the next process at once; or, where the last one could not even start, after a growing pause."""
-        self._start_at = now + (min(_LONGEST_BACKOFF, 2.0 ** (self._failures - 1)) if self._failures else 0.0)
+        pause = min(_LONGEST_BACKOFF, 2.0 ** min(self._failures - 1, 20))
+        self._start_at = now + (pause if self._failures else 0.0)
         self._failures += 1

@@ -61,7 +61,8 @@ def test_a_folder_that_is_not_there_is_bad(site: Site) -> None:
 def test_a_database_that_cannot_be_reached_is_bad(tmp_path: Path) -> None:
     good, message = findings(Site(tmp_path, "postgresql://nobody@/nothing?host=/nowhere"))["database"]
     assert not good
-    assert "the database cannot be used now" in message
+    assert message.startswith("the database cannot be used now: ")
+    assert message.endswith("; start it, or name another in [database] url")
 
 
 def test_a_rule_that_cannot_be_used_is_bad_and_named(site: Site) -> None:

@@ -43,7 +43,8 @@ def test_status_tells_that_no_service_has_run_and_what_the_records_hold(site: Si
     done = ask(site, "status")
     assert done.exit_code == 1
     lines = dict(line.split(None, 1) for line in done.output.splitlines())
-    assert lines["service"] == "has not run with these settings"
+    missing = status.status_file(site.settings())
+    assert lines["service"] == f"has not run with these settings: there is no {missing}"
     assert lines["records"] == "0 data products, 0 linked to 0 sources"
     assert (lines["ingested"], lines["tasks"]) == ("nothing yet", "none yet")
     assert json.loads(ask(site, "status", "--json").output)["service"] is None
@@ -72,6 +73,27 @@ def test_status_shows_ten_holds_and_counts_the_others(site: Site) -> None:
     lines = [line for line in ask(site, "status").output.splitlines() if line.startswith("held")]
     assert len(lines) == 11
     assert lines[-1] == "held        and 2 more: `astra holds` lists them all"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_status_tells_of_the_service_while_the_database_is_away(site: Site) -> None:
+    site.rules = ()
+    settings = site.settings()
+    service = Service(settings, SYSTEM)
+    service._listener.mine = frozenset({"redux"})
+    service._build(())
+    service._tell_status()
+    site.url = "postgresql://nobody@/nothing?host=/nowhere"
+    done = ask(site, "status")
+    assert done.exit_code == 0, "the service lives"
+    lines = dict(line.split(None, 1) for line in done.output.splitlines())
+    assert list(lines) == ["service", "watch", "on", "database"]
+    assert lines["service"].startswith("alive and running, pid ")
+    assert lines["database"].startswith("away: the database cannot be used now: ")
+    done = ask(site, "status", "--json")
+    shown = json.loads(done.output)
+    assert (done.exit_code, shown["records"], shown["service"]["alive"]) == (0, None, True)
+    assert "/nowhere" in shown["database_away"]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

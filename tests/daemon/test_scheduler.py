@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -51,6 +52,7 @@ class Hands:
         self.told: list[str] = []
         self.started = 0
         self.unwelcome: set[str] = set()
+        self.waits = False
 
     def start(self) -> None:
         self.started += 1
@@ -88,6 +90,9 @@ class Hands:
 
     def is_mine(self, found: OpenBundle) -> bool:
         return found.bundle in self.held
+
+    def unrecorded(self) -> int:
+        return len(self.held) if self.waits else 0
 
     def drain(self) -> None:
         self.told.append("drain")
@@ -363,9 +368,9 @@ def test_the_dead_are_looked_for_again_and_again(rig: Rig, settings: Settings) -
     assert successor.tick().recovered == []
     with opened.atomic():
         execute("UPDATE bundle SET owner_pid = ?, owner_start = 1", (dead().pid,))
-    rig.clock.advance(6)
+    rig.clock.advance(4)
     assert successor.tick().recovered == [], "it looked a moment ago"
-    rig.clock.advance(10)
+    rig.clock.advance(2)
     assert successor.tick().recovered == [bundle]
 
 
@@ -400,15 +405,47 @@ def away(*_: object) -> list[OpenBundle]:
     raise DatabaseUnavailable("the database cannot be used now")
 
 
-def test_a_stop_while_the_database_is_away_ends_all_the_same(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_while_the_database_is_away_ends_all_the_same(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     rig.enqueue(1)
     [bundle] = rig.tick().submitted
     monkeypatch.setattr(backlog, "open_bundles", away)
-    assert rig.scheduler.stop() == 1
+    with caplog.at_level(logging.INFO, "daemon"):
+        assert [rig.scheduler.stop(), rig.scheduler.stop()] == [0, 0], "none was released"
     assert rig.hands.held == {}
+    said = [str(each.msg).partition(" reason")[0] for each in caplog.records]
+    assert said == ["not_released bundles=1"], "once, and nothing of no bundles"
     monkeypatch.undo()
     assert Bundle.get_by_id(bundle).state == "submitted", "the next start frees it: its owner is gone by then"
     assert os.getpid() == Bundle.get_by_id(bundle).owner_pid
+
+
+def test_a_stop_waits_for_what_runs_and_not_for_what_waits_for_the_database_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "daemon")
+    rig.enqueue(4)
+    first, _ = rig.tick().submitted
+
+    def turn(seconds: float) -> float:
+        rig.clock.advance(seconds)
+        with suppress(DatabaseUnavailable):
+            rig.tick()
+        return rig.scheduler.unrecorded_for(rig.clock.monotonic())
+
+    rig.hands.waits = True
+    assert turn(5) == 0.0, "the database is here again"
+    monkeypatch.setattr(backlog, "open_bundles", away)
+    monkeypatch.setattr(queue, "make_due", away)
+    rig.hands.waits = False
+    rig.hands.endings.append(Ending(first, "its process was ended by signal 9", ErrorKind.CRASH))
+    assert [turn(5), turn(5)] == [0.0, 0.0], "the second bundle runs"
+    rig.hands.waits = True
+    assert [turn(5), turn(5), turn(5)] == [0.0, 5.0, 10.0]
+    assert [str(each.msg) for each in caplog.records] == ["unrecorded bundles=2 waits=10"]
+    monkeypatch.undo()
+    assert turn(5) == 0.0
 
 
 def test_of_a_bundle_whose_process_died_the_task_in_hand_alone_is_blamed(rig: Rig) -> None:

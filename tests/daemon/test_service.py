@@ -68,6 +68,21 @@ def test_how_it_went_is_asked_of_its_own_database_and_of_no_other(
 
 
 @ON_ONE
+def test_a_run_that_leaves_tasks_which_wait_for_what_failed_says_so_at_last(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.rules = [
+        {"name": "bad", "filetype": "apVisit", "task": f"{COMPONENTS}.Raises", "parameters": {"note": "bad"}},
+        {"name": "good", "filetype": "apVisit", "task": TRACED, "after": "bad"},
+    ]
+    with caplog.at_level(logging.INFO, "daemon"):
+        assert drain(site) == 1
+    said = [str(record.msg) for record in caplog.records]
+    assert said[-1] == 'left_waiting tasks=1 reason="they come after work that is not done"'
+    assert states() == Counter(failed=1, pending=1)
+
+
+@ON_ONE
 @pytest.mark.parametrize(("part", "method"), [(Intake, "turn"), (Scheduler, "tick")])
 def test_a_turn_that_fails_is_logged_and_the_next_one_goes_on(
     site: Site,

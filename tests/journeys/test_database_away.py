@@ -82,6 +82,26 @@ def test_a_stop_while_the_database_is_away_is_clean_and_the_next_start_frees_wha
     assert len(traces()) == 1
 
 
+@pytest.mark.system
+def test_a_stop_does_not_wait_for_long_where_the_database_alone_is_waited_for(
+    site: Site, own_server: PrivateServer
+) -> None:
+    site.sections = {"executor": {"drain": 120}}
+    with site.daemon() as daemon:
+        daemon.says(" started ")
+        visit(site, 1)
+        until(lambda: waiting(site.gate))
+        own_server.stop("immediate")
+        open_gate(site.gate)
+        try:
+            assert daemon.terminate(40) == 0
+        finally:
+            own_server.start()
+        said = daemon.output()
+        assert [said.count(f" {each} bundles=1 ") for each in ("unrecorded", "not_released")] == [1, 1], said
+        assert said.count("not_released") == said.count("stopped released=0") == 1, said
+
+
 def test_a_service_that_waits_for_its_database_can_be_stopped(site: Site, own_server: PrivateServer) -> None:
     own_server.stop()
     try:

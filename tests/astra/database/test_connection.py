@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from astra.database.connection import (
     rest_connection,
     run,
 )
-from astra.errors import ConfigurationError, DatabaseUnavailable
+from astra.errors import ConfigurationError, DatabaseUnavailable, sentence
 from tests.support.clock import START
 from tests.support.processes import environment, until
 
@@ -443,9 +444,18 @@ def test_a_connection_to_a_file_is_dropped_when_it_is_put_to_rest(database: peew
 
 def test_a_server_that_is_not_there_is_unavailable_and_may_be_tried_again(tmp_path: Path) -> None:
     open_database(f"postgresql://nobody@/nothing?host={tmp_path}")
-    with pytest.raises(DatabaseUnavailable, match="the database cannot be used now"), available():
+    with pytest.raises(DatabaseUnavailable) as caught, available():
         run("SELECT 1")
     close_database()
+    assert re.fullmatch(r"the database cannot be used now: \S+( \S+)*[^.?\s]", str(caught.value)), "one sentence"
+    assert sentence(caught.value) == f"{caught.value}; start it, or name another in [database] url"
+
+
+@on_sqlite
+def test_what_a_server_or_a_file_refuses_for_the_moment_is_to_be_tried_again(database: peewee.Database) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught, available():
+        raise peewee.OperationalError("database is locked")
+    assert sentence(caught.value) == "the database cannot be used now: database is locked; try again"
 
 
 @on_sqlite
