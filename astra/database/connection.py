@@ -7,10 +7,11 @@ reads stay outside transactions and transactions stay short.
 
 from __future__ import annotations
 
+import math
 import select
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,7 +53,15 @@ class PostgresWithReconnect(peewee.PostgresqlDatabase):
     def is_quiet(self) -> bool:
         """Whether the server says nothing on this thread's connection, which is at rest: one that ends says so."""
         connection = self.connection()  # type: ignore[no-untyped-call]
-        return not (connection.closed or select.select([connection], [], [], 0)[0])
+        return not (connection.closed or wait_for((connection,), 0.0))
+
+
+def wait_for(readable: Iterable[Any], seconds: float) -> bool:
+    """Wait until one of these can be read, or so long; return whether one can. However many files are open."""
+    waiting = select.poll()  # `select.select` takes no descriptor from 1024 on
+    for each in readable:
+        waiting.register(each, select.POLLIN)
+    return bool(waiting.poll(math.ceil(1e3 * seconds)))
 
 
 class LazyDatabase(peewee.DatabaseProxy):

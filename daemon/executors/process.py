@@ -120,8 +120,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """End the process and what it started, if they are there, and hear its last words."""
         members = self._family.members()
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # with the programs that a component started
+        self._family.signal(signal.SIGKILL)  # with the programs that a component started
         memory.send(members, signal.SIGKILL)  # also with those that left its group
         with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel ends when its disk answers
             self._process.wait(_STOP_SECONDS)

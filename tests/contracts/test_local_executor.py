@@ -15,11 +15,13 @@ from astra.base import TaskInstance
 from astra.clock import SYSTEM
 from astra.database import migrate
 from astra.database.astradb import Bundle, TaskBundle
+from astra.database.connection import run
 from astra.states import BundleState, ErrorKind, TaskOutcome, TaskState
 from astra.work import Claimed, Load, NewTask
 from daemon import executors
 from daemon.executors import Ending
 from daemon.executors.local import LocalExecutor
+from daemon.executors.output import Printed
 from daemon.executors.supervisor import Supervisor
 from tests.support.components import (
     BadRow,
@@ -28,6 +30,7 @@ from tests.support.components import (
     Killed,
     KilledAt,
     LeavesChild,
+    LeavesTable,
     Raises,
     ReadsAndPrints,
     StartsPrograms,
@@ -94,6 +97,21 @@ def test_a_bundle_for_which_the_last_idle_process_has_just_died_is_given_back_at
 
 
 @ON_ONE
+def test_a_load_that_could_not_be_handed_over_is_nobody_s(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Printed) -> None:
+        raise OSError("no locks available")
+
+    Traced().enqueue()
+    [claimed] = rig.claim()
+    monkeypatch.setattr(Printed, "forget", refuse)
+    with pytest.raises(OSError, match="no locks"):
+        rig.executor.submit(Load((claimed,), 60.0), SYSTEM.monotonic())
+    [found] = backlog.open_bundles(SYSTEM.now())
+    assert not rig.executor.is_mine(found), "or nobody would ever take it back"
+    assert rig.executor.free() == 1
+
+
+@ON_ONE
 def test_a_load_that_is_not_started_in_time_is_told_of_once_with_where_its_process_is(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -111,8 +129,27 @@ def test_a_load_that_is_not_started_in_time_is_told_of_once_with_where_its_proce
     with pipe.open("wb"):
         pass
     assert rig.ending(bundle).trouble is None
-    assert all(each in said[0] for each in (f"bundle={bundle}", "listens=True", "slow_import.py"))
+    assert all(each in said[0] for each in (f"bundle={bundle}", "listens=True", "worker.py"))
     assert [each for each in caplog.messages if each.startswith("not_started")] == said
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_process_that_does_not_come_to_rest_is_replaced(
+    rig: Rig, gate: Path, database: peewee.Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = rig.submit(LeavesTable(gate=str(gate)))
+    until(lambda: waiting(gate))
+    with database.atomic():
+        [(table,)] = run("SELECT CAST(CAST(oid AS regclass) AS TEXT) FROM pg_class WHERE relname = 'left_behind'")
+        run(f"LOCK TABLE {table} IN ACCESS SHARE MODE; SELECT 1")  # so its connection cannot be cleared
+        open_gate(gate)
+        assert rig.ending(bundle).trouble is None
+        began = SYSTEM.monotonic()
+        for seconds in range(30):
+            assert rig.executor.turn(began + seconds) == []
+        assert "did not come to rest" in caplog.text
+        rig.ready_again()
+    assert rig.run(Traced()).trouble is None
 
 
 @ON_ONE

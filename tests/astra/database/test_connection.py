@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -402,6 +403,21 @@ def test_a_connection_at_rest_keeps_nobody_waiting(database: peewee.Database) ->
     rest_connection()
     assert database.is_closed(), "whoever was to wait for that row would wait for ever"
     assert run("SELECT name FROM watched_root") == []
+
+
+@on_postgresql
+def test_a_connection_is_kept_however_many_files_a_component_has_open(database: peewee.Database) -> None:
+    database.close()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limits[1]), limits[1]))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        for _ in range(1024):
+            stack.enter_context(open(os.devnull))
+        [(own,)] = run("SELECT pg_backend_pid()")
+        rest_connection()
+        drop_lost_connection()
+        assert run("SELECT pg_backend_pid()") == [(own,)]
 
 
 @on_postgresql
