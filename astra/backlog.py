@@ -187,10 +187,17 @@ def ended(bundles: Sequence[int]) -> list[Ended]:
     """Return what became of bundles that have ended."""
     listed = ", ".join(str(int(key)) for key in bundles) or "0"
     rows = run(
-        f"SELECT id, name, size, completed, failed FROM bundle WHERE id IN ({listed}) "
+        f"SELECT id, name, size, completed, failed, started, ended FROM bundle WHERE id IN ({listed}) "
         "AND state IN ('ended', 'expired') ORDER BY id"
     )
-    return [Ended(*row) for row in rows]
+    return [
+        Ended(key, component, size, completed, failed, _between(began, over))
+        for key, component, size, completed, failed, began, over in rows
+    ]
+
+
+def _between(began: Any, over: Any) -> float | None:
+    return None if began is None or over is None else (_instant(over) - _instant(began)).total_seconds()
 
 
 def failures(bundle: int, most: int) -> list[tuple[int, str]]:
@@ -232,13 +239,14 @@ def cancelled_in(bundles: Collection[int]) -> dict[int, int]:
 
 
 class Ended(NamedTuple):
-    """A bundle that has ended: its component, and how many of its tasks completed and failed."""
+    """A bundle that has ended: its component, how many of its tasks completed and failed, and how long it ran."""
 
     bundle: int
     component: str
     size: int
     completed: int
     failed: int
+    seconds: float | None = None
 
 
 class Record(NamedTuple):

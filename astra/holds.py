@@ -55,6 +55,26 @@ def over(component: str, replay: int | None) -> list[Hold]:
     return [found for kind, target in names if (found := on(kind, target)) is not None]
 
 
+def holding(bundles: Collection[int]) -> dict[int, Hold]:
+    """Return the holds over bundles that were handed over and have not begun; one that is on trial is not held."""
+    standing_now = standing() if bundles else []
+    if not standing_now:
+        return {}
+    by_target = {(each.kind, each.target): each for each in standing_now}
+    listed = ", ".join(str(int(each)) for each in bundles)
+    rows = run(
+        "SELECT b.id, b.name, t.replay_id FROM bundle b JOIN task_bundle m ON m.bundle_id = b.id AND m.position = 0 "
+        f"JOIN task t ON t.id = m.task_id WHERE b.id IN ({listed})"
+    )
+    held = {}
+    for bundle, component, replay in rows:
+        for target in ((HoldKind.COMPONENT, component), (HoldKind.REPLAY, str(replay))):
+            found = by_target.get(target)
+            if found is not None and found.probe_bundle != bundle:
+                held[bundle] = found
+    return held
+
+
 def is_held(not_before: datetime | None) -> bool:
     """Return whether a pending task is held by itself, or as one of its bundle's."""
     return not_before is not None and not_before >= HELD_UNTIL

@@ -194,7 +194,8 @@ def _words_of_records(recorded: dict[str, Any]) -> list[str]:
 def _slurm(executor: dict[str, Any]) -> Iterator[str]:
     if executor["name"] != "slurm":
         return
-    yield f"slurm       {executor['jobs']} jobs: {executor['waiting']} wait, {executor['running']} run"
+    unseen = f", {executor['unseen']} not seen yet" if executor["unseen"] else ""
+    yield f"slurm       {executor['jobs']} jobs: {executor['waiting']} wait, {executor['running']} run{unseen}"
     for reason, jobs in sorted(executor["held"].items()):
         more = f" and {len(jobs) - JOBS_SHOWN} more" if len(jobs) > JOBS_SHOWN else ""
         yield f"slurm       {reason}: {', '.join(jobs[:JOBS_SHOWN])}{more}"
@@ -216,7 +217,9 @@ def _running(machines: list[dict[str, Any]]) -> Iterator[str]:
     for each in machines:
         host = each["host"].partition("/")[0]
         bundles, tasks = each["bundles"], each["tasks"]
-        yield f"running     {bundles} bundles of {tasks} tasks on {host}, {each['executor']}"
+        does = "running" if each["state"] == "running" else "waiting"
+        where = f"on {host}, {each['executor']}" if does == "running" else f"for {each['executor']}, by {host}"
+        yield f"{does}     {bundles} bundles of {tasks} tasks {where}"
 
 
 def _held(holds: list[dict[str, Any]]) -> Iterator[str]:

@@ -276,7 +276,7 @@ class Scheduler:
                 outcomes = {"completed": each.completed, "failed": each.failed}
                 outcomes["released"] = each.size - each.completed - each.failed
                 level = logging.WARNING if each.failed else logging.INFO
-                seconds = now - self._timing.get(each.bundle, now)
+                seconds = now - self._timing.get(each.bundle, now) if each.seconds is None else each.seconds
                 given = {name: count for name, count in outcomes.items() if count}
                 event(log, "ended", level, bundle=each.bundle, seconds=seconds, **given)
         self._tell_failures(failed)

@@ -36,6 +36,7 @@ from daemon.intake import Intake
 from daemon.listener import Listener
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
+from daemon.outage import Outage
 from daemon.relinker import Relinker
 from daemon.scheduler import UNRECORDED_SECONDS, Scheduler
 from daemon.startup import (
@@ -54,6 +55,7 @@ _TURN_PATIENCE = 2.0  # no renewal, and no word to systemd, may wait long for an
 _FRONT_SECONDS = 10.0
 _AGAIN = "it is tried again by itself"
 _PRUNE = "40 3 * * *"
+_FRONT, _INTAKE, _MAIN = "front", "intake", "main"  # who can meet that the database is away
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -81,7 +83,7 @@ class Service:
     def __init__(self, settings: Settings, clock: Clock, until: Until = Until.STOPPED) -> None:
         self._settings, self._clock, self._until = settings, clock, until
         self._stop, self._front_wake, self._wake = threading.Event(), threading.Event(), threading.Event()
-        self._away = threading.Event()  # the database was; set by either thread
+        self._outage = Outage()
         self._signals = 0
         self._executor = executors.build(settings, clock, self._wake.set)
         self._linking = linking_of(settings.catalog, clock)
@@ -207,7 +209,7 @@ class Service:
                     pause = 0.0 if self._front_turn(self._clock.monotonic()) else self._pause()
                 backoff = 0.5
             except DatabaseUnavailable as error:
-                self._note_away(error)
+                self._outage.begin(_FRONT, f"{error}; {_AGAIN}")
                 pause, backoff = backoff, min(_LONGEST_BACKOFF, 2 * backoff)
             except Exception:  # the loop's one boundary: whatever it is, files that arrive later are still taken in
                 log.exception("intake failed; it goes on in %.1f s", backoff)
@@ -232,17 +234,17 @@ class Service:
         busy = swept is not None or bool(recorded) or self._intake.ready
         return busy or self._relinker.turn(now)
 
-    def _note_away(self, error: DatabaseUnavailable) -> None:
-        if not self._away.is_set():
-            event(log, "database_away", logging.ERROR, reason=f"{error}; {_AGAIN}")
-        self._away.set()
-
     def _sweep_after_outage(self) -> None:
         """Sweep when the database is back: a server that crashed may have lost commits, and with them the ledger's."""
         if self._intake.trouble is not None:
-            self._away.set()
-        elif self._away.is_set():
-            self._away.clear()
+            self._outage.begin(_INTAKE)
+        else:
+            self._outage.end(_INTAKE)
+        if self._outage.is_met_by(_FRONT):
+            run("SELECT 1")  # a turn that has nothing to take in asks nothing
+            self._outage.end(_FRONT)
+        if self._outage.over.is_set():
+            self._outage.over.clear()
             self._watching.request("the database was away")
 
     def _pause(self) -> float:
@@ -271,13 +273,29 @@ class Service:
         """Take one turn of the scheduler; whatever goes wrong in it is told, and the next turn tries again."""
         try:
             with available(), waiting_at_most(_TURN_PATIENCE):
-                self._calendar.enqueue_due()
-                gathered = self._gatherer.turn()
-                return self._scheduler.tick(now).busy or gathered
+                brought = self._bring()
+                busy = self._scheduler.tick(now).busy or brought
+            self._outage.end(_MAIN)
+            return busy
         except DatabaseUnavailable as error:
-            self._note_away(error)
+            self._outage.begin(_MAIN, f"{error}; {_AGAIN}")
         except Exception:  # the loop's one boundary
             log.exception("the scheduler's turn failed; it tries again")
+        return True
+
+    def _bring(self) -> bool:
+        """Enqueue what the calendar and the rules that gather call for; return whether there may be more at once.
+
+        What goes wrong with that is no reason to start nothing else, and to renew no lease.
+        """
+        try:
+            with available():
+                self._calendar.enqueue_due()
+                return self._gatherer.turn()
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # a boundary of its own
+            log.exception("what has fallen due could not be enqueued; the next turn tries again")
         return True
 
     def _tell_status(self) -> None:

@@ -123,16 +123,13 @@ def records(clock: Clock) -> dict[str, Any]:
 
 
 def _running() -> list[dict[str, Any]]:
-    """Return how many bundles, and tasks in them, each machine has by its executors and by hand."""
+    """Return how many bundles, and tasks in them, each machine runs or has handed over, by executor."""
     rows = run(
-        "SELECT host, executor, count(*), sum(size) FROM bundle WHERE state IN ('submitted', 'running') "
-        "GROUP BY host, executor ORDER BY host, executor"
+        "SELECT host, executor, state, count(*), sum(size) FROM bundle WHERE state IN ('submitted', 'running') "
+        "GROUP BY host, executor, state ORDER BY host, executor, state"
     )
-    names = ("host", "executor", "bundles", "tasks")
-    return [
-        dict(zip(names, (host, executor, int(bundles), int(tasks)), strict=True))
-        for host, executor, bundles, tasks in rows
-    ]
+    names = ("host", "executor", "state", "bundles", "tasks")
+    return [dict(zip(names, (*row[:3], int(row[3]), int(row[4])), strict=True)) for row in rows]
 
 
 def _held(held: Hold) -> dict[str, Any]:

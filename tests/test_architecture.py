@@ -222,6 +222,7 @@ BOUNDARIES = frozenset(
         ("daemon.executors.slurm_client", "_answer"),
         ("daemon.executors.surroundings", "_try"),
         ("daemon.listener", "_run"),
+        ("daemon.service", "_bring"),  # in the same loop as `_turn`, which renews leases
         ("daemon.service", "_front_loop"),
         ("daemon.service", "_turn"),
     }

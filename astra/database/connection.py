@@ -43,7 +43,7 @@ class PostgresWithReconnect(peewee.PostgresqlDatabase):
             return False
         connection = self.connection()  # type: ignore[no-untyped-call]
         try:
-            connection.reset()
+            connection.reset()  # DISCARD ALL: locks and temporary tables go; it is refused in an open transaction
             connection.autocommit = True  # as peewee has it
         except Error:
             return False

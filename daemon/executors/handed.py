@@ -68,6 +68,14 @@ def read_load(path: Path, bundles: Sequence[int]) -> Load:
     return load
 
 
+def left_arrays(settings: Settings) -> list[str]:
+    """Return the names of arrays whose scripts are still there."""
+    try:
+        return [path.parent.name for path in settings.slurm_folder.glob(f"astra-b*/{_SCRIPT}")]
+    except OSError:
+        return []
+
+
 def remove_array(settings: Settings, name: str) -> None:
     """Remove the files of an array that is over; what its jobs printed of themselves stays where there is any."""
     folder = settings.slurm_folder / name

@@ -21,7 +21,7 @@ from astra.clock import Clock
 from astra.config import Settings
 from astra.inhand import InHand
 from astra.work import Load
-from daemon.executors import memory, output
+from daemon.executors import memory, output, stacks
 from daemon.executors.guard import Bounds, Guard, Watched
 from daemon.executors.memory import MEGABYTE, Family
 from daemon.executors.output import Printed, log_file
@@ -146,7 +146,7 @@ class WorkerProcess:
             "stacks": self.stacks.descriptor,
             "printed": self.printed.descriptor,
         }
-        log = {"log": str(self.log), "most": self._most, "level": settings.log.level}
+        log = {"log": str(self.log), "most": self._most, "level": settings.log.level, "late": stacks.START_SECONDS}
         database = {"url": settings.database.url, "synchronous": settings.database.synchronous}
         self._send({**shared, **log, **database, "output": str(settings.output.root)})
 

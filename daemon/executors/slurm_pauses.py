@@ -5,7 +5,7 @@ Each time it goes wrong the pause is longer. When it is over a single job shows 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _PAUSE, _LONGEST_PAUSE = 15.0, 1800.0
@@ -31,7 +31,7 @@ class Pauses:
         if before is not None and now < before.until:  # the others of an array say the same
             return None
         times = before.times + 1 if before is not None else 0
-        pause = min(_LONGEST_PAUSE, _PAUSE * 2.0**times)
+        pause = min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(times, 20))
         self._of[component] = _Pause(reason, now, now + pause, times)
         return pause
 
@@ -41,9 +41,20 @@ class Pauses:
         if pause is not None and submitted >= pause.began:
             del self._of[component]
 
-    def over(self, now: float, on_their_way: Collection[str]) -> set[str]:
-        """Return the components that nothing is to be handed over of: paused, or on trial with a job on its way."""
-        return {name for name, each in self._of.items() if now < each.until or name in on_their_way}
+    def over(self, now: float, submitted: Mapping[str, float]) -> set[str]:
+        """Return the components that nothing is to be handed over of: paused, or on trial with a job on its way.
+
+        Parameters
+        ----------
+        submitted
+            When the last job on its way of each component was. One from before the pause shows nothing, and may run on
+            for a day.
+        """
+        return {
+            name
+            for name, each in self._of.items()
+            if now < each.until or (name in submitted and submitted[name] >= each.began)
+        }
 
     def reasons(self) -> dict[str, str]:
         """Return why each of them is paused."""

@@ -19,7 +19,7 @@ from astra.errors import DatabaseUnavailable
 from astra.inhand import ON_THE_WAY
 from astra.states import ErrorKind
 from astra.work import Load
-from daemon.executors import Ending
+from daemon.executors import Ending, stacks
 from daemon.executors.memory import MEGABYTE, Family
 from daemon.executors.process import WorkerProcess
 from daemon.logs import event
@@ -39,6 +39,7 @@ class _Running:
     tried: float
     open: dict[int, None]
     token: str | None = None
+    is_late: bool = False
     lost: dict[int, float] = field(default_factory=dict)
 
 
@@ -199,8 +200,21 @@ class Supervisor:
         if in_hand in running.open and now - running.lost.get(in_hand, now) > _WORD_SECONDS:
             taken = "stopped: its bundle had been taken over"
             self._end(process, now, lambda each: Ending(each, taken if each == in_hand else _BESIDE))
-        elif running.token is not None and self._is_due(running, now):
+        elif running.token is None:
+            self._tell_late(process, running, now)
+        elif self._is_due(running, now):
             self._renew(running, running.token, now)
+
+    def _tell_late(self, process: WorkerProcess, running: _Running, now: float) -> None:
+        """Tell, once, of a load that was not started in time, and where its process is: an import may take long."""
+        if (
+            running.is_late or now - running.renewed < stacks.START_SECONDS + 1
+        ):  # the process counts from a little later on
+            return
+        running.is_late = True
+        details = {"pid": process.pid, "listens": self._is_ready, "seconds": now - running.renewed}
+        event(log, "not_started", logging.WARNING, bundle=next(iter(running.open)), **details, at=process.stacks.text())
+        process.stacks.clear()  # should it die, this does not tell of what
 
     def _bundle_in_hand(self, process: WorkerProcess, running: _Running) -> int | None:
         place = process.in_hand.place()
@@ -286,5 +300,6 @@ class Supervisor:
 
     def _put_off(self, now: float) -> None:
         """Start the next process at once; or, where the last one could not even start, after a growing pause."""
-        self._start_at = now + (min(_LONGEST_BACKOFF, 2.0 ** (self._failures - 1)) if self._failures else 0.0)
+        pause = min(_LONGEST_BACKOFF, 2.0 ** min(self._failures - 1, 20))
+        self._start_at = now + (pause if self._failures else 0.0)
         self._failures += 1

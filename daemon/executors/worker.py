@@ -35,7 +35,8 @@ def main() -> None:
     _die_with_parent(int(sys.argv[1]))
     orders, say = _own_standard_streams()
     first = json.loads(orders.readline())
-    Stacks(first["stacks"]).tell()
+    stacks = Stacks(first["stacks"])
+    stacks.tell()
     around = Surroundings()
     logs.configure_bundles(first["level"])
     around.log_to(logging.getLogger().handlers)
@@ -43,15 +44,22 @@ def main() -> None:
     in_hand = InHand(first["in_hand"])
     account = BundleAccount(Path(first["log"]), first["most"], Printed(first["printed"]), around, SYSTEM)
     desk = Desk(in_hand, Path(first["output"]), account)
+
+    def started(token: str) -> None:
+        stacks.in_time()
+        say({"started": token})
+
     told = Told(
-        lambda token: say({"started": token}),
+        started,
         lambda bundle, trouble: say({"ended": bundle, "trouble": trouble}),
         lambda bundle, why: say({"given_back": bundle, "why": why}),
     )
     say({"ready": os.getpid()})
     for line in orders:
+        stacks.tell_late(first["late"])
         drop_lost_connection()
         run_load(_load(json.loads(line)), desk, told)
+        stacks.in_time()  # one that could not be started
         rest_connection()
         in_hand.begin(ON_THE_WAY)
         say({"idle": os.getpid()})

@@ -391,6 +391,20 @@ def test_a_connection_at_rest_is_kept_as_if_it_were_new(database: peewee.Databas
 
 
 @on_postgresql
+def test_a_connection_at_rest_keeps_nobody_waiting(database: peewee.Database) -> None:
+    [(own,)] = run("SELECT pg_backend_pid()")
+    run("SELECT pg_advisory_lock(7)")
+    rest_connection()
+    locks = "SELECT pg_backend_pid(), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')"
+    assert run(locks) == [(own, 0)]
+    database.execute_sql("BEGIN")  # as a component may, behind peewee's back
+    changed("INSERT INTO watched_root (name, path, watched_since) VALUES ('begun', '/', '2026-01-01')")
+    rest_connection()
+    assert database.is_closed(), "whoever was to wait for that row would wait for ever"
+    assert run("SELECT name FROM watched_root") == []
+
+
+@on_postgresql
 def test_a_connection_that_was_cut_at_rest_is_replaced_before_it_is_used(
     database: peewee.Database, database_url: str
 ) -> None:
