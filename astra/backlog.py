@@ -231,6 +231,13 @@ def taken_away(bundles: Collection[int]) -> dict[int, str]:
     return dict(run(query))
 
 
+def cancelled_in(bundles: Collection[int]) -> dict[int, int]:
+    """Return how many tasks were cancelled in each of these bundles, of those in which any was."""
+    listed = ", ".join(str(int(key)) for key in bundles) or "0"
+    query = f"SELECT bundle_id, count(*) FROM task_bundle WHERE bundle_id IN ({listed}) AND outcome = 'cancelled'"
+    return dict(run(f"{query} GROUP BY bundle_id"))
+
+
 class Ended(NamedTuple):
     """A bundle that has ended: its component, how many of its tasks completed and failed, and how long it ran."""
 

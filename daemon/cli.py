@@ -108,10 +108,9 @@ def status(config: Path | None, as_json: bool) -> None:
 @click.option(
     "--handed",
     type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="File that was handed with these bundles: only with the token in it may they be run.",
+    help="File that was handed with these bundles, and must be named: only with the token in it may they be run.",
 )
-def bundle(bundles: tuple[int, ...], config: Path | None, handed: Path) -> None:
+def bundle(bundles: tuple[int, ...], config: Path | None, handed: Path | None) -> None:
     """Run bundles that a service handed to this job, as it would itself. Slurm's jobs call this.
 
     To run a recorded bundle again by hand, use `astra execute bundle ID`.
@@ -123,6 +122,9 @@ def bundle(bundles: tuple[int, ...], config: Path | None, handed: Path) -> None:
     from daemon.executors.handed import read_load
     from daemon.executors.job import Job
 
+    if handed is None:
+        again = f"to run a recorded bundle again: astra execute bundle {bundles[0]}"
+        raise click.UsageError(f"--handed is missing, the file that a service hands to its job; {again}")
     settings = _settings(config)
     load = read_load(handed, bundles)
     logs.configure(settings.log)

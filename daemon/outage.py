@@ -12,6 +12,7 @@ import threading
 from daemon.logs import event
 
 log = logging.getLogger(__name__)
+AGAIN = "it is tried again by itself"  # what an operator wants to know next
 
 
 class Outage:

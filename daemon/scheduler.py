@@ -26,7 +26,7 @@ from daemon.breaker import Breaker
 from daemon.choosing import Choice
 from daemon.executors import STRANDED, Ending, Executor
 from daemon.logs import event
-from daemon.taking_back import take_back
+from daemon.taking_back import take_back, tell_taken_away
 
 log = logging.getLogger(__name__)
 _RECOVER_EVERY = 5.0
@@ -228,9 +228,9 @@ class Scheduler:
         if self._executor.outlives:  # what is there to be stopped stops by itself
             return
         if taken := backlog.taken_away(self._timing):
+            tell_taken_away(taken)
             self._executor.drop(taken)
-            for bundle, why in taken.items():
-                event(log, "taken_away", logging.WARNING, bundle=bundle, reason=why)
+            for bundle in taken:
                 self._timing.pop(bundle, None)
 
     # ------------------------------------------------------------------------------------------------ collecting

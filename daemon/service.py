@@ -36,7 +36,7 @@ from daemon.intake import Intake
 from daemon.listener import Listener
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
-from daemon.outage import Outage
+from daemon.outage import AGAIN, Outage
 from daemon.relinker import Relinker
 from daemon.scheduler import UNRECORDED_SECONDS, Scheduler
 from daemon.startup import (
@@ -53,7 +53,6 @@ _STATUS_EVERY = 2.0
 _LONGEST_BACKOFF = 30.0
 _TURN_PATIENCE = 2.0  # no renewal, and no word to systemd, may wait long for another writer
 _FRONT_SECONDS = 10.0
-_AGAIN = "it is tried again by itself"
 _PRUNE = "40 3 * * *"
 _FRONT, _INTAKE, _MAIN = "front", "intake", "main"  # who can meet that the database is away
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -152,7 +151,7 @@ class Service:
                     prepare_database()
                 return
             except DatabaseUnavailable as error:
-                event(log, "database_away", logging.ERROR, reason=f"{error}; {_AGAIN}", again_in=wait)
+                event(log, "database_away", logging.ERROR, reason=f"{error}; {AGAIN}", again_in=wait)
                 notify(f"STATUS=waiting for the database: {error}", f"EXTEND_TIMEOUT_USEC={int(2e6 * (wait + 10))}")
                 self._clock.wait(self._stop, wait)
                 wait = min(_LONGEST_BACKOFF, 2 * wait)
@@ -209,7 +208,7 @@ class Service:
                     pause = 0.0 if self._front_turn(self._clock.monotonic()) else self._pause()
                 backoff = 0.5
             except DatabaseUnavailable as error:
-                self._outage.begin(_FRONT, f"{error}; {_AGAIN}")
+                self._outage.begin(_FRONT, f"{error}; {AGAIN}")
                 pause, backoff = backoff, min(_LONGEST_BACKOFF, 2 * backoff)
             except Exception:  # the loop's one boundary: whatever it is, files that arrive later are still taken in
                 log.exception("intake failed; it goes on in %.1f s", backoff)
@@ -278,7 +277,7 @@ class Service:
             self._outage.end(_MAIN)
             return busy
         except DatabaseUnavailable as error:
-            self._outage.begin(_MAIN, f"{error}; {_AGAIN}")
+            self._outage.begin(_MAIN, f"{error}; {AGAIN}")
         except Exception:  # the loop's one boundary
             log.exception("the scheduler's turn failed; it tries again")
         return True

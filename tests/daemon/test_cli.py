@@ -110,6 +110,16 @@ def test_status_tells_of_a_service_that_has_stopped(site: Site) -> None:
     assert shown["written"].endswith("Z")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_who_wants_to_run_a_bundle_by_hand_is_told_how(site: Site) -> None:
+    done = ask(site, "bundle", "3")
+    assert done.exit_code == 2
+    assert done.output.splitlines()[-1].endswith("to run a recorded bundle again: astra execute bundle 3")
+    done = ask(site, "bundle", "3", "--handed", str(site.folder / "foo"))
+    told = f"cannot read {site.folder}/foo, the file that a service hands to its job: No such file or directory; "
+    assert str(done.exception) == f"{told}nothing was run"
+
+
 def test_a_database_without_tables_is_told_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

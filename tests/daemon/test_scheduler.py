@@ -636,7 +636,8 @@ def test_short_bundles_of_a_known_component_are_handed_over_together(rig: Rig) -
     assert states() == Counter(completed=101, running=100, pending=49)
 
 
-def test_what_a_person_asks_of_a_running_bundle_reaches_its_process(rig: Rig) -> None:
+def test_what_a_person_asks_of_a_running_bundle_reaches_its_process(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "daemon")
     rig.enqueue(4)
     first, second = rig.tick().submitted
     token = rig.run(first)
@@ -644,11 +645,17 @@ def test_what_a_person_asks_of_a_running_bundle_reaches_its_process(rig: Rig) ->
         execute("UPDATE bundle SET asked = 'drain' WHERE id = ?", (first,))
     rig.tick()
     assert rig.hands.told == [f"drain {first}"]
-    queue.release(first, token, "cancelled by somebody", rig.clock.now())
+    queue.release(first, token, "given back by somebody", rig.clock.now())
     rig.tick()
     assert rig.hands.told[1:] == [f"drop [{first}]"]
     assert rig.scheduler.running == 1 + len(rig.hands.held) - 1
     assert second in rig.hands.held
+    queue.cancel_running(second, "cancelled by somebody", rig.clock.now())
+    rig.tick()
+    assert [str(each.msg) for each in caplog.records] == [
+        f'taken_away bundle={first} reason="given back by somebody"',
+        f'cancelled bundle={second} tasks=1 reason="cancelled by somebody"',
+    ]
 
 
 def test_to_wind_up_lets_no_further_task_be_begun(rig: Rig) -> None:

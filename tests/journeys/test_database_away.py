@@ -15,7 +15,7 @@ from astra.database.connection import close_database, open_database
 from tests.support import fits
 from tests.support.components import COMPONENTS, make_gate, open_gate, waiting
 from tests.support.postgres import PrivateServer
-from tests.support.processes import until
+from tests.support.processes import run, until
 from tests.support.records import ingestions, states, traces
 from tests.support.site import Site
 
@@ -94,6 +94,10 @@ def test_a_stop_does_not_wait_for_long_where_the_database_alone_is_waited_for(
         own_server.stop("immediate")
         open_gate(site.gate)
         try:
+            shown = run("astrad", "status", config=site.write())
+            assert (shown.returncode, "database    away: the database cannot be used" in shown.stdout) == (0, True), (
+                shown
+            )
             assert daemon.terminate(40) == 0
         finally:
             own_server.start()

@@ -50,9 +50,9 @@ def test_a_load_of_other_bundles_is_refused(settings: Settings) -> None:
     with pytest.raises(AstraError, match="was handed with other bundles than 4; nothing was run"):
         read_load(folder / "0.load", [4])
     (folder / "0.load").write_text('{"bundles": [')
-    with pytest.raises(AstraError, match="cannot be read"):
+    with pytest.raises(AstraError, match=r"cannot read .* it is not what a service hands over"):
         read_load(folder / "0.load", [4, 5])
-    with pytest.raises(AstraError, match="cannot be read"):
+    with pytest.raises(AstraError, match=r"cannot read .* No such file"):
         read_load(folder / "9.load", [4])
 
 
