@@ -4,8 +4,9 @@
 of the other indexes of pending tasks, or PostgreSQL, with old statistics, would go through all that waits for its time.
 
 A row of `gathering` says that something about a source has changed for a rule, and when its products are to be
-gathered; `again_id` is the replay that wants it gathered again though that was done. It does not refer to the source by a foreign key: sources are merged, and the key is understood as what it was
-merged into. `gather_position` is the last link between data products and sources that a rule's marks were made from.
+gathered; `again_id` is the replay that wants it gathered again though that was done. It does not refer to the source by
+a foreign key: sources are merged, and the key is understood as what it was merged into. `gather_position` is the last
+link between data products and sources that a rule's marks were made from.
 """
 
 from __future__ import annotations
