@@ -28,7 +28,8 @@ from astra.work import Load, OpenBundle
 from daemon.executors import Ending
 from daemon.executors.supervisor import Supervisor
 from daemon.logs import event
-from daemon.taking_back import take_back
+from daemon.outage import AGAIN
+from daemon.taking_back import take_back, tell_taken_away
 
 log = logging.getLogger(__name__)
 _TURN = 0.25
@@ -91,7 +92,7 @@ class Job:
                     self._let_go(backlog.taken_away(self._open))
                 return True
             except DatabaseUnavailable as error:
-                event(log, "database_away", logging.ERROR, reason=str(error), again_in=wait)
+                event(log, "database_away", logging.ERROR, reason=f"{error}; {AGAIN}", again_in=wait)
                 self._clock.wait(self._stop, wait)
                 wait = min(_LONGEST_BACKOFF, 2 * wait)
         return False
@@ -153,7 +154,7 @@ class Job:
             self._is_away = False
         except DatabaseUnavailable as error:
             if not self._is_away:
-                event(log, "database_away", logging.ERROR, reason=str(error))
+                event(log, "database_away", logging.ERROR, reason=f"{error}; {AGAIN}")
             self._is_away = True
 
     def _record_one(self, ending: Ending) -> None:
@@ -181,9 +182,8 @@ class Job:
             self._let_go(taken)
 
     def _let_go(self, taken: Mapping[int, str]) -> None:
-        for bundle, why in taken.items():
-            event(log, "taken_away", logging.WARNING, bundle=bundle, reason=why)
-            self._open.discard(bundle)
+        tell_taken_away(taken)
+        self._open -= taken.keys()
 
     @contextmanager
     def _handled_signals(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from astra import backlog, holds, provenance, queue
@@ -335,6 +335,7 @@ class SlurmExecutor:
             return
         still_open = backlog.states_in(self.name)
         closed = backlog.closed([each for element in elements for each in element.bundles if each not in still_open])
+        self._tell_closed(closed)
         for element in elements:
             running = {each for each in element.bundles if still_open.get(each) is BundleState.RUNNING}
             ended = {each for each in element.bundles if each in closed and closed[each][0] is BundleState.ENDED}
@@ -342,7 +343,6 @@ class SlurmExecutor:
             if running or ended:
                 self._pauses.end(element.component, element.handed_at)
             for bundle in [each for each in element.bundles if each in closed]:
-                self._tell_closed(bundle, *closed[bundle])
                 self._elements.close(bundle)
             if not element.bundles:
                 self._see_off(element, now)
@@ -356,10 +356,14 @@ class SlurmExecutor:
         for bundle, hold in holds.holding(waiting).items():
             self._close(waiting[bundle], Ending(bundle, f"given back: {hold.kind} {hold.target} is held"))
 
-    def _tell_closed(self, bundle: int, state: BundleState, reason: str | None) -> None:
-        if state is BundleState.RELEASED:
-            event(log, "released", bundle=bundle, reason=reason or "")
-        self._endings.append(Ending(bundle, None))
+    def _tell_closed(self, closed: Mapping[int, tuple[BundleState, str | None]]) -> None:
+        """Log what was given back, or cancelled, without us; of what has ended the scheduler tells."""
+        given_back = {bundle: why or "" for bundle, (state, why) in closed.items() if state is BundleState.RELEASED}
+        cancelled = backlog.cancelled_in(given_back) if given_back else {}
+        for bundle, reason in given_back.items():
+            more = {"tasks": cancelled[bundle]} if bundle in cancelled else {}
+            event(log, "cancelled" if more else "released", bundle=bundle, **more, reason=reason)
+        self._endings += [Ending(bundle, None) for bundle in closed]
 
     def _see_off(self, element: Element, now: float) -> None:
         """Forget an element whose job is over; one that is not is cancelled where it waits, or lingers."""
