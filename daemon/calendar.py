@@ -122,15 +122,25 @@ class Calendar:
 
     def _do(self, each: Schedule | Duty, due: datetime) -> None:
         if isinstance(each, Duty):
-            if not each.for_all or turns.take(each.entry, due):
+            if not each.for_all or _take_turn(each.name, each.entry, due):
                 each.do()
             return
         instance = component_class(each.task)(**each.parameters)
         with database.atomic():
-            if not turns.take(_entry(each), due):
+            if not _take_turn(each.name, _entry(each), due):
                 return
             tasks = instance.enqueue(each.priority)
         event(log, "scheduled", schedule=each.name, tasks=len(tasks))
+
+
+def _take_turn(name: str, entry: str, due: datetime) -> bool:
+    """Take the turn to do what fell due; say so where it is not done because a later time's was taken already."""
+    if turns.take(entry, due):
+        return True
+    later = turns.last(entry)
+    if later is not None and later > due:
+        event(log, "turn_skipped", logging.WARNING, schedule=name, due=due.isoformat(), done_for=later.isoformat())
+    return False
 
 
 def _nothing() -> None:
