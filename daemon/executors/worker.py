@@ -46,7 +46,7 @@ def main() -> None:
     told = Told(
         lambda token: say({"started": token}),
         lambda bundle, trouble: say({"ended": bundle, "trouble": trouble}),
-        lambda bundle, why: say({"given_back": bundle, "why": why}),
+        lambda bundle, why, away: say({"given_back": bundle, "why": why, "away": away}),
     )
     say({"ready": os.getpid()})
     for line in orders:
