@@ -52,6 +52,7 @@ _STATUS_EVERY = 2.0
 _LONGEST_BACKOFF = 30.0
 _TURN_PATIENCE = 2.0  # no renewal, and no word to systemd, may wait long for another writer
 _FRONT_SECONDS = 10.0
+_HUNG_SECONDS = 60.0  # after which a turn of the intake is believed to hang, on a dead disk say
 _PRUNE = "40 3 * * *"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -128,7 +129,7 @@ class Service:
         if self._until is Until.STOPPED:
             return 0
         with available():
-            unread = self._intake.out_of_reach or self._watching.outage
+            unread = self._intake.out_of_reach or self._watching.outages
             return 1 if unread or _troubles(before, self._began) else 0
 
     # ------------------------------------------------------------------------------------------------- starting
@@ -181,6 +182,8 @@ class Service:
 
     def _start(self, stack: ExitStack) -> None:
         stack.callback(self._scheduler.stop)
+        self._front_turned = self._clock.monotonic()
+        self._listener.unwell = self._unwell
         self._watching.start(self._clock.monotonic())
         stack.callback(self._watching.stop)
         front = threading.Thread(target=self._front_loop, name="intake", daemon=True)
@@ -214,6 +217,13 @@ class Service:
                 self._clock.wait(self._front_wake, pause)
             self._front_wake.clear()  # before `_stop` is looked at, which is set before it
         connection.drop_connection()
+
+    def _unwell(self) -> dict[str, str]:
+        """Return the folders that are not looked after, and why: another service may be able to."""
+        hung = self._clock.monotonic() - self._front_turned
+        if hung > _HUNG_SECONDS:
+            return dict.fromkeys(self._listener.mine, f"the intake has not turned for {hung:.0f} s")
+        return self._watching.outages
 
     def _front_turn(self, now: float) -> bool:
         """Take one turn; return whether there is more to do at once."""
@@ -300,8 +310,8 @@ class Service:
 
     def _is_done(self) -> bool:
         """Whether nothing is left to do; before that is believed, every root is swept once more."""
-        sweeper = self._watching.sweeper
-        if not (sweeper.tried and sweeper.idle):
+        sweeper, is_known = self._watching.sweeper, self._listener.has_looked
+        if not (is_known and self._watching.follows(self._listener.mine) and sweeper.tried and sweeper.idle):
             return False
         once = self._until is Until.ONCE
         waiting = self._intake.settled if once else self._intake.waiting

@@ -24,6 +24,7 @@ APART = 0.02
 """Seconds between two notices of one process: transactions that send one are committed one after another."""
 
 _LOCKS = 0x61737472  # of folders, among all advisory locks
+_PLACE = "pid, CAST(backend_start AS TEXT)"
 _LONGEST_NAME = 63  # of PostgreSQL's application_name
 # A machine that lost its power says nothing: after so long the server lets go of what its connection held.
 _KEPT_ALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
@@ -66,6 +67,10 @@ class Line:
             self._connection.autocommit = True
         self._ask("SELECT set_config('application_name', %s, false)", (service_name(os.getpid(), platform.node()),))
         self._ask(f"{_KEPT_ALIVE}; LISTEN {CHANNEL}")
+        self.place: tuple[int, str] = self._ask(f"SELECT {_PLACE} FROM pg_stat_activity WHERE pid = pg_backend_pid()")[
+            0
+        ]
+        """Which of the server's processes it is served by, and since when."""
 
     def wait(self, waker: int, seconds: float) -> bool:
         """Wait for a notice, or until `waker`, a file descriptor, can be read; return whether there was a notice.
@@ -87,6 +92,17 @@ class Line:
         if root not in self._held and self._ask("SELECT pg_try_advisory_lock(%s, %s)", (_LOCKS, _key(root)))[0][0]:
             self._held.add(root)
         return root in self._held
+
+    def let_go(self, root: str) -> None:
+        """Give up the lock of a folder, if it is this connection's."""
+        if root in self._held:
+            self._ask("SELECT pg_advisory_unlock(%s, %s)", (_LOCKS, _key(root)))
+            self._held.discard(root)
+
+    def ends(self, place: tuple[int, str]) -> bool:
+        """Have the server end a line that was lost, of whose loss it may know nothing; return whether it lives yet."""
+        query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE ({_PLACE}) = (%s, %s)"
+        return bool(self._ask(query, place))
 
     def watchers(self, roots: Iterable[str]) -> dict[str, str]:
         """Return who watches these folders, those of them that anybody does; an error where the connection is lost."""
