@@ -34,12 +34,15 @@ _CLOCK_STEP = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What the service itself does at set times; `for_all` where one service does it for all on its database."""
+    """What the service itself does at set times.
+
+    What one service does for all on its database takes the turn when it begins, by what `do` is given, which returns
+    whether the turn was still to be had. Taken any sooner, a service that ends before it begins would leave it undone.
+    """
 
     name: str
     cron: str
-    do: Callable[[], None]
-    for_all: bool = False
+    do: Callable[[Callable[[], bool]], None]
 
     @property
     def entry(self) -> str:
@@ -122,8 +125,7 @@ class Calendar:
 
     def _do(self, each: Schedule | Duty, due: datetime) -> None:
         if isinstance(each, Duty):
-            if not each.for_all or _take_turn(each.name, each.entry, due):
-                each.do()
+            each.do(partial(_take_turn, each.name, each.entry, due))
             return
         instance = component_class(each.task)(**each.parameters)
         with database.atomic():

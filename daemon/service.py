@@ -86,8 +86,8 @@ class Service:
         self._executor = executors.build(settings, clock, self._wake.set)
         self._linking = linking_of(settings.catalog, clock)
         self._relinker = Relinker(self._linking, clock)
-        relink = Duty("relink", settings.catalog.relink, self._relinker.request, for_all=True)
-        pruning = Duty("prune logs", _PRUNE, self._prune_logs)
+        relink = Duty("relink", settings.catalog.relink, self._relinker.request)
+        pruning = Duty("prune logs", _PRUNE, lambda _: self._prune_logs())
         self._calendar = Calendar(settings.schedule, [relink, pruning], clock, self._wake.set)
         names = [each.name for each in settings.watch]
         self._listener = Listener(names, settings.scheduler.tick, clock, self._wake.set)

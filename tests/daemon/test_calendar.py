@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
@@ -82,16 +82,16 @@ def test_what_only_shares_its_name_has_a_turn_of_its_own(database: peewee.Databa
     assert Task.select().count() == 2
 
 
-def test_a_duty_for_all_is_done_by_one_and_others_by_each(database: peewee.Database) -> None:
-    done: list[str] = []
-    for number in range(2):
-        shared = Duty("relink", "0 0 * * *", lambda number=number: done.append(f"shared by {number}"), for_all=True)
-        own = Duty("prune", "0 0 * * *", lambda number=number: done.append(f"own of {number}"))
-        service = calendar(shared, own)
-        service._fall_due(shared, NOON)
-        service._fall_due(own, NOON)
+def test_a_duty_is_done_by_each_and_whoever_begins_it_first_takes_the_turn(database: peewee.Database) -> None:
+    begun: list[Callable[[], bool]] = []
+    for _ in range(2):
+        duty = Duty("relink", "0 0 * * *", begun.append)
+        service = calendar(duty)
+        service._fall_due(duty, NOON)
         service.enqueue_due()
-    assert done == ["shared by 0", "own of 0", "own of 1"]
+    assert changed("DELETE FROM calendar_turn") == 0, "what is asked for is not begun"
+    first, second = begun
+    assert (second(), first()) == (True, False)
 
 
 @pytest.fixture
