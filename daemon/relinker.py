@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from astra import relinking
 from astra.catalogue.consulting import Linking
@@ -58,8 +59,8 @@ class Relinker:
         if self._asked:
             asked = self._asked[0]
             is_ours = asked()  # left in its place where the database is away
-            if self._asked[0] is asked:  # and not asked for anew meanwhile
-                self._asked.popleft()
+            with suppress(ValueError):  # it was asked for anew meanwhile
+                self._asked.remove(asked)
             if is_ours:
                 return True
         if now < self._next_look:
