@@ -23,6 +23,7 @@ from astra.errors import ConfigurationError, DatabaseUnavailable
 # How a database, or its driver, says that a row cannot be kept; what says that it is away has become another error.
 REFUSED = (peewee.DatabaseError, peewee.InterfaceError, TypeError, ValueError, OverflowError)
 CONNECT_SECONDS = 10  # how long a server may take to answer at all
+LONGEST_REST = 300.0  # seconds
 _opening = threading.RLock()
 
 
@@ -345,8 +346,12 @@ def rest_connection() -> None:
         drop_connection()
 
 
-def drop_lost_connection() -> None:
-    """Close this thread's connection where its server has closed it while it was at rest."""
+def drop_lost_connection(rested: float = 0.0) -> None:
+    """Close this thread's connection where its server has closed it while it was at rest.
+
+    Or where it has `rested` for so many seconds that what lies between may have forgotten it, of which nobody is told.
+    """
     opened = database.obj
-    if isinstance(opened, PostgresWithReconnect) and not opened.is_closed() and not opened.is_quiet():
+    is_open = isinstance(opened, PostgresWithReconnect) and not opened.is_closed()
+    if is_open and (rested > LONGEST_REST or not opened.is_quiet()):
         drop_connection()

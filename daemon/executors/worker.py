@@ -49,10 +49,12 @@ def main() -> None:
         lambda bundle, why, away: say({"given_back": bundle, "why": why, "away": away}),
     )
     say({"ready": os.getpid()})
+    rests_since = SYSTEM.monotonic()
     for line in orders:
-        drop_lost_connection()
+        drop_lost_connection(SYSTEM.monotonic() - rests_since)
         run_load(_load(json.loads(line)), desk, told)
         rest_connection()
+        rests_since = SYSTEM.monotonic()
         in_hand.begin(ON_THE_WAY)
         say({"idle": os.getpid()})
 
