@@ -1,12 +1,13 @@
 """Notices between processes on one PostgreSQL: that work waits, and who watches which folder. SQLite has neither.
 
-A notice is sent in the transaction that records the work, and heard when that is committed. It is a hint: who hears
-none, or has lost one, finds the work at its next look. A folder's lock lives as long as the connection that took it, so
+A notice is sent when the transaction that records the work is committed. It is a hint: who hears none, or has lost one,
+finds the work at its next look. A folder's lock lives as long as the connection that took it, so
 that a service which dies lets go of it, wherever it ran.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import select
@@ -21,7 +22,7 @@ from astra.database.connection import available, database, execute, is_sqlite, r
 
 CHANNEL = "astra_pending"  # of this database alone: PostgreSQL keeps those of its databases apart
 APART = 0.02
-"""Seconds between two notices of one process: transactions that send one are committed one after another."""
+"""Seconds between two notices of one process: those who send one wait for each other, those who hear one look."""
 
 _LOCKS = 0x61737472  # of folders, among all advisory locks
 _PLACE = "pid, CAST(backend_start AS TEXT)"
@@ -34,14 +35,18 @@ class _Sender:
     """When this process has sent its last notice."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock, self._last = clock, -APART
+        self.clock, self._last = clock, -math.inf
 
-    def is_due(self) -> bool:
+    def send(self) -> None:
+        """Send a notice of what is committed by now, unless one was sent a moment ago."""
         now = self.clock.monotonic()
         if now - self._last < APART:
-            return False
-        self._last = now
-        return True
+            return
+        self._last = now  # before it is heard, so that what is left out from now on was committed by the second look
+        try:
+            execute(f"NOTIFY {CHANNEL}")
+        except (peewee.DatabaseError, peewee.InterfaceError):
+            return  # what it tells of is recorded: to raise an error here would say that it is not
 
 
 _sender = _Sender(SYSTEM)
@@ -50,10 +55,11 @@ _sender = _Sender(SYSTEM)
 def announce() -> None:
     """Tell whoever listens that work waits, once the transaction that this is in is committed.
 
-    Nothing is sent within `APART` of this process's last one: who has heard one looks a second time after that.
+    Nothing is sent within `APART` of this process's last notice: who has heard that looks a second time after that, and
+    sees what was committed meanwhile. Whether one is due is therefore decided after the commit.
     """
-    if not is_sqlite() and _sender.is_due():
-        execute(f"NOTIFY {CHANNEL}")
+    if not is_sqlite():
+        database.after_commit(lambda: _sender.send())
 
 
 class Line:

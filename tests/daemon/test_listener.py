@@ -15,7 +15,6 @@ import pytest
 
 from astra import queue
 from astra.clock import SYSTEM
-from astra.database import notices
 from astra.database.connection import close_database, open_database, run
 from astra.database.migrate import migrate
 from astra.work import NewTask
@@ -32,7 +31,6 @@ CUT = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'ad
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY", 0.1)
-    monkeypatch.setattr(notices, "APART", 0.0)
     caplog.set_level(logging.INFO, "daemon")
 
 
