@@ -103,8 +103,10 @@ class Scheduler:
             self._missed = queue.repair(self._missed)
             self._recover_at = now + _RECOVER_EVERY
         self._obey()
-        queue.make_due(self._clock.now())
         if not self.draining:
+            self._hand_over(now, report)
+        # after what has just been enqueued, which somebody may wait for
+        if queue.make_due(self._clock.now()) and not self.draining:
             self._hand_over(now, report)
         self._turned = now
         return report

@@ -36,6 +36,14 @@ class PostgresWithReconnect(peewee.PostgresqlDatabase):
             self.close()
         return super().cursor(named_cursor)  # type: ignore[no-untyped-call]
 
+    def begin(self, isolation_level: str | None = None, settings: str = "") -> None:
+        """Begin a transaction, with settings of its own, in one message: an answer takes as long as a short query."""
+        if not settings:
+            super().begin(isolation_level)
+            return
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+            self.cursor().execute(f"BEGIN; {settings}")
+
     def rest(self) -> bool:
         """Make this thread's connection as it was when it was opened; return whether that could be."""
         from psycopg2 import Error
@@ -253,16 +261,39 @@ def alone(key: int) -> Iterator[None]:
 @contextmanager
 def by_index() -> Iterator[None]:
     """Run look-ups by lists of keys: on PostgreSQL in a transaction whose plans go by index, on SQLite as they are."""
-    opened = _opened()
-    if isinstance(opened, peewee.SqliteDatabase):
+    if is_sqlite():
         yield
-        return
-    if opened.in_transaction():  # and so until its end: a savepoint would not bring back what was set before
+    elif _opened().in_transaction():  # and so until its end: a savepoint would not bring back what was set before
         execute(f"SELECT {_BY_INDEX}")
         yield
-        return
-    with opened.atomic():
-        execute(f"SELECT {_BY_INDEX}")
+    else:
+        with _opened().atomic(settings=f"SELECT {_BY_INDEX}"):
+            yield
+
+
+@contextmanager
+def planned_without(*ways: str) -> Iterator[None]:
+    """Run a transaction in which PostgreSQL does not plan in these ways; on SQLite a transaction."""
+    settings = "SELECT " + ", ".join(f"set_config('enable_{way}', 'off', true)" for way in ways)
+    if is_sqlite():
+        with _opened().atomic():
+            yield
+    elif _opened().in_transaction():
+        with _opened().atomic():
+            execute(settings)
+            yield
+    else:
+        with _opened().atomic(settings=settings):
+            yield
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Run one statement that changes something: on PostgreSQL it is a transaction by itself, on SQLite in one."""
+    if is_sqlite():
+        with _opened().atomic():
+            yield
+    else:
         yield
 
 
