@@ -111,8 +111,15 @@ def unfinished() -> bool:
         run("SELECT 1 FROM bundle WHERE state IN ('submitted', 'running') LIMIT 1")
         or is_due()
         or run(later, (instant_text(AWAITS),))
-        or queue.is_missed()
+        or queue.waits_in_vain()
     )
+
+
+def waiting_for_others() -> int:
+    """Return how many pending tasks come after work that is not done."""
+    query = "SELECT count(*) FROM task WHERE state = 'pending' AND after IS NOT NULL AND not_before = ?"
+    found: int = run(query, (instant_text(AWAITS),))[0][0]
+    return found
 
 
 def open_bundles(now: datetime) -> list[OpenBundle]:
@@ -180,10 +187,17 @@ def ended(bundles: Sequence[int]) -> list[Ended]:
     """Return what became of bundles that have ended."""
     listed = ", ".join(str(int(key)) for key in bundles) or "0"
     rows = run(
-        f"SELECT id, name, size, completed, failed FROM bundle WHERE id IN ({listed}) "
+        f"SELECT id, name, size, completed, failed, started, ended FROM bundle WHERE id IN ({listed}) "
         "AND state IN ('ended', 'expired') ORDER BY id"
     )
-    return [Ended(*row) for row in rows]
+    return [
+        Ended(key, component, size, completed, failed, _between(began, over))
+        for key, component, size, completed, failed, began, over in rows
+    ]
+
+
+def _between(began: Any, over: Any) -> float | None:
+    return None if began is None or over is None else (_instant(over) - _instant(began)).total_seconds()
 
 
 def failures(bundle: int, most: int) -> list[tuple[int, str]]:
@@ -217,14 +231,22 @@ def taken_away(bundles: Collection[int]) -> dict[int, str]:
     return dict(run(query))
 
 
+def cancelled_in(bundles: Collection[int]) -> dict[int, int]:
+    """Return how many tasks were cancelled in each of these bundles, of those in which any was."""
+    listed = ", ".join(str(int(key)) for key in bundles) or "0"
+    query = f"SELECT bundle_id, count(*) FROM task_bundle WHERE bundle_id IN ({listed}) AND outcome = 'cancelled'"
+    return dict(run(f"{query} GROUP BY bundle_id"))
+
+
 class Ended(NamedTuple):
-    """A bundle that has ended: its component, and how many of its tasks completed and failed."""
+    """A bundle that has ended: its component, how many of its tasks completed and failed, and how long it ran."""
 
     bundle: int
     component: str
     size: int
     completed: int
     failed: int
+    seconds: float | None = None
 
 
 class Record(NamedTuple):

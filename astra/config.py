@@ -72,8 +72,17 @@ def _settings_of(section: str, kind: type[Any]) -> Iterator[Setting]:
 
 
 def _inner(label: str, name: str) -> str:
-    """Return the heading of a section within another one."""
-    return f"[{label.split(' ')[0].strip('[]')}.{name}]"
+    """Return the heading of a section within another one, and of which one where there are several."""
+    outer, _, which = label.partition(" ")
+    return f"[{outer.strip('[]')}.{name}]" + (f" of {which}" if which else "")
+
+
+def _stanza(name: str, raw: Any, number: int | None) -> str:
+    """Return the heading of one stanza of several, with what it is called; or its number, where it is not."""
+    given = raw.get("name", raw.get("task")) if isinstance(raw, dict) else None
+    if isinstance(given, str):
+        return f"[[{name}]] {values.shown(given)}:"
+    return f"[[{name}]]" if number is None else f"[[{name}]] {number}"
 
 
 def _default_text(each: Field[Any]) -> str:
@@ -161,8 +170,8 @@ class _Reader:
         if not isinstance(raw, list):
             self.problems.append(f"[{name}]: there may be several of these, so write [[{name}]]")
             return None
-        many = len(raw) > 1
-        read = [self._section(f"[[{name}]]" + (f" {i}" if many else ""), kind, each) for i, each in enumerate(raw, 1)]
+        numbers = range(1, len(raw) + 1) if len(raw) > 1 else [None]
+        read = [self._section(_stanza(name, each, i), kind, each) for i, each in zip(numbers, raw, strict=False)]
         return None if None in read else tuple(read)
 
     def _section(self, label: str, kind: type[Any], raw: Any) -> Any:
@@ -171,6 +180,9 @@ class _Reader:
             return None
         before = len(self.problems)
         self._unknown("setting", raw, [each.name for each in fields(kind)], f"{label} ")
+        if kind is Rule and "wait" in raw and "gather" not in raw:
+            why = 'is for rules that gather; write gather = "source" as well, or leave it out'
+            self.problems.append(f"{label} wait = {values.shown(raw['wait'])}: {why}")
         given = {each.name: self._value(label, each, raw) for each in fields(kind)}
         if len(self.problems) > before:
             return None

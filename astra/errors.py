@@ -23,9 +23,13 @@ class SchemaError(AstraError):
 
 
 class DatabaseUnavailable(AstraError):
-    """The database cannot be reached now."""
+    """The database cannot be reached now; `mend` is what a person can do, where no loop tries again."""
 
     retry = True
+
+    def __init__(self, message: str, mend: str = "try again") -> None:
+        super().__init__(message)
+        self.mend = mend
 
 
 class CatalogueUnavailable(AstraError):
@@ -84,3 +88,8 @@ class InputChanged(AstraError):
 
 class ExecutorUnusable(AstraError):
     """Where bundles are to run, none would be taken."""
+
+
+def sentence(error: AstraError) -> str:
+    """Return what a command says of an error, which it does not try to mend by itself."""
+    return f"{error}; {error.mend}" if isinstance(error, DatabaseUnavailable) else str(error)

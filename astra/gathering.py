@@ -26,10 +26,11 @@ from astra.work import Input, NewTask
 
 CHUNK = 500  # sources gathered in one transaction
 LINKS = 5_000  # links read in one turn
+_LOOK_AGAIN = timedelta(minutes=1)  # at a source with a task that somebody else held when it was to be superseded
 _PATIENCE = 10  # waits after which a source is gathered though its data products go on changing
 
 
-def gathering(rules: Iterable[Rule]) -> list[Rule]:
+def that_gather(rules: Iterable[Rule]) -> list[Rule]:
     """Return those of the rules that gather."""
     return [each for each in rules if each.gather is not None]
 
@@ -41,30 +42,49 @@ def mark(rule: Rule, sources: Collection[int], now: datetime, replay: int | None
     """Note that data products of these sources have changed, in the caller's transaction if there is one.
 
     A source that is marked already is put off again, but not beyond ten times the rule's `wait`. A mark that new work
-    made stays new work's.
+    made stays new work's; but what was gathered already is gathered again, if a replay has asked.
     """
     wait = timedelta(seconds=rule.wait)
-    _write(rule, sources, (now, now + wait, now + _PATIENCE * wait), replay)
+    _write(rule, sources, (now, now + wait, now + _PATIENCE * wait), (replay, replay))
 
 
 def mark_due(rule: Rule, sources: Collection[int], now: datetime, replay: int) -> None:
     """Have these sources gathered at once, for a replay."""
-    _write(rule, sources, (now, now, now), replay)
+    _write(rule, sources, (now, now, now), (replay, None))
 
 
-def _write(rule: Rule, sources: Collection[int], times: tuple[datetime, ...], replay: int | None) -> None:
+def mark_files(rules: Iterable[Rule], ingestions: Sequence[int], now: datetime) -> None:
+    """Note that the files of these rows of the ledger have gone, or are there again, in the caller's transaction."""
+    for rule in that_gather(rules) if ingestions else ():
+        which, parameter = among("g.id", ingestions, "BIGINT")
+        with by_index():
+            rows = run(
+                "SELECT DISTINCT l.source_id FROM ingestion g JOIN data_product p ON p.current_ingestion_id = g.id "
+                "AND p.id = g.data_product_id JOIN source_data_product l ON l.data_product_id = p.id "
+                f"WHERE {which} AND p.filetype = ? AND l.superseded_by_id IS NULL AND l.source_id IS NOT NULL",
+                (parameter, rule.filetype),
+            )
+        mark(rule, {source for (source,) in rows}, now)
+
+
+def _write(
+    rule: Rule, sources: Collection[int], times: tuple[datetime, ...], replays: tuple[int | None, int | None]
+) -> None:
+    """Write marks with their times, the replay whose they are, and the one that wants done work repeated."""
     if not sources:
         return
-    columns = {"source_id": "BIGINT", "since": "INSTANT", "due": "INSTANT", "latest": "INSTANT", "replay_id": "BIGINT"}
+    columns = {"source_id": "BIGINT", "since": "INSTANT", "due": "INSTANT", "latest": "INSTANT"}
+    columns |= {"replay_id": "BIGINT", "again_id": "BIGINT"}
     texts = [instant_text(each) for each in times]
     with database.atomic():
-        stage("marked", columns, [(source, *texts, replay) for source in sorted(sources)])
+        stage("marked", columns, [(source, *texts, *replays) for source in sorted(sources)])
         execute(
-            "INSERT INTO gathering (rule, source_id, since, due, latest, replay_id) "
+            f"INSERT INTO gathering (rule, {', '.join(columns)}) "
             f"SELECT CAST(? AS TEXT), {', '.join(columns)} FROM marked WHERE true ORDER BY source_id "
             "ON CONFLICT (rule, source_id) DO UPDATE SET "
             "due = CASE WHEN excluded.due < gathering.latest THEN excluded.due ELSE gathering.latest END, "
-            "replay_id = CASE WHEN gathering.replay_id IS NOT NULL THEN excluded.replay_id END",
+            "replay_id = CASE WHEN gathering.replay_id IS NOT NULL THEN excluded.replay_id END, "
+            "again_id = coalesce(excluded.again_id, gathering.again_id)",
             (rule.name,),
         )
 
@@ -80,7 +100,7 @@ def follow_links(rules: Iterable[Rule], now: datetime) -> bool:
     bool
         Whether there was anything to read.
     """
-    gathers = gathering(rules)
+    gathers = that_gather(rules)
     if not gathers:
         return False
     last = _last_link()
@@ -155,7 +175,7 @@ def gather_due(rules: Iterable[Rule], now: datetime) -> list[Gathered]:
     rule on any of them is cancelled; one that runs stands, and so does its result.
     """
     found = []
-    for rule in gathering(rules):
+    for rule in that_gather(rules):
         if run("SELECT 1 FROM gathering WHERE rule = ? AND due <= ? LIMIT 1", (rule.name, instant_text(now))):
             with database.atomic():
                 found.append(_gather(rule, _take(rule, now), now))
@@ -168,11 +188,10 @@ def _take(rule: Rule, now: datetime) -> list[Mark]:
     due = f"SELECT source_id FROM gathering WHERE rule = ? AND due <= ? ORDER BY due LIMIT {CHUNK}{skipped}"
     which = f"IN ({due})" if is_sqlite() else f"= ANY (ARRAY({due}))"
     rows = run(
-        f"DELETE FROM gathering WHERE rule = ? AND source_id {which} RETURNING source_id, replay_id, "
-        "(SELECT verb FROM replay r WHERE r.id = gathering.replay_id)",
+        f"DELETE FROM gathering WHERE rule = ? AND source_id {which} RETURNING source_id, replay_id, again_id",
         (rule.name, rule.name, instant_text(now)),
     )
-    return _canonical([Mark(source, replay, verb == "ingestion") for source, replay, verb in rows])
+    return _canonical([Mark(source, replay, again is not None) for source, replay, again in rows])
 
 
 def _canonical(marks: Sequence[Mark]) -> list[Mark]:
@@ -181,7 +200,10 @@ def _canonical(marks: Sequence[Mark]) -> list[Mark]:
     found: dict[int, Mark] = {}
     for each in marks:
         own = each._replace(source=became.get(each.source, each.source))
-        found.setdefault(own.source, own)
+        other = found.setdefault(own.source, own)
+        found[own.source] = other._replace(
+            replay=own.replay if other.replay is not None else None, again=own.again or other.again
+        )
     return list(found.values())
 
 
@@ -189,31 +211,52 @@ def _gather(rule: Rule, marks: Sequence[Mark], now: datetime) -> Gathered:
     done = Gathered(rule.name, len(marks))
     inputs = inputs_of(rule, [each.source for each in marks])
     tasks = [(each, task_of(rule, inputs[each.source], each.replay)) for each in marks if each.source in inputs]
-    products = [each.data_product for _, task in tasks for each in task.inputs] + _lost([each.source for each in marks])
+    products = _products(rule, [each.source for each in marks])
     if products:
-        done.superseded = queue.supersede_gathered(rule.name, products, [str(task.identity) for _, task in tasks])
+        cancelled, held = queue.supersede_gathered(rule.name, products, [str(task.identity) for _, task in tasks])
+        done.superseded = len(cancelled)
+        if held:
+            _look_again(rule, held, [each.source for each in marks], now)
     if not tasks:
         return done
-    live, completed = known_work([task for _, task in tasks])
+    live, completed = live_and_completed([task for _, task in tasks])
     new = [task for each, task in tasks if task.identity not in live and (each.again or task.identity not in completed)]
     done.tasks = queue.enqueue(new, now)
     return done
 
 
-def _lost(sources: Sequence[int]) -> list[int]:
-    """Return the data products that these sources had, and that are of none now: no other's task supersedes theirs."""
+def _look_again(rule: Rule, tasks: Sequence[int], sources: Sequence[int], now: datetime) -> None:
+    """Keep the marks of those of the sources that have or had inputs of these tasks, for a look a little later."""
+    given, keys = among("i.task_id", tasks, "BIGINT")
+    own, parameter = among("l.source_id", sources, "BIGINT")
+    with by_index():
+        rows = run(
+            "SELECT DISTINCT l.source_id FROM task_input_data_product i "
+            f"JOIN source_data_product l ON l.data_product_id = i.data_product_id WHERE {given} AND {own}",
+            (keys, parameter),
+        )
+    _write(rule, [source for (source,) in rows], (now, now + _LOOK_AGAIN, now + _LOOK_AGAIN), (None, None))
+
+
+def _products(rule: Rule, sources: Sequence[int]) -> list[int]:
+    """Return the data products whose pending tasks a look at these sources supersedes, but for those on what is there.
+
+    Those that are of these sources, also where their file is missing; and those that were, and are of none now: no
+    other source's task supersedes theirs.
+    """
     which, parameter = among("l.source_id", sources, "BIGINT")
     with by_index():
         rows = run(
-            "SELECT l.data_product_id FROM source_data_product l JOIN source_data_product n "
-            "ON n.data_product_id = l.data_product_id AND n.superseded_by_id IS NULL AND n.source_id IS NULL "
-            f"WHERE {which} AND l.superseded_by_id IS NOT NULL",
-            (parameter,),
+            "SELECT DISTINCT l.data_product_id FROM source_data_product l JOIN source_data_product n "
+            "ON n.data_product_id = l.data_product_id AND n.superseded_by_id IS NULL "
+            "JOIN data_product p ON p.id = l.data_product_id "
+            f"WHERE {which} AND p.filetype = ? AND (n.id = l.id OR n.source_id IS NULL)",
+            (parameter, rule.filetype),
         )
     return [key for (key,) in rows]
 
 
-def known_work(tasks: Sequence[NewTask]) -> tuple[set[str], set[str]]:
+def live_and_completed(tasks: Sequence[NewTask]) -> tuple[set[str], set[str]]:
     """Return which of these tasks' identities are pending or running, and which are completed."""
     which, parameter = among("identity", [task.identity for task in tasks])
     with by_index():
@@ -248,6 +291,19 @@ def inputs_of(rule: Rule, sources: Sequence[int]) -> dict[int, tuple[Input, ...]
     return {source: tuple(sorted(given, key=attrgetter("identity"))) for source, given in found.items()}
 
 
+def current_sets(rule: Rule, data_products: Collection[int]) -> set[frozenset[int]]:
+    """Return the sets of data products that a rule gathers now, of the sources of these."""
+    which, parameter = among("data_product_id", sorted(data_products), "BIGINT")
+    with by_index():
+        rows = run(
+            f"SELECT DISTINCT source_id FROM source_data_product WHERE {which} AND superseded_by_id IS NULL "
+            "AND source_id IS NOT NULL",
+            (parameter,),
+        )
+    sets = inputs_of(rule, [source for (source,) in rows]).values()
+    return {frozenset(each.data_product for each in given) for given in sets}
+
+
 def _values(row: Sequence[Any]) -> dict[str, Any]:
     return {**json.loads(row[3]), **json.loads(row[4]), "release": row[2]}
 
@@ -257,7 +313,7 @@ def _values(row: Sequence[Any]) -> dict[str, Any]:
 
 def is_left(rules: Iterable[Rule]) -> bool:
     """Return whether these rules have anything to gather, now or later."""
-    gathers = gathering(rules)
+    gathers = that_gather(rules)
     if not gathers:
         return False
     which, parameter = among("rule", [each.name for each in gathers])
@@ -267,8 +323,14 @@ def is_left(rules: Iterable[Rule]) -> bool:
     return any(known.get(each.name, -1) < last for each in gathers)
 
 
+def unknown(names: Collection[str]) -> list[tuple[str, int]]:
+    """Return the rules that have marks and are none of these, each with how many: renamed, removed, or elsewhere."""
+    return [(rule, count) for rule, count, _ in counts() if rule not in names]
+
+
 def drop(replay: int) -> int:
     """Take back the marks that a replay made, in the caller's transaction; return how many those were."""
+    execute("UPDATE gathering SET again_id = NULL WHERE again_id = ?", (replay,))
     return changed("DELETE FROM gathering WHERE replay_id = ?", (replay,))
 
 

@@ -12,7 +12,7 @@ from astra.database.astradb import Hold
 from astra.database.connection import run
 from astra.database.fields import instant_text, read_instant
 from astra.database.staging import among
-from astra.states import HoldKind
+from astra.states import IS_LIVE, HoldKind
 
 # What a pending task that a person holds waits for: `make_due` never comes to it.
 HELD_UNTIL = datetime(9999, 12, 31, tzinfo=UTC)
@@ -55,6 +55,26 @@ def over(component: str, replay: int | None) -> list[Hold]:
     return [found for kind, target in names if (found := on(kind, target)) is not None]
 
 
+def holding(bundles: Collection[int]) -> dict[int, Hold]:
+    """Return the holds over bundles that were handed over and have not begun; one that is on trial is not held."""
+    standing_now = standing() if bundles else []
+    if not standing_now:
+        return {}
+    by_target = {(each.kind, each.target): each for each in standing_now}
+    listed = ", ".join(str(int(each)) for each in bundles)
+    rows = run(
+        "SELECT b.id, b.name, t.replay_id FROM bundle b JOIN task_bundle m ON m.bundle_id = b.id AND m.position = 0 "
+        f"JOIN task t ON t.id = m.task_id WHERE b.id IN ({listed})"
+    )
+    held = {}
+    for bundle, component, replay in rows:
+        for target in ((HoldKind.COMPONENT, component), (HoldKind.REPLAY, str(replay))):
+            found = by_target.get(target)
+            if found is not None and found.probe_bundle != bundle:
+                held[bundle] = found
+    return held
+
+
 def is_held(not_before: datetime | None) -> bool:
     """Return whether a pending task is held by itself, or as one of its bundle's."""
     return not_before is not None and not_before >= HELD_UNTIL
@@ -66,16 +86,29 @@ def awaits(not_before: datetime | None) -> bool:
 
 
 def awaited(identities: Collection[str]) -> dict[str, tuple[int, str]]:
-    """Return the newest task of each of these identities, and its state; nothing of work that nobody enqueued."""
+    """Return the task that does the work of each of these identities, and its state; nothing of what nobody enqueued.
+
+    That is the one that lives, or the newest; also one that repeats another with a newer version of its component.
+    """
+    if not identities:
+        return {}
     which, parameter = among("identity", sorted(identities))
-    query = f"SELECT identity, id, state FROM task WHERE {which} ORDER BY id"
-    return {identity: (task, state) for identity, task, state in run(query, (parameter,))} if identities else {}
+    rows = run(
+        f"WITH RECURSIVE again (wanted, id, state) AS (SELECT identity, id, state FROM task WHERE {which} UNION ALL "
+        "SELECT a.wanted, t.id, t.state FROM again a JOIN task t ON t.repeat_of_id = a.id AND t.identity IS NOT NULL) "
+        f"SELECT wanted, id, state FROM again ORDER BY CASE WHEN {IS_LIVE} THEN 1 ELSE 0 END, id",
+        (parameter,),
+    )
+    return {identity: (task, state) for identity, task, state in rows}
+
+
+NOT_ENQUEUED = "work that was not enqueued"
 
 
 def told_awaited(identity: str, found: Mapping[str, tuple[int, str]]) -> str:
     """Return in words what a task waits for, given what `awaited` returned."""
     if identity not in found:
-        return "work that was not enqueued"
+        return NOT_ENQUEUED
     task, state = found[identity]
     return f"task {task}, which is {state}"
 

@@ -283,7 +283,9 @@ def _write(
     ]
     renewed = [each for each in made if not each.product.new]
     known.make([_row(each) for each in made if each.product.new], now)
+    back = ledger.missed(list(standing.changes)) if gathering.that_gather(rules) else []
     ledger.change(standing.changes)
+    gathering.mark_files(rules, back, now)
     ledger.insert(entries, standing.renewed)
     known.renew([_row(each) for each in renewed])
     found = sources.link([_claim(each) for each in made], now, linking.radius)
@@ -312,7 +314,7 @@ def _claim(each: _Promoted) -> sources.Claim:
 
 def _mark(made: Sequence[_Promoted], found: dict[int, int | None], how: _How, replay: int | None) -> None:
     """Note which sources have new data products, or new versions of them, for the rules that gather."""
-    for rule in gathering.gathering(how.rules):
+    for rule in gathering.that_gather(how.rules):
         own = [each.product.id for each in made if each.given.description.filetype == rule.filetype]
         gathering.mark(rule, {source for key in own if (source := found.get(key)) is not None}, how.now, replay)
 

@@ -1,7 +1,8 @@
 """What a process has in hand: a few bytes that it writes and its supervisor reads, and one word back.
 
 A process that is killed can tell nobody at which task it was; what it wrote into shared memory stays. Numbers that only
-grow tell a task from the next one at the same position. The supervisor's word is that no further task be begun.
+grow tell a task from the next one at the same position. While the process does nothing but wait for the database, it
+says so. The supervisor's word is that no further task be begun.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ ON_THE_WAY = -1
 _NONE = -1
 _PLACE = struct.Struct("qqq")
 _WORD = struct.Struct("q")
+_WAITS = _PLACE.size + _WORD.size  # where that word begins
+_SIZE = _WAITS + _WORD.size
 
 
 class Place(NamedTuple):
@@ -32,8 +35,8 @@ class InHand:
     def __init__(self, descriptor: int | None = None) -> None:
         self.descriptor = os.memfd_create("astra-in-hand") if descriptor is None else descriptor
         if descriptor is None:
-            os.ftruncate(self.descriptor, _PLACE.size + _WORD.size)
-        self._shared = mmap.mmap(self.descriptor, _PLACE.size + _WORD.size)
+            os.ftruncate(self.descriptor, _SIZE)
+        self._shared = mmap.mmap(self.descriptor, _SIZE)
         self._turn, self._bundle = 0, ON_THE_WAY
         if descriptor is None:
             self.begin(ON_THE_WAY)
@@ -61,6 +64,15 @@ class InHand:
     @draining.setter
     def draining(self, word: bool) -> None:
         _WORD.pack_into(self._shared, _PLACE.size, int(word))
+
+    @property
+    def waits(self) -> bool:
+        """Whether the process does nothing but wait for a database that is away."""
+        return bool(self._shared[_WAITS])
+
+    @waits.setter
+    def waits(self, word: bool) -> None:
+        _WORD.pack_into(self._shared, _WAITS, int(word))
 
     def close(self) -> None:
         """Give the memory back; done twice, it changes nothing."""

@@ -9,7 +9,8 @@ An old row stands as it is, but for its stamps, which one guarded UPDATE may cor
 * a file that was only touched (copied back, `chmod`, moved to another disk: same size, modification time and header,
   another change time or inode) is not a new version, so its row takes the new stamps and no task runs again;
 * a file that was looked at within the time its stamps can tell apart is looked at once more (`recheck_after`). If it
-  changed within that time, both versions have one signature, and the older row gives the inode up;
+  changed within that time, both versions have one signature, and the older row gives the inode up; so it does where
+  a file that is only touched, as far as we can see, has come to have the stamps of an older row of its place;
 * a file that is gone is missed (`missing_since`) until it is there again; nothing of it is forgotten;
 * a checksum of all its bytes is recorded when somebody has read them: a task that used it, or `astra verify --deep`.
 """
@@ -221,6 +222,17 @@ def set_checksums(checksums: Sequence[Checksum]) -> None:
             )
 
 
+def missed(rows: Sequence[int]) -> list[int]:
+    """Return those of these rows whose files are missed."""
+    if not rows:
+        return []
+    which, parameter = among("id", rows, "BIGINT")
+    with by_index():
+        return [
+            key for (key,) in run(f"SELECT id FROM ingestion WHERE {which} AND missing_since IS NOT NULL", (parameter,))
+        ]
+
+
 def miss(rows: Sequence[int], now: datetime) -> None:
     """Take note that the files of these rows are not there any more. The rows stand."""
     with database.atomic():
@@ -292,7 +304,19 @@ def _row(e: Entry) -> tuple[object, ...]:
 
 
 def change(changes: Mapping[int, Change]) -> None:
-    """Correct the stamps of rows, in the caller's transaction; a row that has other stamps by now stays as it is."""
+    """Correct the stamps of rows, in the caller's transaction; a row that has other stamps by now stays as it is.
+
+    A file that has come back to a place may have the stamps that an older row there has, of when it was there before:
+    that row's inode becomes a number that no file has, as `insert` has it.
+    """
+    moved = [each for each in changes.values() if each.was[2:] != (each.ctime_ns, each.inode)]
+    if moved:
+        same_place = "root, path, size, mtime_ns, coalesce(replay_id, 0)"
+        execute_many(
+            f"UPDATE ingestion SET inode = -id WHERE ctime_ns = ? AND inode = ? AND outcome <> 'noted' "
+            f"AND ({same_place}) = (SELECT {same_place} FROM ingestion WHERE id = ? AND ctime_ns = ? AND inode = ?)",
+            [(c.ctime_ns, c.inode, c.id, c.was.ctime_ns, c.was.inode) for c in moved],
+        )
     if changes:
         execute_many(
             "UPDATE ingestion SET ctime_ns = ?, inode = ?, recheck_after = ?, missing_since = NULL "

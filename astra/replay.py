@@ -18,7 +18,8 @@ from astra.database.astradb import Replay
 from astra.database.connection import changed, database, run
 from astra.errors import AstraError
 from astra.ingest import Root
-from astra.replay_plan import Entry, Left, Plan, Request, Verb, known_work, make_plan
+from astra.replay_plan import known_work, make_plan
+from astra.replay_request import Entry, Left, Plan, Request, Verb
 from astra.rules import Rule
 from astra.selection import Selection
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from astra import gathering, ingest, products
@@ -20,85 +18,15 @@ from astra.database.astradb import Task
 from astra.database.connection import run
 from astra.database.staging import among
 from astra.errors import AstraError, FileError
-from astra.ingest import Root
 from astra.known import current_inputs
-from astra.rules import Facts, Rule, awaited, task_of, tasks_for
-from astra.selection import Condition, Selection, joined, of_products, of_tasks
+from astra.replay_request import Entry, Left, Plan, Request, Verb
+from astra.rules import Facts, Rule, applies, awaited, task_of
+from astra.selection import Condition, joined, of_products, of_tasks
 from astra.states import IS_LIVE, TaskState
 from astra.work import Input, NewTask, with_identity
 
 _CHUNK = 5_000
 ENDED = (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
-
-
-class Verb(StrEnum):
-    """What a replay does: files taken in again, tasks enqueued again, or a rule's tasks on products that lack them."""
-
-    INGESTION = "ingestion"
-    TASKS = "tasks"
-    RULE = "rule"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked, with the watched folders and the rules of the settings."""
-
-    verb: Verb
-    selection: Selection
-    roots: tuple[Root, ...] = ()
-    rules: tuple[Rule, ...] = ()
-
-    @property
-    def rule(self) -> Rule:
-        """The rule that the verb `rule` is about."""
-        names = self.selection.rules
-        found = [each for each in self.rules if each.name in names]
-        if len(names) != 1 or not found:
-            known = ", ".join(each.name for each in self.rules) or "none"
-            raise AstraError(
-                f"there is no rule {', '.join(names) or '(none named)'} in the settings; there are {known}"
-            )
-        return found[0]
-
-
-class Entry(NamedTuple):
-    """One thing to do, on the file `place`.
-
-    `key` is the ledger's row, the task to repeat, the data product, or the source to gather: then there is no task yet.
-    """
-
-    key: int
-    kind: str
-    place: str
-    task: NewTask | None = None
-
-
-class Left(NamedTuple):
-    """One thing that is selected and yet left alone, and why."""
-
-    key: int
-    kind: str
-    place: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a replay would do. Entries come newest first, which is the order in which they are done."""
-
-    request: Request
-    entries: list[Entry] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many entries there are of each product type, or component."""
-        return dict(sorted(Counter(each.kind for each in self.entries).items()))
-
-    @property
-    def gathers(self) -> bool:
-        """Whether the entries are sources, which a rule gathers."""
-        return self.request.verb is Verb.RULE and self.request.rule.gather is not None
 
 
 def make_plan(request: Request, replay: int | None = None) -> Plan:
@@ -189,10 +117,29 @@ def _plan_tasks(plan: Plan, replay: int | None) -> None:
     for chunk in _chunks([_Old(*row) for row in rows]):
         entries = list(_repeats(plan, chunk, known, seen))
         plan.entries += _without_twins(plan, entries, replay)
+    plan.entries = _awaited_first(plan.entries)
+
+
+def _awaited_first(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries in their order, but each after the one whose work it comes after, where that is among them.
+
+    Where that was done before, it would else begin at once, on the old result.
+    """
+    left = {str(each.task.identity): each for each in entries if each.task}
+    ordered: list[Entry] = []
+    for each in entries:
+        chain: list[Entry] = []
+        identity = each.task.identity if each.task else None
+        while identity in left:
+            chain.append(left.pop(identity))
+            identity = chain[-1].task.after if chain[-1].task else None
+        ordered += reversed(chain)
+    return ordered
 
 
 def _repeats(plan: Plan, chunk: Sequence[_Old], known: _Components, seen: dict[str, int]) -> Iterator[Entry]:
     inputs = _inputs([each.key for each in chunk])
+    older = _of_older_sets(plan.request.rules, chunk, inputs)
     takes = plan.request.selection.takes_path()
     for old in chunk:
         given = inputs.get(old.key, [])
@@ -200,6 +147,11 @@ def _repeats(plan: Plan, chunk: Sequence[_Old], known: _Components, seen: dict[s
         if plan.request.selection.paths and not any(map(takes, paths)):
             continue
         path = paths[0] if paths else ""
+        if old.key in older:
+            plan.left.append(
+                Left(old.key, old.name, path, "of an older set: its source has other data products by now")
+            )
+            continue
         made, problem = known.plan(old)
         if made is None:
             plan.left.append(Left(old.key, old.name, path, problem))
@@ -213,6 +165,24 @@ def _repeats(plan: Plan, chunk: Sequence[_Old], known: _Components, seen: dict[s
             yield Entry(old.key, old.name, path, task=new)
         else:
             plan.left.append(Left(old.key, old.name, path, f"the same work as task {twin}, which is repeated"))
+
+
+def _of_older_sets(
+    rules: Sequence[Rule], chunk: Sequence[_Old], inputs: Mapping[int, Sequence[tuple[str, Input]]]
+) -> set[int]:
+    """Return the tasks of rules that gather whose data products are not those that their source has now."""
+    older: set[int] = set()
+    for rule in gathering.that_gather(rules):
+        own = {
+            old.key: frozenset(each.data_product for _, each in inputs.get(old.key, ()))
+            for old in chunk
+            if old.rule == rule.name
+        }
+        current = (
+            gathering.current_sets(rule, {product for given in own.values() for product in given}) if own else set()
+        )
+        older |= {key for key, given in own.items() if given not in current}
+    return older
 
 
 def _awaited(rules: Sequence[Rule], new: NewTask) -> str | None:
@@ -300,19 +270,29 @@ def _plan_rule(plan: Plan, replay: int | None) -> None:
         "FROM data_product p JOIN ingestion g ON g.id = p.current_ingestion_id "
         f"WHERE p.filetype = ? AND g.outcome = 'ingested' AND {where.sql} AND NOT EXISTS (SELECT 1 "
         "FROM task_input_data_product i JOIN task t ON t.id = i.task_id "
-        "WHERE i.data_product_id = p.id AND i.ingestion_id = g.id AND t.rule = ?) ORDER BY p.id DESC",
-        (rule.filetype, *where.values, rule.name),
+        "WHERE i.data_product_id = p.id AND i.ingestion_id = g.id AND t.rule = ? AND t.component_version = ? "
+        "AND t.parameters = ?) ORDER BY p.id DESC",
+        (rule.filetype, *where.values, rule.name, rule.plan.component_version, rule.plan.parameters),
     )
     for chunk in _chunks(rows):
-        entries = []
         current = current_inputs([row[0] for row in chunk])
+        called = []
         for key, release, kwargs, metadata, path in chunk:
-            if takes(path):
-                values = {**json.loads(kwargs), **json.loads(metadata), "release": release}
-                tasks = tasks_for((rule,), Facts(rule.filetype, values, current[key]))
-                entries += [Entry(key, task.name, path, task=task) for task in tasks]
-        done = _ever_enqueued([str(each.task.identity) for each in entries if each.task])
-        plan.entries += [each for each in entries if each.task and each.task.identity not in done]
+            values = {**json.loads(kwargs), **json.loads(metadata), "release": release}
+            if takes(path) and applies(rule, Facts(rule.filetype, values, current[key])):
+                called.append((path, current[key]))
+        plan.entries += _lacking(rule, called)
+
+
+def _lacking(rule: Rule, called: Sequence[tuple[str, Input]]) -> list[Entry]:
+    """Return a rule's tasks on data products that nobody ever enqueued, and first those that they come after."""
+    tasks = [(path, given, task_of(rule, (given,))) for path, given in called]
+    known = _ever_enqueued([str(task.identity) for _, _, task in tasks])
+    lacking = [each for each in tasks if each[2].identity not in known]
+    entries = [Entry(given.data_product, task.name, path, task) for path, given, task in lacking]
+    if rule.after is None or not lacking:
+        return entries
+    return [*_lacking(rule.after, [(path, given) for path, given, _ in lacking]), *entries]
 
 
 def _plan_sources(plan: Plan, rule: Rule, replay: int | None) -> None:
@@ -332,7 +312,7 @@ def _plan_sources(plan: Plan, rule: Rule, replay: int | None) -> None:
     marked = gathering.marked_by(replay) if replay is not None else set()
     for chunk in _chunks(sorted(paths.keys() - marked, reverse=True)):
         tasks = {source: task_of(rule, given) for source, given in gathering.inputs_of(rule, chunk).items()}
-        live, done = gathering.known_work(list(tasks.values())) if tasks else (set(), set())
+        live, done = gathering.live_and_completed(list(tasks.values())) if tasks else (set(), set())
         for source in filter(tasks.__contains__, chunk):
             if tasks[source].identity in live:
                 reason = "a task on all that it has now is pending or running"

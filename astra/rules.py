@@ -107,27 +107,35 @@ def compile_rules(
         if (rule := _compiled(each, component_class, filetypes, problems)) is not None:
             made[each.name] = rule
     if not problems:
-        made = dict(_in_turn(rules, made, problems))
+        made = _in_turn(rules, made)
+        problems += _contradictions(rules, made)
     if problems:
         raise ConfigurationError("cannot use the rules as they are written:\n  " + "\n  ".join(problems))
     return tuple(made[each.name] for each in rules)
 
 
-def _in_turn(
-    written: Iterable[config.Rule], made: Mapping[str, Rule], problems: list[str]
-) -> Iterator[tuple[str, Rule]]:
-    """Yield the rules by name, each with the one that it comes after; the settings' own check refuses circles."""
+def _in_turn(written: Iterable[config.Rule], made: Mapping[str, Rule]) -> dict[str, Rule]:
+    """Return the rules by name, each with the one that it comes after; without those whose one is not there.
+
+    The settings' own check refuses circles.
+    """
     done: dict[str, Rule] = {}
     left = list(written)
     while ready := [each for each in left if each.after is None or each.after in done]:
         for each in ready:
-            before = done[each.after] if each.after is not None else None
-            rule = done[each.name] = replace(made[each.name], after=before)
-            if before is not None and _work(before) == _work(rule):
-                problems.append(f"rule {each.name!r}: does the very work of {before.name!r}, after which it comes")
-            yield each.name, rule
+            done[each.name] = replace(made[each.name], after=done[each.after] if each.after is not None else None)
         left = [each for each in left if each not in ready]
-    problems += [f"rule {each.name!r}: comes after {each.after!r}, which cannot be waited for" for each in left]
+    return done
+
+
+def _contradictions(written: Iterable[config.Rule], made: Mapping[str, Rule]) -> Iterator[str]:
+    """Yield what is wrong with the rules that come after others."""
+    for each in written:
+        rule = made.get(each.name)
+        if rule is None:
+            yield f"rule {each.name!r}: comes after {each.after!r}, which cannot be waited for"
+        elif rule.after is not None and _work(rule.after) == _work(rule):
+            yield f"rule {each.name!r}: does the very work of {each.after!r}, after which it comes"
 
 
 def _work(rule: Rule) -> tuple[str, str, str]:

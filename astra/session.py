@@ -22,12 +22,12 @@ from typing import Any, Protocol, TypeVar
 from astra import ledger, queue
 from astra.clock import Clock
 from astra.database.astradb import DataProduct, ResultModel, Task
-from astra.database.connection import REFUSED, available
-from astra.errors import ComponentError, DatabaseUnavailable, InputChanged
+from astra.database.connection import REFUSED
+from astra.errors import ComponentError, InputChanged
 from astra.failures import kind_of
 from astra.given import Use, check_after_use
 from astra.inhand import InHand
-from astra.interrupts import held_back, let_through
+from astra.interrupts import held_back
 from astra.members import (
     KEYS,
     RANGE,
@@ -40,6 +40,7 @@ from astra.members import (
 )
 from astra.outbox import Kept, Outbox
 from astra.outputs import Outputs, products_of
+from astra.patience import patiently
 from astra.progress import Progress
 from astra.states import TaskOutcome
 from astra.stopwatch import Stopwatch
@@ -49,7 +50,6 @@ from astra.work import NO_RETRY, Claimed, Ended, Finish, Retry, Totals
 _MEMBER = "bundle_member"  # where a task handed out by `iterable()` carries its place
 DONE_AT_ONCE = 1_000  # tasks that `done` collects before it writes them
 DONE_SECONDS = 0.2  # or how long it holds them, while others are quick
-DATABASE_PATIENCE = 120.0  # seconds that a finished chunk waits for a database that is away
 LOOPS = 16  # loops over `iterable()` inside each other that one error may end, the innermost first
 MESSAGE_LENGTH = 2_000
 TRACEBACK_LENGTH = 20_000
@@ -335,18 +335,7 @@ class Session:
         return None
 
     def _patiently(self, ask: Callable[[], T]) -> T:
-        """Ask the database; hours of work are not given up because it is away for a minute."""
-        deadline, wait = self.clock.monotonic() + DATABASE_PATIENCE, 0.5
-        while True:
-            try:
-                with available(), held_back():
-                    return ask()
-            except DatabaseUnavailable:
-                if self.clock.monotonic() > deadline:
-                    raise
-                with let_through():
-                    self.clock.pause(wait)
-                wait = min(10.0, 2 * wait)
+        return patiently(ask, self.clock, self.desk.in_hand)
 
     def _ended(self, position: int, outcome: TaskOutcome, error: BaseException | None) -> Ended:
         ended = Ended(position, self.keys[position], outcome, *self.watch.own(position))

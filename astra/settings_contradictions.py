@@ -42,6 +42,8 @@ def contradictions(settings: Settings) -> Iterator[str]:
             yield f"[output] root = {output}: lies in the watched folder {each.path}; outputs must be kept outside it"
         if logs.is_relative_to(folder):
             yield f"{_where_logs_lie(settings)}: lies in the watched folder {each.path}, {_WHY_NO_LOGS}"
+        if settings.executor.name == "slurm" and Path(os.path.realpath(settings.slurm_folder)).is_relative_to(folder):
+            yield f"{_where_jobs_lie(settings)}: lies in the watched folder {each.path}; {_WHY_NO_JOBS}"
 
 
 def _waits(rules: Sequence[Rule]) -> Iterator[str]:
@@ -78,6 +80,15 @@ def _circle(rule: Rule, named: Mapping[str, Rule]) -> list[str]:
 
 
 _WHY_NO_LOGS = "and what components print must be kept outside it: every line of it would be an event"
+
+
+_WHY_NO_JOBS = "the scripts of jobs, and what they print, must be kept outside it: each would be an event"
+
+
+def _where_jobs_lie(settings: Settings) -> str:
+    if settings.executor.slurm.folder:
+        return f"[executor.slurm] folder = {settings.executor.slurm.folder}"
+    return f"[service] state = {settings.service.state}, where [executor.slurm] folder is by default"
 
 
 def _where_logs_lie(settings: Settings) -> str:

@@ -8,16 +8,18 @@ ever mistaken for "no files". Memory grows with the depth of the tree and the br
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
-from astra import ledger, roots
+from astra import gathering, ledger, roots
+from astra.database.connection import database
 from astra.errors import UnreadableFile
 from astra.filesystem import holds_something, is_gone
+from astra.rules import Rule
 from astra.signature import Signature
 
 Wanted = Callable[[str], bool]
@@ -68,6 +70,7 @@ class WalkReport:
     `back` gathers the ledger's rows of files that were missed and are there again, for whoever may write; `held` counts
     the files that the ledger had in some version and did not miss.
     `began` is the walk's beginning, in seconds since the epoch: what has changed since shortly before is not relied on.
+    `rules` are those that are told of files that have gone or come back, where they gather.
     """
 
     began: float = 0.0
@@ -83,6 +86,7 @@ class WalkReport:
     finished: bool = False
     back: list[int] = field(default_factory=list, repr=False)
     held: int = 0
+    rules: Sequence[Rule] = ()
 
     @property
     def complete(self) -> bool:
@@ -143,7 +147,9 @@ def sweep(root_name: str, root: Path, wanted: Wanted, now: datetime, report: Wal
     """
     for found in differing(root_name, root, wanted, now, report):
         if report.back:
-            ledger.find_again(report.back)
+            with database.atomic():
+                ledger.find_again(report.back)
+                gathering.mark_files(report.rules, report.back, now)
             report.back.clear()
         yield found
     if not report.complete:
@@ -157,7 +163,9 @@ def sweep(root_name: str, root: Path, wanted: Wanted, now: datetime, report: Wal
         return  # every path that the ledger has was found: nobody has to look for one
     for rows in gone(root_name, root):
         if rows:
-            ledger.miss(rows, now)
+            with database.atomic():
+                ledger.miss(rows, now)
+                gathering.mark_files(report.rules, rows, now)
             report.missing += len(rows)
         yield []
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from astra import gathering
 from astra.catalogue.consulting import linking_of
 from astra.components import component_class
 from astra.config import Settings, Watch
 from astra.database import connection, migrate, notices
 from astra.database.connection import available
 from astra.database.sqlite import unusable
-from astra.errors import AstraError, ConfigurationError
+from astra.errors import AstraError, ConfigurationError, sentence
 from daemon.executors.slurm_client import would_take
 from daemon.executors.slurm_words import sbatch_options
 from daemon.startup import compile_rules, refuse_network_sqlite, refuse_unknown_releases
@@ -68,7 +69,7 @@ def _try(subject: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(subject, True, look())
     except AstraError as error:
-        return Finding(subject, False, str(error))
+        return Finding(subject, False, sentence(error))
 
 
 def _database(settings: Settings) -> str:
@@ -86,9 +87,18 @@ def _database(settings: Settings) -> str:
             migrate.require_current()
             found = notices.watchers(each.name for each in settings.watch)
             watched = "".join(f"; {who} watches {root}: who starts here stands by" for root, who in found.items())
-            return f"{connection.place()} is reached and up to date{watched}"
+            return f"{connection.place()} is reached and up to date{watched}{_unknown_marks(settings)}"
     finally:
         connection.close_database()
+
+
+def _unknown_marks(settings: Settings) -> str:
+    """Say which rules that gather have left marks that nobody takes here."""
+    found = gathering.unknown({each.name for each in settings.rules if each.gather is not None})
+    return "".join(
+        f"; sources that wait to be gathered by {rule!r}, which is no rule of these settings: {count}"
+        for rule, count in found
+    )
 
 
 def _rules(settings: Settings) -> str:

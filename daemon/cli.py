@@ -82,21 +82,22 @@ def check(config: Path | None, as_json: bool) -> None:
 def status(config: Path | None, as_json: bool) -> None:
     """Show how the service is doing and what the records hold. Exit status 1 where no service is alive.
 
+    While the database is away, what the service says of itself is shown all the same.
+
     Example: astrad status --json
     """
-    from astra.cli.opening import open_records
     from astra.clock import SYSTEM
-    from astra.database.connection import available
     from daemon import status as snapshots
 
-    with available():
-        settings = open_records(config)
-        running = snapshots.read(snapshots.status_file(settings), SYSTEM)
-        recorded = snapshots.records(SYSTEM)
+    settings = _settings(config)
+    place = snapshots.status_file(settings)
+    running = snapshots.read(place, SYSTEM)
+    recorded, away = _recorded(settings)
     if as_json:
-        click.echo(json.dumps({"service": running, "records": recorded}, indent=2))
+        click.echo(json.dumps({"service": running, "records": recorded, "database_away": away}, indent=2))
     else:
-        for line in _words(running, recorded):
+        last = _words_of_records(recorded) if recorded is not None else [f"database    away: {away}"]
+        for line in [*_words_of_service(running, place), *last]:
             click.echo(line)
     sys.exit(0 if running is not None and running["alive"] else FAILED_STATUS)
 
@@ -107,10 +108,9 @@ def status(config: Path | None, as_json: bool) -> None:
 @click.option(
     "--handed",
     type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="File that was handed with these bundles: only with the token in it may they be run.",
+    help="File that was handed with these bundles, and must be named: only with the token in it may they be run.",
 )
-def bundle(bundles: tuple[int, ...], config: Path | None, handed: Path) -> None:
+def bundle(bundles: tuple[int, ...], config: Path | None, handed: Path | None) -> None:
     """Run bundles that a service handed to this job, as it would itself. Slurm's jobs call this.
 
     To run a recorded bundle again by hand, use `astra execute bundle ID`.
@@ -122,15 +122,34 @@ def bundle(bundles: tuple[int, ...], config: Path | None, handed: Path) -> None:
     from daemon.executors.handed import read_load
     from daemon.executors.job import Job
 
+    if handed is None:
+        again = f"to run a recorded bundle again: astra execute bundle {bundles[0]}"
+        raise click.UsageError(f"--handed is missing, the file that a service hands to its job; {again}")
     settings = _settings(config)
     load = read_load(handed, bundles)
     logs.configure(settings.log)
     sys.exit(Job(settings, load, SYSTEM, os.environ).run())
 
 
-def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str]:
+def _recorded(settings: Settings) -> tuple[dict[str, Any] | None, str | None]:
+    """Return what the records hold; where the database is away, None, and what it says."""
+    from astra.cli.opening import open_records_of
+    from astra.clock import SYSTEM
+    from astra.database.connection import available
+    from astra.errors import DatabaseUnavailable
+    from daemon import status as snapshots
+
+    try:
+        with available():
+            open_records_of(settings)
+            return snapshots.records(SYSTEM), None
+    except DatabaseUnavailable as error:
+        return None, str(error)
+
+
+def _words_of_service(running: dict[str, Any] | None, place: Path) -> list[str]:
     if running is None:
-        lines = ["service     has not run with these settings"]
+        lines = [f"service     has not run with these settings: there is no {place}"]
     elif not running["alive"]:
         words = "its process is gone" if running["gone"] else f"it has written nothing for {running['age_seconds']:g} s"
         ended = f"stopped at {running['written']}" if running["state"] == "stopped" else f"not alive: {words}"
@@ -152,13 +171,16 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
         if running["lag_seconds"]:
             shown = ", ".join(f"{name} {value:g} s" for name, value in running["lag_seconds"].items())
             lines.append(f"lag         {shown}, from last write to recorded")
+    return lines
+
+
+def _words_of_records(recorded: dict[str, Any]) -> list[str]:
     counts = ", ".join(f"{count} {name}" for name, count in sorted(recorded["ingestions"].items())) or "nothing yet"
     tasks = ", ".join(f"{count} {name}" for name, count in sorted(recorded["tasks"].items())) or "none yet"
     products = (
         f"{recorded['data_products']} data products, {recorded['linked']} linked to {recorded['sources']} sources"
     )
     return [
-        *lines,
         f"database    {recorded['database']}",
         f"records     {products}",
         f"ingested    {counts}",
@@ -172,7 +194,8 @@ def _words(running: dict[str, Any] | None, recorded: dict[str, Any]) -> list[str
 def _slurm(executor: dict[str, Any]) -> Iterator[str]:
     if executor["name"] != "slurm":
         return
-    yield f"slurm       {executor['jobs']} jobs: {executor['waiting']} wait, {executor['running']} run"
+    unseen = f", {executor['unseen']} not seen yet" if executor["unseen"] else ""
+    yield f"slurm       {executor['jobs']} jobs: {executor['waiting']} wait, {executor['running']} run{unseen}"
     for reason, jobs in sorted(executor["held"].items()):
         more = f" and {len(jobs) - JOBS_SHOWN} more" if len(jobs) > JOBS_SHOWN else ""
         yield f"slurm       {reason}: {', '.join(jobs[:JOBS_SHOWN])}{more}"
@@ -194,7 +217,9 @@ def _running(machines: list[dict[str, Any]]) -> Iterator[str]:
     for each in machines:
         host = each["host"].partition("/")[0]
         bundles, tasks = each["bundles"], each["tasks"]
-        yield f"running     {bundles} bundles of {tasks} tasks on {host}, {each['executor']}"
+        does = "running" if each["state"] == "running" else "waiting"
+        where = f"on {host}, {each['executor']}" if does == "running" else f"for {each['executor']}, by {host}"
+        yield f"{does}     {bundles} bundles of {tasks} tasks {where}"
 
 
 def _held(holds: list[dict[str, Any]]) -> Iterator[str]:
@@ -215,7 +240,7 @@ def _settings(config: Path | None) -> Settings:
 
 def main() -> None:
     """Run the command; an error meant for people is one sentence and an exit status."""
-    from astra.errors import AstraError, ConfigurationError
+    from astra.errors import AstraError, ConfigurationError, sentence
 
     try:
         astrad(prog_name="astrad")
@@ -223,7 +248,7 @@ def main() -> None:
         click.echo(f"astrad: {error}", err=True)
         sys.exit(CONFIGURATION_STATUS)
     except AstraError as error:
-        click.echo(f"astrad: {error}", err=True)
+        click.echo(f"astrad: {sentence(error)}", err=True)
         sys.exit(FAILED_STATUS)
     except OSError as error:
         from astra.cli import said

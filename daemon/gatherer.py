@@ -17,8 +17,11 @@ class Gatherer:
     """Turns marks into tasks, a chunk of each rule at a time."""
 
     def __init__(self, rules: Sequence[Rule], clock: Clock) -> None:
-        self._rules, self._clock = gathering.gathering(rules), clock
+        self._rules, self._clock = gathering.that_gather(rules), clock
         gathering.follow_links(self._rules, clock.now())  # a rule that is new begins here, not at the first turn
+        for rule, sources in gathering.unknown({each.name for each in self._rules}):
+            reason = "no rule of that name gathers here: another service's, or it was renamed or removed"
+            event(log, "marks_wait", logging.WARNING, rule=rule, sources=sources, reason=reason)
 
     def turn(self) -> bool:
         """Take one turn; return whether there may be more to do at once."""

@@ -24,6 +24,7 @@ from astra.rules import Rule
 from astra.standing import Examined, Refused
 from astra.states import IngestionOutcome
 from daemon.logs import event
+from daemon.outage import AGAIN
 from daemon.settler import Arrival, Instant, Settled, Settler
 from daemon.sweeper import Offer
 
@@ -216,7 +217,7 @@ class Intake:
         except DatabaseUnavailable as error:
             self._again_at, self._backoff = now + self._backoff, min(_LONGEST_BACKOFF, 2 * self._backoff)
             if self.trouble is None:
-                event(log, "database_away", logging.ERROR, reason=str(error), in_hand=len(self._in_hand))
+                event(log, "database_away", logging.ERROR, reason=f"{error}; {AGAIN}", in_hand=len(self._in_hand))
             self.trouble, self._suspect = str(error), False
             return []
         if self.trouble is not None:

@@ -26,14 +26,17 @@ from daemon.breaker import Breaker
 from daemon.choosing import Choice
 from daemon.executors import STRANDED, Ending, Executor
 from daemon.logs import event
-from daemon.taking_back import take_back
+from daemon.taking_back import take_back, tell_taken_away
 
 log = logging.getLogger(__name__)
-_RECOVER_EVERY = 15.0
+_RECOVER_EVERY = 5.0
+_REPAIR_EVERY = 15.0
+_REPAIR_ON = 0.5  # a slice of who waits takes 15 to 30 ms, so a million are looked at in two minutes
 _FAILURES_TOLD = 5  # of one bundle, and bundles; `astra failures` has them all
 _BUNDLES_TOLD = 10  # one by one, of those that end together
 _COLLECT_SECONDS = 2.0  # of a turn, at most, that taking back may take
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+UNRECORDED_SECONDS = 10.0  # that a stop waits for a database that is away, when nothing else is to be waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +63,14 @@ class Scheduler:
         self._owner = provenance.owner()
         self._choice = Choice(settings, executor.span)
         self._breaker = Breaker(settings.scheduler)
-        self._recover_at = self._lapses_from = 0.0
+        self._recover_at = self._repair_at = self._lapses_from = 0.0
         self._turned: float | None = None
-        self._missed = ("", 0)
+        self._repaired: tuple[str, int] | None = None
         self._held: dict[int, Hold] = {}
         self._timing: dict[int, float] = {}
         self._endings: deque[Ending] = deque()
         self._pause, self._resume_at = 0.0, 0.0
+        self._unrecorded_since: float | None = None
         self.draining = False
         self.pending = True
 
@@ -100,8 +104,8 @@ class Scheduler:
         self._collect(now, report)
         if now >= self._recover_at:
             report.recovered.extend(self._recover(now))
-            self._missed = queue.repair(self._missed)
             self._recover_at = now + _RECOVER_EVERY
+        self._repair_waits(now)
         self._obey()
         if not self.draining:
             self._hand_over(now, report)
@@ -111,30 +115,52 @@ class Scheduler:
         self._turned = now
         return report
 
+    def _repair_waits(self, now: float) -> None:
+        """Let go some of those that wait for what is done; soon more of them, until all who wait were looked at."""
+        if now >= self._repair_at:
+            self._repaired = queue.repair_waits(self._repaired)
+            self._repair_at = now + (_REPAIR_EVERY if self._repaired is None else _REPAIR_ON)
+
     def wind_up(self) -> None:
         """Have the bundles that run begin no further task: what is done is recorded, the rest given back."""
         self._executor.drain()
 
+    def unrecorded_for(self, now: float) -> float:
+        """Return for how long nothing has run that could end: all that is left waits for a database that is away.
+
+        Ask after each turn, with its time.
+        """
+        waiting = self._executor.unrecorded() + len(self._endings)
+        if self._turned == now or not waiting or waiting < self.ending_with_service:
+            self._unrecorded_since = None
+        elif self._unrecorded_since is None:
+            self._unrecorded_since = now
+            event(log, "unrecorded", logging.WARNING, bundles=waiting, waits=UNRECORDED_SECONDS)
+        return 0.0 if self._unrecorded_since is None else now - self._unrecorded_since
+
     def stop(self) -> int:
-        """End what still runs, and give its tasks back unrun; return how many bundles that were."""
+        """End what still runs, and give its tasks back unrun; return how many bundles were given back."""
         stopped = {*self._executor.stop(), *(each.bundle for each in self._endings)}
         self._timing.clear()
         self._endings.clear()
+        released: list[int] = []
         try:
             with available():
-                self._release(stopped)
+                self._release(stopped, released)
         except DatabaseUnavailable as error:
-            event(
-                log, "not_released", logging.ERROR, bundles=len(stopped), reason=f"{error}; the next start frees them"
-            )
-        return len(stopped)
+            if left := len(stopped.difference(released)):
+                event(log, "not_released", logging.ERROR, bundles=left, reason=f"{error}; the next start frees them")
+        return len(released)
 
-    def _release(self, stopped: set[int]) -> None:
+    def _release(self, stopped: set[int], released: list[int]) -> None:
+        """Give back what was stopped, and what was claimed and never handed over; note each in `released`."""
         now = self._clock.now()
         for found in backlog.open_bundles(now):
             if found.bundle in stopped or (self._is_ours_unstarted(found) and not self._executor.is_mine(found)):
                 tasks = queue.release(found.bundle, found.token, "the service stopped", now)
-                event(log, "released", bundle=found.bundle, tasks=tasks, reason="the service stopped")
+                if tasks:  # else it has just been recorded
+                    released.append(found.bundle)
+                    event(log, "released", bundle=found.bundle, tasks=tasks, reason="the service stopped")
 
     # --------------------------------------------------------------------------------------------- handing over
 
@@ -206,9 +232,9 @@ class Scheduler:
         if self._executor.outlives:  # what is there to be stopped stops by itself
             return
         if taken := backlog.taken_away(self._timing):
+            tell_taken_away(taken)
             self._executor.drop(taken)
-            for bundle, why in taken.items():
-                event(log, "taken_away", logging.WARNING, bundle=bundle, reason=why)
+            for bundle in taken:
                 self._timing.pop(bundle, None)
 
     # ------------------------------------------------------------------------------------------------ collecting
@@ -271,7 +297,7 @@ class Scheduler:
                 outcomes = {"completed": each.completed, "failed": each.failed}
                 outcomes["released"] = each.size - each.completed - each.failed
                 level = logging.WARNING if each.failed else logging.INFO
-                seconds = now - self._timing.get(each.bundle, now)
+                seconds = now - self._timing.get(each.bundle, now) if each.seconds is None else each.seconds
                 given = {name: count for name, count in outcomes.items() if count}
                 event(log, "ended", level, bundle=each.bundle, seconds=seconds, **given)
         self._tell_failures(failed)

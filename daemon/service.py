@@ -12,7 +12,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from enum import StrEnum
 from types import FrameType
 from typing import Any
@@ -24,7 +23,6 @@ from astra.components import component_class
 from astra.config import Settings
 from astra.database import connection, migrate
 from astra.database.connection import available, run, waiting_at_most
-from astra.database.fields import instant_text
 from astra.errors import DatabaseUnavailable
 from astra.rules import Rule
 from daemon import executors, status
@@ -36,8 +34,9 @@ from daemon.intake import Intake
 from daemon.listener import Listener
 from daemon.logs import event
 from daemon.notify import notify, watchdog_interval
+from daemon.outage import AGAIN, Outage
 from daemon.relinker import Relinker
-from daemon.scheduler import Scheduler
+from daemon.scheduler import UNRECORDED_SECONDS, Scheduler
 from daemon.startup import (
     compile_rules,
     lock_root,
@@ -54,6 +53,7 @@ _TURN_PATIENCE = 2.0  # no renewal, and no word to systemd, may wait long for an
 _FRONT_SECONDS = 10.0
 _HUNG_SECONDS = 60.0  # after which a turn of the intake is believed to hang, on a dead disk say
 _PRUNE = "40 3 * * *"
+_FRONT, _INTAKE, _MAIN = "front", "intake", "main"  # who can meet that the database is away
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -81,7 +81,7 @@ class Service:
     def __init__(self, settings: Settings, clock: Clock, until: Until = Until.STOPPED) -> None:
         self._settings, self._clock, self._until = settings, clock, until
         self._stop, self._front_wake, self._wake = threading.Event(), threading.Event(), threading.Event()
-        self._away = threading.Event()  # the database was; set by either thread
+        self._outage = Outage()
         self._signals = 0
         self._executor = executors.build(settings, clock, self._wake.set)
         self._linking = linking_of(settings.catalog, clock)
@@ -112,7 +112,7 @@ class Service:
                 return 0
             stack.enter_context(self._locked_roots())
             with available():
-                before = _last_ingestion()
+                before = status.last_ingestion()
                 stack.enter_context(self._listener.running())
                 self._build(compiled)
             self._start(stack)
@@ -129,8 +129,11 @@ class Service:
         if self._until is Until.STOPPED:
             return 0
         with available():
+            if left := backlog.waiting_for_others():
+                why = "they come after work that is not done"
+                event(log, "left_waiting", logging.WARNING, tasks=left, reason=why)
             unread = self._intake.out_of_reach or self._watching.outages
-            return 1 if unread or _troubles(before, self._began) else 0
+            return 1 if unread or status.troubles(before, self._began) else 0
 
     # ------------------------------------------------------------------------------------------------- starting
 
@@ -147,7 +150,7 @@ class Service:
                     prepare_database()
                 return
             except DatabaseUnavailable as error:
-                event(log, "database_away", logging.ERROR, reason=str(error), again_in=wait)
+                event(log, "database_away", logging.ERROR, reason=f"{error}; {AGAIN}", again_in=wait)
                 notify(f"STATUS=waiting for the database: {error}", f"EXTEND_TIMEOUT_USEC={int(2e6 * (wait + 10))}")
                 self._clock.wait(self._stop, wait)
                 wait = min(_LONGEST_BACKOFF, 2 * wait)
@@ -167,7 +170,7 @@ class Service:
         self._intake = Intake(settings, compiled, clock, self._linking)
         self._gatherer = Gatherer(compiled, clock)
         takers = Takers(self._hint, self._intake.offer)
-        self._watching = Watching(settings.watch, takers, clock)
+        self._watching = Watching(settings.watch, takers, clock, compiled)
         self._watching.follow(self._listener.mine)
         self._scheduler = Scheduler(settings, self._executor, clock)
 
@@ -206,7 +209,7 @@ class Service:
                     pause = 0.0 if self._front_turn(self._clock.monotonic()) else self._pause()
                 backoff = 0.5
             except DatabaseUnavailable as error:
-                self._note_away(error)
+                self._outage.begin(_FRONT, f"{error}; {AGAIN}")
                 pause, backoff = backoff, min(_LONGEST_BACKOFF, 2 * backoff)
             except Exception:  # the loop's one boundary: whatever it is, files that arrive later are still taken in
                 log.exception("intake failed; it goes on in %.1f s", backoff)
@@ -238,17 +241,17 @@ class Service:
         busy = swept is not None or bool(recorded) or self._intake.ready
         return busy or self._relinker.turn(now)
 
-    def _note_away(self, error: DatabaseUnavailable) -> None:
-        if not self._away.is_set():
-            event(log, "database_away", logging.ERROR, reason=str(error))
-        self._away.set()
-
     def _sweep_after_outage(self) -> None:
         """Sweep when the database is back: a server that crashed may have lost commits, and with them the ledger's."""
         if self._intake.trouble is not None:
-            self._away.set()
-        elif self._away.is_set():
-            self._away.clear()
+            self._outage.begin(_INTAKE)
+        else:
+            self._outage.end(_INTAKE)
+        if self._outage.is_met_by(_FRONT):
+            run("SELECT 1")  # a turn that has nothing to take in asks nothing
+            self._outage.end(_FRONT)
+        if self._outage.over.is_set():
+            self._outage.over.clear()
             self._watching.request("the database was away")
 
     def _pause(self) -> float:
@@ -277,13 +280,29 @@ class Service:
         """Take one turn of the scheduler; whatever goes wrong in it is told, and the next turn tries again."""
         try:
             with available(), waiting_at_most(_TURN_PATIENCE):
-                self._calendar.enqueue_due()
-                gathered = self._gatherer.turn()
-                return self._scheduler.tick(now).busy or gathered
+                brought = self._bring()
+                busy = self._scheduler.tick(now).busy or brought
+            self._outage.end(_MAIN)
+            return busy
         except DatabaseUnavailable as error:
-            self._note_away(error)
+            self._outage.begin(_MAIN, f"{error}; {AGAIN}")
         except Exception:  # the loop's one boundary
             log.exception("the scheduler's turn failed; it tries again")
+        return True
+
+    def _bring(self) -> bool:
+        """Enqueue what the calendar and the rules that gather call for; return whether there may be more at once.
+
+        What goes wrong with that is no reason to start nothing else, and to renew no lease.
+        """
+        try:
+            with available():
+                self._calendar.enqueue_due()
+                return self._gatherer.turn()
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # a boundary of its own
+            log.exception("what has fallen due could not be enqueued; the next turn tries again")
         return True
 
     def _tell_status(self) -> None:
@@ -359,25 +378,12 @@ class Service:
             self._wake.clear()
             if self._clock.monotonic() > wind_up:
                 self._scheduler.wind_up()
-            self._turn(self._clock.monotonic())
+            now = self._clock.monotonic()
+            self._turn(now)
+            if self._scheduler.unrecorded_for(now) > UNRECORDED_SECONDS:
+                break
             notify("WATCHDOG=1", f"STATUS=stopping: {self._scheduler.running} bundles still running")
             if self._scheduler.ending_with_service:
                 self._clock.wait(self._wake, 0.2)
         stopped = self._scheduler.stop()
         event(log, "stopped", released=stopped)
-
-
-def _last_ingestion() -> int:
-    return int(run("SELECT max(id) FROM ingestion")[0][0] or 0)
-
-
-def _troubles(before: int, began: datetime) -> int:
-    """Return how many tasks failed or gave up, and how many files were quarantined, in this run of the service."""
-    failed = (
-        "SELECT count(*) FROM task t JOIN bundle b ON b.id = t.bundle_id "
-        "JOIN task_bundle m ON m.bundle_id = b.id AND m.task_id = t.id "
-        "WHERE t.state IN ('failed', 'cancelled') AND m.outcome IN ('failed', 'cancelled', 'expired') "
-        "AND b.ended >= ? AND b.executor <> 'interactive'"
-    )
-    refused = "SELECT count(*) FROM ingestion WHERE id > ? AND outcome = 'quarantined'"
-    return int(run(failed, (instant_text(began),))[0][0]) + int(run(refused, (before,))[0][0])

@@ -93,9 +93,11 @@ def lock_root(settings: Settings, watch: Watch) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             held.seek(0)
-            raise AstraError(
+            who = (
                 f"{watch.path} is watched already, by astrad process {held.read().strip() or '?'}: stop that one first"
-            ) from None
+            )
+            beside = f", or give this one a [service] state (or $STATE_DIRECTORY) of its own: that one has {folder}"
+            raise AstraError(who if on_sqlite else f"{who}{beside}") from None
         held.truncate(0)
         held.write(str(os.getpid()))
         held.flush()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from astra import gathering, holds, provenance
+from astra import backlog, gathering, holds, provenance
 from astra.clock import Clock
 from astra.config import Settings, Watch
 from astra.database.astradb import Hold
@@ -112,7 +112,7 @@ def records(clock: Clock) -> dict[str, Any]:
         "ingestions": outcomes,
         "tasks": tasks,
         "oldest_pending": str(oldest) if oldest is not None else None,
-        "waiting_for_others": _waiting(),
+        "waiting_for_others": backlog.waiting_for_others(),
         "gathering": [
             {"rule": rule, "sources": count, "next": _text(due) if due else None}
             for rule, count, due in gathering.counts()
@@ -123,23 +123,14 @@ def records(clock: Clock) -> dict[str, Any]:
     }
 
 
-def _waiting() -> int:
-    """Return how many pending tasks wait for other work."""
-    query = "SELECT count(*) FROM task WHERE state = 'pending' AND after IS NOT NULL AND not_before = ?"
-    return int(run(query, (instant_text(holds.AWAITS),))[0][0])
-
-
 def _running() -> list[dict[str, Any]]:
-    """Return how many bundles, and tasks in them, each machine has by its executors and by hand."""
+    """Return how many bundles, and tasks in them, each machine runs or has handed over, by executor."""
     rows = run(
-        "SELECT host, executor, count(*), sum(size) FROM bundle WHERE state IN ('submitted', 'running') "
-        "GROUP BY host, executor ORDER BY host, executor"
+        "SELECT host, executor, state, count(*), sum(size) FROM bundle WHERE state IN ('submitted', 'running') "
+        "GROUP BY host, executor, state ORDER BY host, executor, state"
     )
-    names = ("host", "executor", "bundles", "tasks")
-    return [
-        dict(zip(names, (host, executor, int(bundles), int(tasks)), strict=True))
-        for host, executor, bundles, tasks in rows
-    ]
+    names = ("host", "executor", "state", "bundles", "tasks")
+    return [dict(zip(names, (*row[:3], int(row[3]), int(row[4])), strict=True)) for row in rows]
 
 
 def _held(held: Hold) -> dict[str, Any]:
@@ -151,6 +142,23 @@ def _held(held: Hold) -> dict[str, Any]:
         "reason": held.reason,
         "next_probe": _text(held.probe_at) if held.probe_at else None,
     }
+
+
+def last_ingestion() -> int:
+    """Return the key of the newest ingestion, 0 where there is none."""
+    return int(run("SELECT max(id) FROM ingestion")[0][0] or 0)
+
+
+def troubles(before: int, began: datetime) -> int:
+    """Return how many tasks failed or gave up, and how many files were quarantined, in this run of the service."""
+    failed = (
+        "SELECT count(*) FROM task t JOIN bundle b ON b.id = t.bundle_id "
+        "JOIN task_bundle m ON m.bundle_id = b.id AND m.task_id = t.id "
+        "WHERE t.state IN ('failed', 'cancelled') AND m.outcome IN ('failed', 'cancelled', 'expired') "
+        "AND b.ended >= ? AND b.executor <> 'interactive'"
+    )
+    refused = "SELECT count(*) FROM ingestion WHERE id > ? AND outcome = 'quarantined'"
+    return int(run(failed, (instant_text(began),))[0][0]) + int(run(refused, (before,))[0][0])
 
 
 def status_file(settings: Settings) -> Path:

@@ -6,9 +6,10 @@ Comes from what an executor or a supervisor tells; goes to `queue`, whose guards
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 
-from astra import queue
+from astra import backlog, queue
 from astra.session import clean
 from astra.states import BundleState, ErrorKind
 from astra.work import Expiry, OpenBundle, Retry
@@ -16,6 +17,16 @@ from daemon.executors import Ending
 from daemon.logs import event
 
 log = logging.getLogger(__name__)
+
+
+def tell_taken_away(taken: Mapping[int, str]) -> None:
+    """Log what people did to running bundles, each with why: they cancelled its tasks, or gave it back."""
+    cancelled = backlog.cancelled_in(taken)
+    for bundle, why in taken.items():
+        if bundle in cancelled:
+            event(log, "cancelled", logging.WARNING, bundle=bundle, tasks=cancelled[bundle], reason=why)
+        else:
+            event(log, "taken_away", logging.WARNING, bundle=bundle, reason=why)
 
 
 def take_back(found: OpenBundle, ending: Ending, retry: Retry, now: datetime, seconds: float | None = None) -> None:

@@ -8,12 +8,13 @@ found.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from astra import products, roots, tree
 from astra.clock import Clock
 from astra.config import Watch
+from astra.rules import Rule
 from daemon.logs import event
 from daemon.sweeper import Offer, Sweeper, SweepReport
 from daemon.watcher import Hints, Watcher, choose_mode
@@ -40,10 +41,12 @@ class Watching:
         Who takes what is found.
     clock
         The clock.
+    rules
+        Those that are told of files that have gone or come back, where they gather.
     """
 
-    def __init__(self, watches: tuple[Watch, ...], takers: Takers, clock: Clock) -> None:
-        self._watches, self._takers, self._clock = watches, takers, clock
+    def __init__(self, watches: tuple[Watch, ...], takers: Takers, clock: Clock, rules: Sequence[Rule] = ()) -> None:
+        self._watches, self._takers, self._clock, self._rules = watches, takers, clock, rules
         self._names: frozenset[str] = frozenset()
         self._polled: set[str] = set()
         self._began = False
@@ -106,6 +109,7 @@ class Watching:
         self.watcher = Watcher([each for each in watches if each.name not in self._polled], hints)
 
     def _find(self, watch: Watch, report: tree.WalkReport) -> Iterator[list[tree.Found]]:
+        report.rules = self._rules
         return tree.sweep(watch.name, watch.path, products.might_be_product, self._clock.now(), report)
 
     def _end_backfill(self, root: str) -> None:

@@ -100,6 +100,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.noting",
             "astra.offering",
             "astra.outputs",
+            "astra.patience",
             "astra.members",
             "astra.queue",
             "astra.progress",
@@ -109,6 +110,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "astra.repeating",
             "astra.replay",
             "astra.replay_plan",
+            "astra.replay_request",
             "astra.results",
             "astra.rules",
             "astra.selection",
@@ -221,6 +223,7 @@ BOUNDARIES = frozenset(
         ("daemon.executors.slurm_client", "_answer"),
         ("daemon.executors.surroundings", "_try"),
         ("daemon.listener", "_run"),
+        ("daemon.service", "_bring"),  # in the same loop as `_turn`, which renews leases
         ("daemon.service", "_front_loop"),
         ("daemon.service", "_turn"),
     }

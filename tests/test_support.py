@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 import tomllib
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from tests.support.clock import START, FakeClock
 from tests.support.missing import lacking
 from tests.support.postgres import PrivateServer, Server
-from tests.support.processes import CHECKOUT, until, write_config
+from tests.support.processes import CHECKOUT, Daemon, stranger, until, write_config
 from tests.support.realdata import RealFile
 from tests.support.slurm import PrivateSlurm, free_ports
 
@@ -191,3 +192,13 @@ def _run(url: str, *statements: str) -> object:
             return row[0]
     finally:
         connection.close()
+
+
+def test_a_daemon_that_has_ended_is_not_killed_again_when_its_number_is_a_strangers(tmp_path: Path) -> None:
+    daemon = Daemon(write_config(tmp_path / "config.toml", {}), started=["true"])
+    daemon.wait()
+    other = stranger(daemon.pid)
+    daemon.kill_all()
+    assert other.poll() is None
+    other.terminate()
+    assert other.wait() == -signal.SIGTERM

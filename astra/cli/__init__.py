@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import click
 
-from astra.errors import AstraError
+from astra.errors import AstraError, sentence
 
 COMMANDS = (
     "init",
@@ -71,10 +71,12 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except AstraError as error:
-            sentence = str(error)
+            told = sentence(error)
         except _losses_of_database() as error:
-            sentence = f"the database is unavailable: {str(error).strip()}"
-        click.echo(f"astra: {sentence}", err=True)
+            from astra.database.connection import loss_of
+
+            told = sentence(loss_of(error))
+        click.echo(f"astra: {told}", err=True)
         ctx.exit(1)
 
 

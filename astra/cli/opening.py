@@ -28,9 +28,15 @@ def open_records(path: Path | None) -> config.Settings:
     SchemaError
         If the database is not there, or older or newer than this code.
     """
+    settings = config.load(path)
+    open_records_of(settings)
+    return settings
+
+
+def open_records_of(settings: config.Settings) -> None:
+    """Open the database that settings name, as `open_records` does."""
     from astra.database import connection, migrate
 
-    settings = config.load(path)
     url = settings.database.url
     own = url == default_database_url(Place(None, os.environ), "")
     if url.startswith("sqlite:///") and not own and ":memory:" not in url:
@@ -42,7 +48,6 @@ def open_records(path: Path | None) -> config.Settings:
         migrate.migrate()
     else:
         migrate.require_current()
-    return settings
 
 
 def rules_of(settings: config.Settings) -> tuple[Rule, ...]:

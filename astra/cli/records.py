@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from astra import holds
@@ -10,6 +11,8 @@ from astra.database.astradb import TIME_COLUMNS, Bundle, DataProduct, Environmen
 from astra.database.connection import run
 from astra.database.fields import read_instant
 from astra.errors import AstraError
+from astra.known import current_inputs
+from astra.rules import Rule, awaited
 from astra.states import TaskState
 
 if TYPE_CHECKING:
@@ -144,6 +147,17 @@ def _next(row: Task) -> str | None:
         again = {TaskState.FAILED: "", TaskState.CANCELLED: " --cancelled"}
         return f"astra retry task {task}{again[TaskState(state)]}" if state in again else None
     return None
+
+
+def next_of_waiting(key: int, rules: Sequence[Rule]) -> str:
+    """Return the command that brings a task on which waits for work that nobody enqueued, as the rules are now."""
+    row = Task.get_by_id(key)
+    query = "SELECT data_product_id FROM task_input_data_product WHERE task_id = ? ORDER BY position"
+    given = tuple(current_inputs([product for (product,) in run(query, (key,))]).values())
+    for each in rules:
+        if each.name == row.rule and each.after is not None and awaited(each, given) == row.after:
+            return f"astra replay --rule {each.after.name}"
+    return f"astra cancel task {key}; astra replay tasks --rule {row.rule} --state cancelled"
 
 
 def bundle(key: int) -> dict[str, Any] | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from astra.cli.choosing import SourceName, TakingAngles, key_of
 from astra.cli.printing import as_json, print_fields, print_json, print_table, print_wide
-from astra.errors import AstraError
+from astra.errors import AstraError, ConfigurationError
+
+if TYPE_CHECKING:
+    from astra.config import Settings
 
 KINDS = ("source", "product", "task", "bundle", "ingestion")
 
@@ -44,14 +47,30 @@ def command(config: Path | None, /, kind: str, words: tuple[str, ...], as_json: 
         open_records(config)
         click.get_current_context().exit(_show_source(name, as_json))
     key = key_of(kind, name)
-    open_records(config)
+    settings = open_records(config)
     found = _looks()[kind](key)
     if found is None:
         raise AstraError(f"there is no {kind} {key}")
+    if kind == "task" and found["next"] is None:
+        found["next"] = _next_of_waiting(found, settings)
     if as_json:
         print_json(found)
     else:
         _say(f"{kind} {key}", found)
+
+
+def _next_of_waiting(task: dict[str, Any], settings: Settings) -> str | None:
+    """Return the command that brings a task on which waits for what was not enqueued: the rules tell it."""
+    from astra import holds
+    from astra.cli import records
+    from astra.cli.opening import rules_of
+
+    if task["waits_for"] != holds.NOT_ENQUEUED:
+        return None
+    try:
+        return records.next_of_waiting(task["id"], rules_of(settings))
+    except ConfigurationError:  # what the rules say is not known: `astrad check` tells
+        return None
 
 
 def _looks() -> dict[str, Callable[[int], dict[str, Any] | None]]:

@@ -7,10 +7,11 @@ reads stay outside transactions and transactions stay short.
 
 from __future__ import annotations
 
+import math
 import select
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,7 +53,7 @@ class PostgresWithReconnect(peewee.PostgresqlDatabase):
             return False
         connection = self.connection()  # type: ignore[no-untyped-call]
         try:
-            connection.reset()
+            connection.reset()  # DISCARD ALL: locks and temporary tables go; it is refused in an open transaction
             connection.autocommit = True  # as peewee has it
         except Error:
             return False
@@ -61,7 +62,15 @@ class PostgresWithReconnect(peewee.PostgresqlDatabase):
     def is_quiet(self) -> bool:
         """Whether the server says nothing on this thread's connection, which is at rest: one that ends says so."""
         connection = self.connection()  # type: ignore[no-untyped-call]
-        return not (connection.closed or select.select([connection], [], [], 0)[0])
+        return not (connection.closed or wait_for((connection,), 0.0))
+
+
+def wait_for(readable: Iterable[Any], seconds: float) -> bool:
+    """Wait until one of these can be read, or so long; return whether one can. However many files are open."""
+    waiting = select.poll()  # `select.select` takes no descriptor from 1024 on
+    for each in readable:
+        waiting.register(each, select.POLLIN)
+    return bool(waiting.poll(math.ceil(1e3 * seconds)))
 
 
 class LazyDatabase(peewee.DatabaseProxy):
@@ -288,16 +297,6 @@ def planned_without(*ways: str) -> Iterator[None]:
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
-    """Run one statement that changes something: on PostgreSQL it is a transaction by itself, on SQLite in one."""
-    if is_sqlite():
-        with _opened().atomic():
-            yield
-    else:
-        yield
-
-
-@contextmanager
 def waiting_at_most(seconds: float) -> Iterator[None]:
     """Wait no longer than this, in this thread, for another writer of SQLite: for a loop that must not stand still."""
     opened = _opened()
@@ -325,7 +324,16 @@ def available() -> Iterator[None]:
         if passing is None:
             raise
         drop_connection()
-        raise DatabaseUnavailable(f"the database cannot be used now: {str(passing).strip()}") from error
+        raise loss_of(passing) from error
+
+
+def loss_of(error: Exception) -> DatabaseUnavailable:
+    """Return an error of the database that may pass in one sentence; drivers write several lines."""
+    words = " ".join(str(error).split()).rstrip(".?")
+    cause = error.__cause__ or error.__context__
+    is_reached = isinstance(database.obj, peewee.SqliteDatabase) or getattr(cause, "pgcode", None) is not None
+    mend = "try again" if is_reached else "start it, or name another in [database] url"
+    return DatabaseUnavailable(f"the database cannot be used now: {words}", mend)
 
 
 # SQLite's words for what another try may find mended: locked, a disk that fails or is full, a file out of reach.

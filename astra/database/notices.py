@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import select
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import peewee
 
 from astra.clock import SYSTEM, Clock
-from astra.database.connection import available, database, execute, is_sqlite, run
+from astra.database.connection import available, database, execute, is_sqlite, run, wait_for
 
 CHANNEL = "astra_pending"  # of this database alone: PostgreSQL keeps those of its databases apart
 APART = 0.02
@@ -86,8 +85,9 @@ class Line:
         DatabaseUnavailable
             If the connection is lost.
         """
-        select.select([self._connection, waker], [], [], seconds)
         with available(), peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+            if not self._connection.notifies:  # one may have come with the answer to something else
+                wait_for((self._connection, waker), seconds)
             self._connection.poll()
         heard = bool(self._connection.notifies)
         self._connection.notifies.clear()

@@ -155,6 +155,7 @@ class SourceIdentifier(AstraModel):
 class Gathering(AstraModel):
     """A source to be gathered by a rule once more: since when, when that is due, and when at the latest.
 
+    `replay` made it, and not new work; `again` is the replay that wants it gathered though the same set was already.
     `source` is the key that it had then, and no reference: it may have been merged since.
     """
 
@@ -164,6 +165,7 @@ class Gathering(AstraModel):
     due = InstantField()
     latest = InstantField()
     replay = BigIntegerField(column_name="replay_id", null=True)
+    again = BigIntegerField(column_name="again_id", null=True)
 
     class Meta:
         primary_key = CompositeKey("rule", "source")

@@ -8,7 +8,7 @@ bundle's state.
 Statements grow with chunks, never with tasks; `docs/STATES.md` draws both state machines.
 """
 
-from astra.queue.awaiting import is_missed, repair
+from astra.queue.awaiting import repair_waits, waits_in_vain
 from astra.queue.ending import finish, note_log, renew
 from astra.queue.enqueueing import enqueue, make_due, supersede, supersede_gathered
 from astra.queue.giving_back import expire, fail_gone, release
@@ -41,7 +41,6 @@ __all__ = [
     "give_back",
     "hold",
     "hold_tasks",
-    "is_missed",
     "lift",
     "lift_tasks",
     "make_due",
@@ -53,9 +52,10 @@ __all__ = [
     "probe",
     "release",
     "renew",
-    "repair",
+    "repair_waits",
     "retry",
     "start",
     "supersede",
     "supersede_gathered",
+    "waits_in_vain",
 ]

@@ -15,7 +15,7 @@ from astra.database.notices import announce
 from astra.database.staging import among, load, reserve_ids, stage
 from astra.holds import AWAITS
 from astra.provenance import astra_version
-from astra.queue.awaiting import completed
+from astra.queue.awaiting import done
 from astra.states import IS_LIVE, TaskState
 from astra.work import NewTask
 
@@ -82,11 +82,11 @@ def _rows(
 ) -> tuple[list[int], list[Any], list[Any]]:
     """Return the key of each task, which is its live twin's where it has one; and the rows of those that have none.
 
-    What comes after work that is not done yet is `waiting`.
+    What comes after work that is not done yet is `waiting`; also where it was done, and is to be done again with these.
     """
     lives = lives_of([task.identity for task in tasks if task.identity is not None])
     after = {task.after for task in tasks if task.after is not None} if waiting else set()
-    undone = after - completed(after)
+    undone = after - (done(after) - {task.identity for task in tasks})
     keys: list[int] = []
     rows: list[Any] = []
     inputs: list[Any] = []
@@ -130,32 +130,60 @@ def supersede(data_products: Sequence[int], now: datetime) -> int:
     """Cancel the pending rule tasks of these data products whose input is no longer the current file version."""
     with database.atomic():
         stage("superseded", {"id": "BIGINT"}, [(each,) for each in data_products])
+        on_old = (
+            "SELECT i.task_id FROM superseded s JOIN data_product p ON p.id = s.id "
+            "JOIN task_input_data_product i ON i.data_product_id = p.id WHERE i.ingestion_id <> p.current_ingestion_id"
+        )
         return changed(
-            f"UPDATE task SET state = '{TaskState.CANCELLED}' WHERE state = '{TaskState.PENDING}' AND rule IS NOT NULL "
-            "AND id IN (SELECT i.task_id FROM superseded s JOIN data_product p ON p.id = s.id "
-            "JOIN task_input_data_product i ON i.data_product_id = p.id WHERE i.ingestion_id <> p.current_ingestion_id)"
+            "UPDATE task SET state = 'cancelled' WHERE state || '' = 'pending' AND rule IS NOT NULL "
+            f"AND id {each_of(in_order(f'id {each_of(on_old)}'))}"
         )
 
 
-def supersede_gathered(rule: str, data_products: Sequence[int], identities: Sequence[str]) -> int:
-    """Cancel a rule's pending tasks on any of these data products, but for those of these identities; return how many.
+def in_order(which: str) -> str:
+    """Return the keys of pending tasks, as a query: on PostgreSQL locked in their order.
 
-    In the caller's transaction. Who is being claimed, or changed in another way, is left to whoever does that.
+    An UPDATE alone locks as it comes to rows. So of two, each may come to wait for the other.
+    """
+    locked = "" if is_sqlite() else " ORDER BY id FOR UPDATE"
+    return f"SELECT id FROM task WHERE {which} AND state || '' = 'pending'{locked}"
+
+
+def supersede_gathered(
+    rule: str, data_products: Sequence[int], identities: Sequence[str]
+) -> tuple[list[int], list[int]]:
+    """Cancel a rule's pending tasks on any of these data products, but for those of these identities.
+
+    In the caller's transaction.
+
+    Returns
+    -------
+    tuple of list of int
+        The tasks that were cancelled; and those that somebody else is claiming, or changing in another way, just now:
+        they are to be looked at once more.
     """
     given, products = among("i.data_product_id", data_products, "BIGINT")
     kept, identities_kept = among("t.identity", identities)
     on_them = f"SELECT i.task_id FROM task_input_data_product i WHERE {given}"
-    stale = (
-        f"SELECT t.id FROM task t WHERE t.id {each_of(on_them)} "
-        f"AND t.state || '' = 'pending' AND t.rule = ? AND NOT ({kept})"
-    )
-    skipped = "" if is_sqlite() else " ORDER BY t.id FOR UPDATE OF t SKIP LOCKED"
     with by_index():
-        return changed(
-            "UPDATE task SET state = 'cancelled', not_before = NULL "
-            f"WHERE state || '' = 'pending' AND id {each_of(stale + skipped)}",
+        rows = run(
+            f"SELECT t.id FROM task t WHERE t.id {each_of(on_them)} "
+            f"AND t.state || '' = 'pending' AND t.rule = ? AND NOT ({kept}) ORDER BY t.id",
             (products, rule, identities_kept),
         )
+        stale = [task for (task,) in rows]
+        cancelled = _cancel_free(stale) if stale else []
+    return cancelled, sorted({*stale} - {*cancelled})
+
+
+def _cancel_free(stale: Sequence[int]) -> list[int]:
+    """Cancel those of these tasks that are pending and that nobody else has locked; return them."""
+    which, parameter = among("id", stale, "BIGINT")
+    if not is_sqlite():
+        free = f"SELECT id FROM task WHERE {which} AND state || '' = 'pending' ORDER BY id FOR UPDATE SKIP LOCKED"
+        which = f"id {each_of(free)}"
+    update = f"UPDATE task SET state = 'cancelled', not_before = NULL WHERE state || '' = 'pending' AND {which}"
+    return [task for (task,) in run(f"{update} RETURNING id", (parameter,))]
 
 
 def make_due(now: datetime) -> int:

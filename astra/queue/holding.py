@@ -21,7 +21,7 @@ from astra.database.notices import announce
 from astra.database.staging import among, stage
 from astra.holds import AWAITS, HELD_UNTIL
 from astra.queue.awaiting import let_go_among
-from astra.queue.enqueueing import CHUNK, NO_LIVES, Lives, lives_of
+from astra.queue.enqueueing import CHUNK, NO_LIVES, Lives, each_of, in_order, lives_of
 from astra.queue.giving_back import of_bundle, release
 from astra.states import HoldKind, TaskState
 
@@ -177,7 +177,7 @@ def _give_back_others(bundle: int) -> None:
 
 def hold_tasks(keys: Sequence[int]) -> int:
     """Hold pending tasks one by one; return how many were pending."""
-    return _in_chunks("UPDATE task SET not_before = ? WHERE state = 'pending'", (instant_text(HELD_UNTIL),), keys)
+    return _in_chunks("UPDATE task SET not_before = ? WHERE state || '' = 'pending'", (instant_text(HELD_UNTIL),), keys)
 
 
 def lift_tasks(keys: Sequence[int]) -> int:
@@ -189,8 +189,8 @@ def lift_tasks(keys: Sequence[int]) -> int:
     for chunk in _chunks(keys):
         condition, parameter = among("id", chunk, "BIGINT")
         with database.atomic():
-            statement = f"UPDATE task SET not_before = {_wait()} WHERE state = 'pending' AND not_before >= ?"
-            count += changed(f"{statement} AND {condition}", (held, parameter))
+            statement = f"UPDATE task SET not_before = {_wait()} WHERE state || '' = 'pending' AND not_before >= ?"
+            count += changed(f"{statement} AND id {each_of(in_order(condition))}", (held, parameter))
             let_go_among(chunk)
     if count:
         announce()
@@ -205,7 +205,8 @@ def _wait() -> str:
 
 def cancel_pending(keys: Sequence[int]) -> int:
     """Cancel the tasks that are pending; return how many those are. Each chunk is a transaction of its own."""
-    return _in_chunks("UPDATE task SET state = 'cancelled', not_before = NULL WHERE state = 'pending'", (), keys)
+    statement = "UPDATE task SET state = 'cancelled', not_before = NULL WHERE state || '' = 'pending'"
+    return _in_chunks(statement, (), keys)
 
 
 def _in_chunks(statement: str, values: Sequence[Any], keys: Sequence[int]) -> int:
@@ -213,12 +214,12 @@ def _in_chunks(statement: str, values: Sequence[Any], keys: Sequence[int]) -> in
     for chunk in _chunks(keys):
         condition, parameter = among("id", chunk, "BIGINT")
         with database.atomic():
-            count += changed(f"{statement} AND {condition}", (*values, parameter))
+            count += changed(f"{statement} AND id {each_of(in_order(condition))}", (*values, parameter))
     return count
 
 
 def _chunks(keys: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the keys in ranges; in order, so that two who change the same tasks cannot deadlock."""
+    """Yield the keys in ranges."""
     for start in range(0, len(keys), CHUNK):
         yield sorted(keys[start : start + CHUNK])
 

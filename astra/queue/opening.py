@@ -5,13 +5,13 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 
 import peewee
 
 from astra.database.connection import (
-    at_once,
     by_index,
     changed,
     database,
@@ -153,7 +153,7 @@ def start(
     ours = (token, owner.boot, owner.pid, owner.start, owner.host, owner.user, instant_text(until), instant_text(now))
     made = (environment, code.version, code.component_version, code.source_sha256, code.git_commit, code.git_dirty)
     listed = ", ".join(str(int(each.bundle)) for each in claimed)
-    with at_once():
+    with database.atomic() if is_sqlite() else nullcontext():  # there one statement is a transaction by itself
         rows = run(
             "UPDATE bundle SET state = 'running', token = ?, owner_boot = ?, owner_pid = ?, owner_start = ?, host = ?, "
             '"user" = ?, lease_expires = ?, started = ?, environment_id = ?, version = ?, component_version = ?, '

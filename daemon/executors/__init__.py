@@ -80,6 +80,9 @@ class Executor(Protocol):
     def is_mine(self, found: OpenBundle) -> bool:
         """Return whether a bundle that is open in the database is still on its way here."""
 
+    def unrecorded(self) -> int:
+        """Return how many bundles that end with the service are held up by the database alone, which is away."""
+
     def drain(self) -> None:
         """Have every running bundle begin no further task: what is done is recorded, the rest given back."""
 

@@ -223,8 +223,7 @@ class Guard:
 
     def _signal(self, number: signal.Signals) -> None:
         self._members |= self._family.members()
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._watched.process.pid, number)  # with the programs that a component started
+        self._family.signal(number)  # with the programs that a component started
         memory.send({pid: start for pid, start in self._members.items() if self._is_apart(pid)}, number)
 
     def _is_apart(self, pid: int) -> bool:

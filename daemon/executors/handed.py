@@ -59,10 +59,21 @@ def read_load(path: Path, bundles: Sequence[int]) -> Load:
         told = json.loads(path.read_text())
         load = Load(tuple(Claimed(**each) for each in told["bundles"]), told["lease"], Retry(*told["retry"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise AstraError(f"cannot run a bundle: {path}, which was handed with it, cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not what a service hands over"
+        raise AstraError(
+            f"cannot read {path}, the file that a service hands to its job: {why}; nothing was run"
+        ) from error
     if [each.bundle for each in load.bundles] != list(bundles):
         raise AstraError(f"{path} was handed with other bundles than {', '.join(map(str, bundles))}; nothing was run")
     return load
+
+
+def left_arrays(settings: Settings) -> list[str]:
+    """Return the names of arrays whose scripts are still there."""
+    try:
+        return [path.parent.name for path in settings.slurm_folder.glob(f"astra-b*/{_SCRIPT}")]
+    except OSError:
+        return []
 
 
 def remove_array(settings: Settings, name: str) -> None:

@@ -17,18 +17,19 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-from astra import backlog, holds, queue
+from astra import backlog, holds, provenance, queue
 from astra.clock import Clock
 from astra.config import Settings
 from astra.database import connection, migrate
 from astra.database.connection import available
 from astra.errors import DatabaseUnavailable
-from astra.states import ErrorKind
-from astra.work import Load
+from astra.states import BundleState, ErrorKind
+from astra.work import Load, OpenBundle
 from daemon.executors import Ending
 from daemon.executors.supervisor import Supervisor
 from daemon.logs import event
-from daemon.taking_back import take_back
+from daemon.outage import AGAIN
+from daemon.taking_back import take_back, tell_taken_away
 
 log = logging.getLogger(__name__)
 _TURN = 0.25
@@ -71,8 +72,8 @@ class Job:
         with self._handled_signals():
             self._supervisor.start()  # it comes to listen while the database is opened
             try:
-                if self._open_database():
-                    self._supervisor.submit(self._load, self._clock.monotonic())
+                if self._open_database() and self._open:
+                    self._supervisor.submit(self._left(), self._clock.monotonic())
                     self._go_on()
             finally:
                 self._supervisor.stop()
@@ -88,12 +89,17 @@ class Job:
                 with available():
                     migrate.require_current()
                     queue.note_external(self._own_name())
+                    self._let_go(backlog.taken_away(self._open))
                 return True
             except DatabaseUnavailable as error:
-                event(log, "database_away", logging.ERROR, reason=str(error), again_in=wait)
+                event(log, "database_away", logging.ERROR, reason=f"{error}; {AGAIN}", again_in=wait)
                 self._clock.wait(self._stop, wait)
                 wait = min(_LONGEST_BACKOFF, 2 * wait)
         return False
+
+    def _left(self) -> Load:
+        """Return the load without what was taken away while this job waited: the others would be given back with it."""
+        return replace(self._load, bundles=tuple(each for each in self._load.bundles if each.bundle in self._open))
 
     def _own_name(self) -> dict[str, str]:
         names = ("SLURM_JOB_NAME", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
@@ -148,7 +154,7 @@ class Job:
             self._is_away = False
         except DatabaseUnavailable as error:
             if not self._is_away:
-                event(log, "database_away", logging.ERROR, reason=str(error))
+                event(log, "database_away", logging.ERROR, reason=f"{error}; {AGAIN}")
             self._is_away = True
 
     def _record_one(self, ending: Ending) -> None:
@@ -156,8 +162,16 @@ class Job:
             return
         now = self._clock.now()
         found = backlog.open_bundle(ending.bundle)
-        if found is not None:
+        if found is None or not self._is_ours(found):
+            event(log, "taken_away", logging.WARNING, bundle=ending.bundle, reason=ending.trouble)
+        else:
             take_back(found, ending, self._load.retry, now)
+
+    def _is_ours(self, found: OpenBundle) -> bool:
+        """Whether an open bundle is in this job's hands: another one may have been faster to start it."""
+        if found.state is BundleState.RUNNING:
+            return found.owner == provenance.owner()
+        return found.token == self._load.bundles[0].token
 
     def _obey(self, now: float) -> None:
         """Begin no further task where somebody wants so; let go of bundles that were taken away."""
@@ -165,9 +179,11 @@ class Job:
             self._supervisor.drain()
         if taken := backlog.taken_away(self._open):
             self._supervisor.drop(taken, now)
-            for bundle, why in taken.items():
-                event(log, "taken_away", logging.WARNING, bundle=bundle, reason=why)
-                self._open.discard(bundle)
+            self._let_go(taken)
+
+    def _let_go(self, taken: Mapping[int, str]) -> None:
+        tell_taken_away(taken)
+        self._open -= taken.keys()
 
     @contextmanager
     def _handled_signals(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from daemon.executors import Ending, Span
 from daemon.executors.supervisor import Supervisor
 
 SPAN = Span(0.5, 2_000)  # a bundle that takes longer is handed over alone
+_DIED = "given back: the process that was to run it has died"
 
 
 class LocalExecutor:
@@ -55,9 +56,15 @@ class LocalExecutor:
         return {"processes": self.slots(), "idle": self.free()}
 
     def submit(self, load: Load, now: float) -> None:
-        """Hand a load to an idle process: to the one that last ran the same key, if there is one, else to a new one."""
+        """Hand a load to an idle process: to the one that last ran the same key, if there is one, else to a new one.
+
+        Where the last of them has died since it was counted, the load is given back.
+        """
         key = load.bundles[0].key
         idle = [each for each in self._supervisors if each.idle]
+        if not idle:
+            self._endings += [Ending(each.bundle, _DIED) for each in load.bundles]
+            return
         min(idle, key=lambda each: (each.key != key, each.key is not None)).submit(load, now)
 
     def turn(self, now: float) -> list[Ending]:
@@ -66,6 +73,10 @@ class LocalExecutor:
             self._endings += each.turn(now)  # kept here: the next one's turn may fail
         endings, self._endings = self._endings, []
         return endings
+
+    def unrecorded(self) -> int:
+        """Return how many bundles are in processes that wait for the database."""
+        return sum(each.unrecorded for each in self._supervisors)
 
     def drain(self) -> None:
         """Let no process begin a further task of what it runs."""

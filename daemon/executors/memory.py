@@ -42,6 +42,13 @@ class Family:
         """Return their numbers, and when each started: who leads a session of its own is lost with its parent."""
         return {pid: seen.start for pid, seen in self._look().items()}
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process's group, unless its number has been given to a stranger since it ended."""
+        leader = _stat(self.pid)
+        if leader is None or leader.start == self._start:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
     def _look(self) -> dict[int, _Seen]:
         found: dict[int, _Seen] = {}
         born, known = [self.pid], sorted(self._others)

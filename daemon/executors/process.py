@@ -21,7 +21,7 @@ from astra.clock import Clock
 from astra.config import Settings
 from astra.inhand import InHand
 from astra.work import Load
-from daemon.executors import memory, output
+from daemon.executors import memory, output, stacks
 from daemon.executors.guard import Bounds, Guard, Watched
 from daemon.executors.memory import MEGABYTE, Family
 from daemon.executors.output import Printed, log_file
@@ -120,8 +120,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """End the process and what it started, if they are there, and hear its last words."""
         members = self._family.members()
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # with the programs that a component started
+        self._family.signal(signal.SIGKILL)  # with the programs that a component started
         memory.send(members, signal.SIGKILL)  # also with those that left its group
         with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel ends when its disk answers
             self._process.wait(_STOP_SECONDS)
@@ -146,7 +145,7 @@ class WorkerProcess:
             "stacks": self.stacks.descriptor,
             "printed": self.printed.descriptor,
         }
-        log = {"log": str(self.log), "most": self._most, "level": settings.log.level}
+        log = {"log": str(self.log), "most": self._most, "level": settings.log.level, "late": stacks.START_SECONDS}
         database = {"url": settings.database.url, "synchronous": settings.database.synchronous}
         self._send({**shared, **log, **database, "output": str(settings.output.root)})
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from astra import backlog, provenance, queue
+from astra import backlog, holds, provenance, queue
 from astra.clock import Clock
 from astra.config import Own, Settings
-from astra.database import notices
-from astra.provenance import Owner
 from astra.states import BundleState
 from astra.work import Load, OpenBundle
-from daemon.executors import STRANDED, Ending, Span
+from daemon.executors import Ending, Span
+from daemon.executors.handed import left_arrays
+from daemon.executors.slurm_adopting import adopt_from_gone
 from daemon.executors.slurm_client import Array, Seen, SlurmClient, Submitted
 from daemon.executors.slurm_elements import Element, Elements
 from daemon.executors.slurm_pauses import Pauses
@@ -34,6 +34,8 @@ _RECORDS_EVERY = 2.0
 _UNKNOWN_SECONDS = 60.0  # that Slurm must not have known of a job before it is believed to be nowhere
 _LINGERS_SECONDS = 60.0  # that a job may go on when its bundles are no longer open
 _STOP_SECONDS = 20.0
+_CLEARED_AT_ONCE = 5
+_LONGEST_WORDS = 200
 _DEAF_SECONDS = 600.0  # after which a client that does not answer is believed to hang
 
 
@@ -50,7 +52,8 @@ class SlurmExecutor:
         self._client = client or SlurmClient(settings, wake)
         self._owner = provenance.owner()
         self._loads: list[Load] = []
-        self._elements = Elements(self._array_over)
+        self._over: dict[str, None] = {}  # arrays that we look after nothing of any more; their files may be there
+        self._elements = Elements(lambda name: self._over.setdefault(name))
         self._pauses = Pauses()
         self._endings: list[Ending] = []
         self._unnoted: dict[str, str] = {}
@@ -59,7 +62,8 @@ class SlurmExecutor:
         self._away: str | None = None
 
     def start(self) -> None:
-        """Make ready to talk to Slurm."""
+        """Make ready to talk to Slurm; what a service that was killed has left in files is cleared away in time."""
+        self._over |= dict.fromkeys(left_arrays(self._settings))
         self._client.start()
 
     def free(self) -> int:
@@ -71,9 +75,9 @@ class SlurmExecutor:
 
     def passed_over(self, now: float) -> set[str]:
         """Return the components whose jobs Slurm refuses, or that end before they begin, for a while."""
-        on_their_way = {each.component for each in self._elements}
-        on_their_way |= {each.bundles[0].component for each in self._loads}
-        return self._pauses.over(now, on_their_way)
+        submitted = {each.component: each.handed_at for each in self._elements}  # the last of each
+        submitted |= {each.bundles[0].component: now for each in self._loads}
+        return self._pauses.over(now, submitted)
 
     def slots(self) -> int:
         """Return one: what waits under a key is not shared out among jobs, which are to be few."""
@@ -101,6 +105,7 @@ class SlurmExecutor:
         self._hand_in(now)
         if now >= self._records_at:
             self._see_records(list(self._elements), now)
+            self._clear_away()
             self._records_at = now + _RECORDS_EVERY
         self._look(now)
         endings, self._endings = self._endings, []
@@ -118,29 +123,12 @@ class SlurmExecutor:
 
     def adopt(self, found: Sequence[OpenBundle], now: float) -> list[int]:
         """Look after what services that are gone handed to Slurm; return the bundles."""
-        by_keeper: dict[Owner, list[OpenBundle]] = {}
-        for each in found:
-            if each.executor == self.name and each.keeper is not None and self._elements.of(each.bundle) is None:
-                by_keeper.setdefault(each.keeper, []).append(each)
-        by_keeper.pop(self._owner, None)
-        services = notices.services() if by_keeper else set()
-        adopted: list[OpenBundle] = []
-        for keeper, own in by_keeper.items():
-            gone = [each for each in own if self._is_gone(keeper, each, services)]
-            taken = queue.adopt([each.bundle for each in gone], keeper, self._owner) if gone else set()
-            adopted += [each for each in gone if each.bundle in taken]
+        new = [each for each in found if each.executor == self.name and self._elements.of(each.bundle) is None]
+        adopted = adopt_from_gone(new, self._owner, self._settings.scheduler.lease, self._clock.now())
         for each in adopted:
             element = self._elements.add(str(each.external_name), each.component, [each.bundle], now)
             element.job, element.may_be_there = each.external_id, True
         return [each.bundle for each in adopted]
-
-    def _is_gone(self, keeper: Owner, found: OpenBundle, services: Collection[str]) -> bool:
-        """Whether a service is known to be dead; or has long had no line to the database, where nothing else tells."""
-        if keeper.boot == self._owner.boot or provenance.is_dead(keeper.boot, keeper.pid, keeper.start, keeper.host):
-            return provenance.is_dead(keeper.boot, keeper.pid, keeper.start, keeper.host)
-        age = (self._clock.now() - found.created).total_seconds()
-        is_old = age > STRANDED * self._settings.scheduler.lease
-        return is_old and notices.service_name(keeper.pid, keeper.host.partition("/")[0]) not in services
 
     def is_mine(self, found: OpenBundle) -> bool:
         """Return whether it is for us to tell what becomes of an open bundle.
@@ -154,6 +142,10 @@ class SlurmExecutor:
             return True
         is_unknown = element.unknown_for(self._clock.monotonic()) > _UNKNOWN_SECONDS
         return not is_unknown and not (found.lapsed and element.listed is not None)
+
+    def unrecorded(self) -> int:
+        """Return none: no bundle ends with the service."""
+        return 0
 
     def drain(self) -> None:
         """Do nothing: the jobs go on without this service."""
@@ -192,6 +184,7 @@ class SlurmExecutor:
             "jobs": len(listed),
             "waiting": sum(each.stage is Stage.WAITING for each in known),
             "running": sum(each.stage is Stage.GOING for each in known),
+            "unseen": len(listed) - len(known),
             "held": held,
             "away": self._away,
             "refused": self._pauses.reasons(),
@@ -200,12 +193,9 @@ class SlurmExecutor:
     def stop(self) -> list[int]:
         """Return what Slurm was not told of; the jobs that it knows of go on."""
         left = set(self._client.stop(_STOP_SECONDS))
-        elements = [each for each in self._elements if each.array in left]
-        bundles = [bundle for each in elements for bundle in each.bundles]
+        bundles = [bundle for each in self._elements if each.array in left for bundle in each.bundles]
         bundles += [each.bundle for load in self._loads for each in load.bundles]
         self._loads.clear()
-        for element in elements:
-            self._elements.forget(element)
         return bundles
 
     # ---------------------------------------------------------------------------------------------- handing over
@@ -229,9 +219,9 @@ class SlurmExecutor:
 
     def _take_submitted(self, answer: Submitted, now: float) -> None:
         elements = self._elements.array(answer.name)
+        component = elements[0].component if elements else ""
         if answer.refusal is not None:
-            if elements:
-                self._pause(elements[0].component, answer.refusal, now)
+            self._tell_pause(component, answer.refusal, self._pauses.refuse(component, answer.refusal, now))
             self._give_back(elements, answer.refusal)
         elif not answer.told:
             self._give_back(elements, answer.away or "")
@@ -242,17 +232,16 @@ class SlurmExecutor:
                 if answer.job is not None:
                     element.job = self._unnoted[element.name] = f"{answer.job}_{element.index}"
             if answer.job is None:  # it may have the array: the name tells, when it can be asked again
-                self._be_away(answer.away or "", now)
-            else:
-                event(log, "slurm_submitted", job=answer.job, name=answer.name, elements=len(elements))
+                return self._be_away(answer.away or "", now)
+            self._pauses.accept(component)
+            event(log, "slurm_submitted", job=answer.job, name=answer.name, elements=len(elements))
 
     def _give_back(self, elements: Sequence[Element], reason: str) -> None:
         for element in elements:
             self._close(element, *(Ending(each, f"not submitted: {reason}") for each in element.bundles))
 
-    def _pause(self, component: str, reason: str, now: float) -> None:
-        """Hand nothing more over of a component for a while, each time longer."""
-        if (pause := self._pauses.begin(component, reason, now)) is not None:
+    def _tell_pause(self, component: str, reason: str, pause: float | None) -> None:
+        if pause is not None:
             event(log, "slurm_refused", logging.ERROR, component=component, reason=reason, again_in=pause)
 
     # ------------------------------------------------------------------------------------------- what Slurm says
@@ -265,14 +254,20 @@ class SlurmExecutor:
             event(log, "slurm_back")
             self._away = None
         over, unknown = [], []
+        reasons: dict[str, list[str]] = {}
         for element in [each for each in self._elements if each.may_be_there]:
             listed = seen.listed.get(element.name)
             if listed is None:
                 unknown.append(element)
                 continue
+            if listed.reason and (element.listed is None or element.listed.reason != listed.reason):
+                reasons.setdefault(listed.reason, []).append(listed.job)
             self._note_listed(element, listed, seen.controller)
             if listed.stage is Stage.OVER:
                 over.append(element)
+        for reason, jobs in reasons.items():
+            more = {"jobs": len(jobs)} if len(jobs) > 1 else {}
+            event(log, "slurm_waits", logging.WARNING, job=jobs[0], **more, reason=reason)
         self._see_records([*over, *unknown], now)
         for element in over:
             self._end_over(element, now)
@@ -287,9 +282,6 @@ class SlurmExecutor:
     def _note_listed(self, element: Element, listed: Listed, controller: str) -> None:
         if element.job != listed.job:
             element.job = self._unnoted[element.name] = listed.job
-        before = element.listed.reason if element.listed else None
-        if listed.reason and listed.reason != before:
-            event(log, "slurm_waits", logging.WARNING, job=listed.job, reason=listed.reason)
         element.listed, element.seen_by, element.unknown_since = listed, controller, None
 
     def _end_over(self, element: Element, now: float) -> None:
@@ -298,7 +290,8 @@ class SlurmExecutor:
         assert listed is not None
         cancelled = listed.cancelled and not element.dropped
         if element.bundles and not listed.cancelled and not element.started:
-            self._pause(element.component, f"{listed.words}, before it began{self._printed(element)}", now)
+            reason = f"{listed.words}, before it began{self._printed(element)}"
+            self._tell_pause(element.component, reason, self._pauses.begin(element.component, reason, now))
         endings = []
         for each in element.bundles:
             kind = listed.kind if each in element.started and not element.dropped else None
@@ -306,12 +299,14 @@ class SlurmExecutor:
         self._close(element, *endings)
 
     def _printed(self, element: Element) -> str:
-        """Return where what a job printed of itself is, in words; nothing where it printed nothing."""
+        """Return the last line of what a job printed of itself, and where the others are."""
         path = self._settings.slurm_folder / element.array / f"{element.index}.out"
         try:
-            return f": see {path}" if path.stat().st_size else " and said nothing"
+            lines = path.read_text(errors="replace").split("\n")
         except OSError:
-            return " and left no word"
+            return ", and left no word"
+        last = next((line.strip() for line in reversed(lines) if line.strip()), None)
+        return f": {last[:_LONGEST_WORDS]} (all of it in {path})" if last else ", and said nothing"
 
     def _end_unknown(self, element: Element, controller: str, now: float) -> None:
         """Deal with a job that Slurm does not know of: it has forgotten it, or never had it."""
@@ -340,6 +335,7 @@ class SlurmExecutor:
             return
         still_open = backlog.states_in(self.name)
         closed = backlog.closed([each for element in elements for each in element.bundles if each not in still_open])
+        self._tell_closed(closed)
         for element in elements:
             running = {each for each in element.bundles if still_open.get(each) is BundleState.RUNNING}
             ended = {each for each in element.bundles if each in closed and closed[each][0] is BundleState.ENDED}
@@ -347,15 +343,27 @@ class SlurmExecutor:
             if running or ended:
                 self._pauses.end(element.component, element.handed_at)
             for bundle in [each for each in element.bundles if each in closed]:
-                self._tell_closed(bundle, *closed[bundle])
                 self._elements.close(bundle)
             if not element.bundles:
                 self._see_off(element, now)
+        self._heed_holds()
 
-    def _tell_closed(self, bundle: int, state: BundleState, reason: str | None) -> None:
-        if state is BundleState.RELEASED:
-            event(log, "released", bundle=bundle, reason=reason or "")
-        self._endings.append(Ending(bundle, None))
+    def _heed_holds(self) -> None:
+        """Give back what waits of a component or a replay that is held: nothing of it is to begin."""
+        waiting = {
+            bundle: each for each in self._elements if each.waits and not each.started for bundle in each.bundles
+        }
+        for bundle, hold in holds.holding(waiting).items():
+            self._close(waiting[bundle], Ending(bundle, f"given back: {hold.kind} {hold.target} is held"))
+
+    def _tell_closed(self, closed: Mapping[int, tuple[BundleState, str | None]]) -> None:
+        """Log what was given back, or cancelled, without us; of what has ended the scheduler tells."""
+        given_back = {bundle: why or "" for bundle, (state, why) in closed.items() if state is BundleState.RELEASED}
+        cancelled = backlog.cancelled_in(given_back) if given_back else {}
+        for bundle, reason in given_back.items():
+            more = {"tasks": cancelled[bundle]} if bundle in cancelled else {}
+            event(log, "cancelled" if more else "released", bundle=bundle, **more, reason=reason)
+        self._endings += [Ending(bundle, None) for bundle in closed]
 
     def _see_off(self, element: Element, now: float) -> None:
         """Forget an element whose job is over; one that is not is cancelled where it waits, or lingers."""
@@ -378,10 +386,14 @@ class SlurmExecutor:
                 self._cancel(element)
             self._elements.forget(element)
 
-    def _array_over(self, name: str) -> None:
-        """Have the files of an array removed, unless another service looks after some of it."""
-        if not backlog.has_open_of(name):
-            self._client.remove(name)
+    def _clear_away(self) -> None:
+        """Have the files of arrays removed that are over; what another service looks after keeps them."""
+        for name in list(self._over)[:_CLEARED_AT_ONCE]:
+            del self._over[name]
+            if backlog.has_open_of(name):
+                self._over[name] = None  # behind the others
+            else:
+                self._client.remove(name)
 
 
 EXECUTOR = SlurmExecutor

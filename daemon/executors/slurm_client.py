@@ -155,19 +155,26 @@ class SlurmClient:
             if self._stopped.is_set():
                 self._asked.put(asked)
                 return
-            if isinstance(asked, Array | _Look):
-                self._answers.put(self._answer(asked))
+            answer = self._answer(asked)
+            if answer is not None:
+                self._answers.put(answer)
                 self._wake()
-            else:
-                self._do(asked)
 
-    def _answer(self, asked: Array | _Look) -> Submitted | Seen:
+    def _answer(self, asked: Array | _Look | _Cancel | _Remove) -> Submitted | Seen | None:
         try:
-            return self._submit(asked) if isinstance(asked, Array) else self._look(asked.elements)
+            if isinstance(asked, Array):
+                return self._submit(asked)
+            if isinstance(asked, _Look):
+                return self._look(asked.elements)
+            self._do(asked)
         except Exception as error:  # this thread's one boundary: one that is gone would answer nothing ever after
             log.exception("talking to Slurm failed; it goes on")
             why = f"{type(error).__name__}: {error}"
-            return Submitted(asked.name, away=why) if isinstance(asked, Array) else Seen({}, away=why)
+            if isinstance(asked, Array):
+                return Submitted(asked.name, away=why)
+            if isinstance(asked, _Look):
+                return Seen({}, away=why)
+        return None
 
     def _do(self, asked: _Cancel | _Remove) -> None:
         """Do what nobody waits to hear of."""
@@ -200,25 +207,34 @@ class SlurmClient:
 
     def _look(self, elements: frozenset[str]) -> Seen:
         try:
+            # Before the jobs: what it lists then is not taken for a later controller's, which may have lost it.
+            controller = self._controller()
             names = sorted({each.rpartition("_")[0] for each in elements})
-            listed = self._listed(names or ["astra"])  # of nothing: whether it answers
+            said = self._said(names or ["astra"])  # of nothing: whether it answers
+            listed = slurm_words.latest(slurm_words.parse_squeue(said))
             missing = sorted({each.rpartition("_")[0] for each in elements - listed.keys()})
             if missing and self._accounts:
                 listed = {**self._accounted(missing), **listed}
-            controller = slurm_words.began(_run(["scontrol", "show", "config"]).stdout)
+            listed |= slurm_words.parse_cancelled(said, elements - listed.keys())
         except _Unreachable as error:
             return Seen({}, away=str(error))
         return Seen(listed, controller)
 
-    def _listed(self, names: Sequence[str]) -> dict[str, Listed]:
-        found: list[Listed] = []
+    def _controller(self) -> str:
+        answer = _run(["scontrol", "show", "config"])
+        if answer.returncode != 0:
+            raise _Unreachable(_words(answer))
+        return slurm_words.began(answer.stdout)
+
+    def _said(self, names: Sequence[str]) -> str:
+        said = ""
         for part in _parts(names):
             command = ["squeue", "-h", "-r", "-t", "all", "-n", ",".join(part), "-o", slurm_words.SQUEUE_COLUMNS]
             answer = _run(command)
             if answer.returncode != 0:
                 raise _Unreachable(_words(answer))
-            found += slurm_words.parse_squeue(answer.stdout)
-        return slurm_words.latest(found)
+            said += answer.stdout
+        return said
 
     def _accounted(self, names: Sequence[str]) -> dict[str, Listed]:
         found: list[Listed] = []

@@ -79,6 +79,21 @@ def parse_squeue(text: str) -> list[Listed]:
     return found
 
 
+def parse_cancelled(text: str, elements: Iterable[str]) -> dict[str, Listed]:
+    """Return which of these elements `squeue` tells of without naming them.
+
+    Of an array, all that was left of it waiting, and was cancelled, is on one line that has no index.
+    """
+    rows = [line.split("|", 4) for line in text.splitlines()]
+    jobs = {row[2]: row[0] for row in rows if len(row) == 5 and not row[1].isdigit() and row[3] == "CANCELLED"}
+    found = {}
+    for each in elements:
+        array, _, index = each.rpartition("_")
+        if array in jobs:
+            found[each] = _listed(each, f"{jobs[array]}_{index}", "CANCELLED", "", "")
+    return found
+
+
 def parse_sacct(text: str) -> list[Listed]:
     """Return what `sacct` lists, asked for `SACCT_COLUMNS`; what it has not split into elements yet is left out."""
     found = []

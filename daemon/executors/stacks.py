@@ -1,6 +1,7 @@
 """Where each thread of a process was: written by the process in whatever state it is, read by its supervisor.
 
-`faulthandler` writes without the interpreter's lock, when it is asked by a signal and when the process dies of one.
+`faulthandler` writes without the interpreter's lock: when it is asked by a signal, when the process dies of one, and
+when a load is not started in time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import os
 import signal
 
 ASK = signal.SIGUSR2
+START_SECONDS = 30.0
+"""After which a process that was handed a load, and has not started it, tells where it is."""
+
 _MOST = 20_000  # bytes
 
 
@@ -27,6 +31,14 @@ class Stacks:
         """Have this process write its stacks here when it is asked for them, and when it dies of a fault."""
         faulthandler.enable(self.descriptor, all_threads=True)
         faulthandler.register(ASK, self.descriptor, all_threads=True, chain=False)
+
+    def tell_late(self, seconds: float) -> None:
+        """Have this process write its stacks here when so many seconds have passed, and it was not `in_time`."""
+        faulthandler.dump_traceback_later(seconds, file=self.descriptor)
+
+    def in_time(self) -> None:
+        """Say that what was to be done in time is done."""
+        faulthandler.cancel_dump_traceback_later()
 
     def clear(self) -> None:
         """Forget what was written."""

@@ -19,7 +19,7 @@ from astra.errors import DatabaseUnavailable
 from astra.inhand import ON_THE_WAY
 from astra.states import ErrorKind
 from astra.work import Load
-from daemon.executors import Ending
+from daemon.executors import Ending, stacks
 from daemon.executors.memory import MEGABYTE, Family
 from daemon.executors.process import WorkerProcess
 from daemon.logs import event
@@ -27,6 +27,7 @@ from daemon.logs import event
 log = logging.getLogger(__name__)
 _WORD_SECONDS = 5.0
 _LONGEST_BACKOFF = 30.0
+_REST_SECONDS = 10.0  # that a process may take to come to rest, after its last bundle
 _AGAIN_SECONDS = 1.0  # until a lease that could not be renewed is tried again
 _WITH_ANOTHER = "given back: its process was ended, for another bundle of it had been taken away"
 _BESIDE = "given back: its process ended, which had another bundle in hand"
@@ -39,6 +40,8 @@ class _Running:
     tried: float
     open: dict[int, None]
     token: str | None = None
+    is_late: bool = False
+    over: float | None = None
     lost: dict[int, float] = field(default_factory=dict)
 
 
@@ -67,6 +70,11 @@ class Supervisor:
         process = self._process
         return self._running is None and process is not None and process.lives and process.guard.verdict is None
 
+    @property
+    def unrecorded(self) -> int:
+        """How many bundles are held up by the database alone, which is away."""
+        return len(self.bundles) if self._process is not None and self._process.in_hand.waits else 0
+
     def start(self) -> None:
         """Start the process. Call it from the thread that lives longest: the process dies with that thread."""
         self._process = WorkerProcess(self._settings, self._clock, self._wake)
@@ -75,14 +83,15 @@ class Supervisor:
     def submit(self, load: Load, now: float) -> None:
         """Hand a load to the process."""
         assert self._process is not None
-        self._running = _Running(load, now, now, {each.bundle: None for each in load.bundles})
         self._process.in_hand.begin(ON_THE_WAY)
-        self._process.in_hand.draining = False
+        self._process.in_hand.draining = self._process.in_hand.waits = False
         self._process.stacks.clear()
         self._process.printed.forget()
         own = self._settings.of(load.bundles[0].component)
         self._process.guard.watch(own, [each.size for each in load.bundles])
         self._process.hand_over(load)
+        # Not before: what could not be handed over is nobody's, and is found to be so.
+        self._running = _Running(load, now, now, {each.bundle: None for each in load.bundles})
         self.key = load.bundles[-1].key
 
     def drain(self) -> None:
@@ -189,13 +198,41 @@ class Supervisor:
 
     def _keep(self, process: WorkerProcess, running: _Running, now: float) -> None:
         """Renew the leases of the load in time; end the process where the bundle in hand is somebody else's."""
+        if not running.open:
+            self._see_to_rest(process, running, now)
+            return
         in_hand = self._bundle_in_hand(process, running)
         # The last chunk may have ended the bundle a moment ago, and the process's own word is on its way.
         if in_hand in running.open and now - running.lost.get(in_hand, now) > _WORD_SECONDS:
             taken = "stopped: its bundle had been taken over"
             self._end(process, now, lambda each: Ending(each, taken if each == in_hand else _BESIDE))
-        elif running.token is not None and self._is_due(running, now):
+        elif running.token is None:
+            self._tell_late(process, running, now)
+        elif self._is_due(running, now):
             self._renew(running, running.token, now)
+
+    def _see_to_rest(self, process: WorkerProcess, running: _Running, now: float) -> None:
+        """Replace a process that has told of all its bundles and not that it is idle: its server may not answer."""
+        if running.over is None:
+            running.over = now
+        if now - running.over > _REST_SECONDS:
+            reason = "ended: it had run all its bundles, and did not come to rest"
+            event(log, "worker_died", logging.WARNING, reason=reason)
+            self._end(process, now, lambda each: Ending(each, reason))
+            self._start_at = now
+
+    def _tell_late(self, process: WorkerProcess, running: _Running, now: float) -> None:
+        """Tell, once, of a load that was not started in time, and where its process is: an import may take long."""
+        since = now - running.renewed - stacks.START_SECONDS
+        if running.is_late or since < 1.0:
+            return
+        where = process.stacks.text()
+        if where is None and since < _WORD_SECONDS:  # the process counts from when it came to read the order
+            return
+        running.is_late = True
+        details = {"pid": process.pid, "listens": self._is_ready, "seconds": now - running.renewed, "at": where}
+        event(log, "not_started", logging.WARNING, bundle=next(iter(running.open)), **details)
+        process.stacks.clear()  # should it die, this does not tell of what
 
     def _bundle_in_hand(self, process: WorkerProcess, running: _Running) -> int | None:
         place = process.in_hand.place()
@@ -281,5 +318,6 @@ class Supervisor:
 
     def _put_off(self, now: float) -> None:
         """Start the next process at once; or, where the last one could not even start, after a growing pause."""
-        self._start_at = now + (min(_LONGEST_BACKOFF, 2.0 ** (self._failures - 1)) if self._failures else 0.0)
+        pause = min(_LONGEST_BACKOFF, 2.0 ** min(self._failures - 1, 20))
+        self._start_at = now + (pause if self._failures else 0.0)
         self._failures += 1

@@ -35,7 +35,8 @@ def main() -> None:
     _die_with_parent(int(sys.argv[1]))
     orders, say = _own_standard_streams()
     first = json.loads(orders.readline())
-    Stacks(first["stacks"]).tell()
+    stacks = Stacks(first["stacks"])
+    stacks.tell()
     around = Surroundings()
     logs.configure_bundles(first["level"])
     around.log_to(logging.getLogger().handlers)
@@ -43,16 +44,23 @@ def main() -> None:
     in_hand = InHand(first["in_hand"])
     account = BundleAccount(Path(first["log"]), first["most"], Printed(first["printed"]), around, SYSTEM)
     desk = Desk(in_hand, Path(first["output"]), account)
+
+    def started(token: str) -> None:
+        stacks.in_time()
+        say({"started": token})
+
     told = Told(
-        lambda token: say({"started": token}),
+        started,
         lambda bundle, trouble: say({"ended": bundle, "trouble": trouble}),
         lambda bundle, why, away: say({"given_back": bundle, "why": why, "away": away}),
     )
     say({"ready": os.getpid()})
     rests_since = SYSTEM.monotonic()
     for line in orders:
+        stacks.tell_late(first["late"])
         drop_lost_connection(SYSTEM.monotonic() - rests_since)
         run_load(_load(json.loads(line)), desk, told)
+        stacks.in_time()  # one that could not be started
         rest_connection()
         rests_since = SYSTEM.monotonic()
         in_hand.begin(ON_THE_WAY)

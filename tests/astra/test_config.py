@@ -122,6 +122,15 @@ def test_the_stanza_with_the_problem_is_numbered(tmp_path: Path) -> None:
     assert '[[watch]] 2 mode = "sometimes"' in problems(tmp_path, text)
 
 
+def test_a_stanza_with_a_name_is_called_by_it(tmp_path: Path) -> None:
+    rule = 'filetype = "apStar"\ntask = "a.B"\ngather = "star"'
+    text = f'[[rules]]\nname = "one"\n{rule}\n[[rules]]\nname = "two"\n{rule}\nprioritty = 3'
+    told = problems(tmp_path, f'{text}\n[[components]]\ntask = "a.B"\n[components.slurm]\ntime = "long"')
+    assert '[[rules]] "one": gather = "star": must be "source"' in told
+    assert '[[rules]] "two": prioritty = 3: there is no such setting; did you mean priority?' in told
+    assert '[components.slurm] of "a.B": time = "long": must be a whole number' in told
+
+
 def test_paths_start_at_the_files_folder_and_a_tilde_is_home(tmp_path: Path) -> None:
     text = '[[watch]]\npath = "spectra/../visits"\n[output]\nroot = "~/out"\n[database]\nurl = "sqlite:///a.sqlite"'
     settings = load(tmp_path, text)
@@ -167,7 +176,7 @@ def test_conditions_become_facts_operations_and_values(tmp_path: Path) -> None:
 )
 def test_a_condition_of_another_shape_is_refused(tmp_path: Path, where: str) -> None:
     text = f'[[rules]]\nname = "r"\nfiletype = "apStar"\ntask = "a.B"\nwhere = {where}'
-    assert "[[rules]] where" in problems(tmp_path, text)
+    assert '[[rules]] "r": where' in problems(tmp_path, text)
 
 
 @pytest.mark.parametrize("task", ["Class", "package.", "package.module:Class", "a b.C", 3])
@@ -257,7 +266,8 @@ task = "a.Next"
         ('after = "all"', "is a rule that gathers, so it has no task on one data product that could be waited for"),
         ('after = "first"\ngather = "source"', "cannot stand beside gather"),
         ('gather = "field"', "gather"),
-        ("wait = -1", "wait"),
+        ('gather = "source"\nwait = -1', "wait = -1: must be a number of at least 0"),
+        ("wait = 60", '[[rules]] "next": wait = 60: is for rules that gather; write gather = "source" as well'),
         (
             'after = "last"\n[[rules]]\nname = "last"\nfiletype = "apVisit"\ntask = "a.Last"\nafter = "next"',
             "next -> last -> next",
@@ -347,6 +357,23 @@ def test_a_walltime_leaves_room_for_a_bundle_and_for_the_notice(tmp_path: Path) 
     assert "time = 2: must be more than notice, which is 120 s" in told
     component = '[[components]]\ntask = "a.B"\ntarget = 3600\n[components.slurm]\ntime = 50'
     assert "[components.slurm] of a.B: time = 50: is too short" in problems(tmp_path, f"{SLURM}{component}")
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ('[executor.slurm]\nfolder = "sas/jobs"', "[executor.slurm] folder = {}/sas/jobs"),
+        (
+            '[service]\nstate = "sas/state"\n[log]\nfolder = "logs"',
+            "[service] state = {}/sas/state, where [executor.slurm]",
+        ),
+    ],
+)
+def test_what_jobs_print_is_no_event_of_a_watched_folder(tmp_path: Path, written: str, named: str) -> None:
+    told = problems(tmp_path, f'{SLURM}{written}\n[[watch]]\npath = "sas"')
+    assert named.format(tmp_path) in told
+    assert f"lies in the watched folder {tmp_path}/sas; the scripts of jobs" in told
+    load(tmp_path, '[service]\nstate = "sas/state"\n[log]\nfolder = "logs"\n[[watch]]\npath = "sas"')
 
 
 def test_a_component_asks_slurm_for_what_is_its_own(tmp_path: Path) -> None:

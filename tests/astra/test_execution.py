@@ -934,10 +934,22 @@ def test_finished_work_waits_for_a_database_that_is_away(
 
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
     lock = open(database_url.removeprefix("sqlite:///") + ".lock", "ab")  # noqa: SIM115
-    clock = Impatient(lambda: fcntl.flock(lock, fcntl.LOCK_UN), after=60.0)
-    bundle = held(instance := doing(lambda self: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)), clock)
-    instance.run_held(bundle, clock)
+    in_hand, seen = InHand(), []
+
+    def free() -> None:
+        seen.append(in_hand.waits)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+    def body(self: Any) -> None:
+        seen.append(in_hand.waits)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    clock = Impatient(free, after=60.0)
+    bundle = held(instance := doing(body), clock)
+    instance.run_held(bundle, clock, Desk(in_hand))
     assert states(bundle.bundle) == ["completed"] * 3
+    assert [*seen, in_hand.waits] == [False, True, False], "its supervisor sees that it only waits"
+    in_hand.close()
     assert clock.waits[:3] == [0.5, 1.0, 2.0]
     lock.close()
 

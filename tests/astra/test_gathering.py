@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ from typing import Any
 import peewee
 import pytest
 
-from astra import gathering, queue, replay, taking_in
+from astra import gathering, queue, replay, taking_in, tree
 from astra.base import Parameter, TaskInstance
+from astra.cli.records import next_of_waiting
 from astra.cli.star import page, say
+from astra.cli.tasks import listed, with_more
 from astra.database.astradb import DataProduct, Gathering, Ingestion, Replay, Source, Task, TaskInputDataProduct
+from astra.database.connection import database as opened
 from astra.database.connection import drop_connection, run
 from astra.gathering import follow_links, gather_due
 from astra.ingest import Root
@@ -27,6 +32,7 @@ from astra.states import ErrorKind, TaskOutcome, TaskState
 from astra.taking_in import Terms
 from astra.work import Finish, Pick
 from daemon import status
+from daemon.gatherer import Gatherer
 from tests.support import fits
 from tests.support.catalogue import adopt_rows, claim, link, row, target
 from tests.support.clock import FakeClock
@@ -48,6 +54,12 @@ class Combine(TaskInstance):
 
     version = "1"
     depth = Parameter(default=3)
+
+
+class Further(TaskInstance):
+    """What comes after another component; it never runs here."""
+
+    version = "1"
 
 
 def rule(name: str = "combine", wait: float = WAIT, **values: Any) -> Rule:
@@ -79,6 +91,13 @@ class Field:
         terms = Terms([self.root], self.rules if rules is None else rules, patience=0.0)
         for each in taking_in.take_in(paths or [self.root.folder], terms, self.clock):
             assert each.outcome or not each.new, each
+
+    def sweep(self) -> None:
+        """Look at the folder as the service does, and take in what is new there."""
+        report = tree.WalkReport(rules=self.rules)
+        name, folder = self.root.name, self.root.folder
+        for found in tree.sweep(name, folder, lambda path: path.endswith(".fits"), self.clock.now(), report):
+            self.take_in(*[folder / each.path for each in found]) if found else None
 
     def later(self, seconds: float) -> list[gathering.Gathered]:
         while follow_links(self.rules, self.clock.now()):
@@ -161,6 +180,20 @@ def test_the_marks_of_a_rule_that_is_not_known_here_are_left_for_who_knows_it(fi
     assert not gathering.is_left(field.rules)
 
 
+def test_the_marks_of_a_rule_that_is_gone_are_told_at_the_start_and_a_rule_of_its_name_that_gathers_nothing_takes_them(
+    field: Field, caplog: pytest.LogCaptureFixture
+) -> None:
+    field.take_in(field.visit(), field.visit(STARS[1]))
+    field.later(WAIT)
+    field.take_in(field.visit(mjd=55871))
+    with caplog.at_level("WARNING", "daemon"):
+        Gatherer((rule("renamed"),), field.clock)
+    assert "marks_wait rule=combine sources=1" in caplog.text
+    field.rules = (rule(where=(Condition("mjd", "lt", 0),), wait=0.0),)
+    assert [(each.superseded, each.tasks) for each in field.later(WAIT)] == [(1, [])]
+    assert (Gathering.select().count(), inputs()) == (0, [[55870]]), "what is pending of the other star stands"
+
+
 def test_people_are_told_what_waits_to_be_gathered_and_until_when(
     field: Field, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,6 +207,14 @@ def test_people_are_told_what_waits_to_be_gathered_and_until_when(
     assert f"is due at {field.clock.now():%Y-%m-%d} {due}Z" in said
     field.later(WAIT)
     assert (status.records(field.clock)["gathering"], page(Source.get())["gathering"]) == ([], [])
+
+
+def test_a_list_of_tasks_says_how_many_inputs_there_are_beside_the_first(field: Field) -> None:
+    field.take_in(field.visit(), field.visit(mjd=55871), field.visit(mjd=55872), field.visit(STARS[1]))
+    field.later(WAIT)
+    found = listed(Selection(), 10)
+    assert sorted(each["inputs"] for each in found) == [1, 3]
+    assert sorted(with_more(each)["input"].partition(".fits")[2] for each in found) == ["", " and 2 more"]
 
 
 def test_what_is_taken_in_without_rules_is_not_gathered(field: Field) -> None:
@@ -277,6 +318,39 @@ def test_a_data_product_that_turns_out_to_be_of_no_source_takes_its_pending_task
     assert (inputs(), inputs(TaskState.CANCELLED)) == ([], [[55870]])
 
 
+def test_a_file_that_goes_and_comes_back_has_its_source_gathered_anew_both_times(field: Field) -> None:
+    field.visit()
+    away = field.root.folder.parent / "away.fits"
+    visit = field.visit(mjd=55871)
+    field.take_in()
+    field.later(WAIT)
+    visit.rename(away)
+    field.sweep()
+    assert [each.superseded for each in field.later(WAIT)] == [1]
+    assert inputs() == [[55870]]
+    complete()
+    away.rename(visit)
+    field.sweep()
+    field.later(WAIT)
+    assert inputs() == [[55870, 55871]]
+    assert not field.later(20 * WAIT), "a file that stays makes no mark"
+
+
+def test_a_pending_task_on_a_file_that_is_gone_is_superseded_though_its_source_has_no_other(field: Field) -> None:
+    visit = field.visit()
+    field.take_in(field.visit(STARS[1]), visit)
+    field.later(WAIT)
+    kept = visit.rename(field.root.folder.parent / "away.fits")
+    field.sweep()
+    assert [(each.sources, each.superseded) for each in field.later(WAIT)] == [(1, 1)]
+    assert inputs(TaskState.CANCELLED) == inputs() == [[55870]]
+    shutil.copyfile(kept, visit)  # the same bytes with other stamps: its row is corrected, and there is no new version
+    os.utime(visit, (1_600_000_000,) * 2)
+    field.sweep()
+    field.later(WAIT)
+    assert len(inputs()) == 2
+
+
 def relink_to(product: int, star: str, field: Field) -> None:
     """Link a data product as if its file now named another star."""
     link(claim(product, target(("apogee", star), ra=None, dec=None)))
@@ -341,6 +415,28 @@ def test_files_taken_in_again_are_gathered_again_though_that_was_done(field: Fie
     assert Replay.select().count() == 1
 
 
+@pytest.mark.parametrize("first", ["new work", "replay"])
+def test_that_a_replay_wants_it_again_is_not_lost_where_new_work_has_marked_the_source_too(
+    field: Field, first: str
+) -> None:
+    field.take_in(field.visit())
+    field.later(WAIT)
+    complete()
+    source = run("SELECT source_id FROM source_data_product")[0][0]
+    if first == "new work":
+        gathering.mark(RULE, {source}, field.clock.now())
+    carry_out(ask(field, Verb.INGESTION, filetypes=("apVisit",)), field)
+    if first == "replay":
+        gathering.mark(RULE, {source}, field.clock.now())
+    field.later(WAIT)
+    assert [each.replay for each in Task.select().where(Task.state == TaskState.PENDING)] == [None]
+    complete()
+    gathering.mark(RULE, {source}, field.clock.now())
+    asked = carry_out(ask(field, Verb.INGESTION, filetypes=("apVisit",)), field)
+    replay.cancel(asked.replay)
+    assert [each.tasks for each in field.later(WAIT)] == [[]], "it is cancelled"
+
+
 def test_tasks_enqueued_again_come_after_what_the_rule_says(field: Field) -> None:
     first = Rule("first", "apVisit", Combine(depth=1).plan(), 100, ())
     field.rules = (first, Rule("second", "apVisit", Combine(depth=2).plan(), 100, (), after=first))
@@ -354,6 +450,84 @@ def test_tasks_enqueued_again_come_after_what_the_rule_says(field: Field) -> Non
     carry_out(ask(field, Verb.TASKS, rules=("first",)), field)
     complete()
     assert Task.get_by_id(again.id).not_before is None
+
+
+@pytest.mark.parametrize("chunk", [1, 500])
+def test_work_and_what_comes_after_it_are_enqueued_again_so_that_the_second_waits(
+    field: Field, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(replay, "CHUNK", chunk)
+    first = Rule("first", "apVisit", Combine(depth=1).plan(), 100, ())
+    field.rules = (first, Rule("second", "apVisit", Combine(depth=2).plan(), 100, (), after=first))
+    field.take_in(field.visit(), field.visit(mjd=55871))
+    complete()
+    complete()
+    plan = ask(field, Verb.TASKS, rules=("first", "second"))
+    assert [each.key for each in plan.entries] == [3, 4, 1, 2], "the newest first, but each after what it waits for"
+    carry_out(plan, field)
+    waiting = Task.select().where(Task.not_before.is_null(False))
+    assert {each.rule for each in waiting} == {"second"}
+    assert waiting.count() == 2
+    complete()
+    complete()
+    assert Task.select().where(Task.state == TaskState.COMPLETED).count() == 8
+
+
+def chained(then: type[TaskInstance]) -> tuple[Rule, Rule]:
+    first = Rule("first", "apVisit", Combine(depth=1).plan(), 100, ())
+    return first, Rule("second", "apVisit", then().plan(), 100, (), after=first)
+
+
+def test_a_rule_that_comes_after_a_new_version_has_that_enqueued_too_and_each_rule_lacks_what_is_its_own(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.rules = chained(Further)[:1]
+    field.take_in(field.visit(), field.visit(mjd=55871))
+    complete()
+    assert ask(field, rules=("first",)).entries == []
+    monkeypatch.setattr(Combine, "version", "2")
+    field.rules = chained(Further)
+    assert len(ask(field, rules=("first",)).entries) == 2, "of this version there is none"
+    plan = ask(field, rules=("second",))
+    assert [each.kind.rpartition(".")[2] for each in plan.entries] == ["Combine", "Combine", "Further", "Further"]
+    carry_out(plan, field)
+    assert (ask(field, rules=("first",)).entries, ask(field, rules=("second",)).entries) == ([], [])
+    complete()
+    complete()
+    assert Task.select().where(Task.state == TaskState.COMPLETED).count() == 6
+
+
+def test_the_next_command_of_what_waits_for_work_that_was_not_enqueued_brings_it_on(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.rules = chained(Further)
+    field.take_in(field.visit())
+    complete()
+    complete()
+    monkeypatch.setattr(Combine, "version", "2")
+    field.rules = chained(Further)
+    carry_out(ask(field, Verb.TASKS, rules=("second",)), field)
+    waiting = Task.get(Task.state == TaskState.PENDING)
+    assert next_of_waiting(waiting.id, field.rules) == "astra replay --rule first"
+    monkeypatch.setattr(Combine, "version", "3")
+    field.rules = chained(Further)
+    assert next_of_waiting(waiting.id, field.rules).startswith(f"astra cancel task {waiting.id}; astra replay tasks")
+    field.rules = (replace(field.rules[1], after=None),)  # or `after` was taken out of the rule
+    queue.cancel_pending([waiting.id])
+    carry_out(ask(field, Verb.TASKS, rules=("second",), states=(TaskState.CANCELLED,)), field)
+    assert Task.get(Task.state == TaskState.PENDING).not_before is None
+
+
+def test_of_tasks_of_a_rule_that_gathers_only_those_on_what_the_source_has_now_are_repeated(field: Field) -> None:
+    for mjd in (55870, 55871, 55872):
+        field.take_in(field.visit(mjd=mjd), field.visit(STARS[1]))
+        field.later(WAIT)
+        complete()
+    assert inputs(TaskState.COMPLETED) == [[55870], [55870], [55870, 55871], [55870, 55871, 55872]]
+    plan = ask(field, Verb.TASKS, rules=("combine",))
+    assert sorted(len(each.task.inputs) for each in plan.entries if each.task) == [1, 3]
+    assert {each.reason.partition(":")[0] for each in plan.left} == {"of an older set"}
+    assert len(plan.left) == 2
 
 
 # ------------------------------------------------------------------------------------------ cost, and several at once
@@ -380,8 +554,34 @@ def test_what_a_new_task_supersedes_is_found_by_its_data_products(field: Field, 
     field.clock.advance(WAIT)
     with plans(database) as seen:
         gather_due(field.rules, field.clock.now())
-    [plan] = [plan for statement, plan in seen if statement.startswith("UPDATE task SET state = 'cancelled'")]
+    [plan] = [plan for statement, plan in seen if "FROM task t WHERE t.id" in statement]
     assert "task_input_data_product_data_product_id" in plan, plan
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_task_that_somebody_held_when_it_was_to_be_superseded_is_looked_at_again(field: Field) -> None:
+    field.take_in(field.visit(), field.visit(STARS[1]))
+    field.later(WAIT)
+    field.take_in(field.visit(mjd=55871))
+    held, gathered = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with opened.atomic():
+            queue.hold_tasks([each.id for each in Task.select()])
+            held.set()
+            assert gathered.wait(20)
+        drop_connection()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(20)
+    assert [(each.superseded, len(each.tasks)) for each in field.later(WAIT)] == [(0, 1)]
+    gathered.set()
+    other.join()
+    assert not field.later(59)
+    assert [(each.sources, each.superseded, each.tasks) for each in field.later(1)] == [(1, 1, [])]
+    assert inputs() == [[55870], [55870, 55871]]
+    assert not field.later(20 * WAIT)
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

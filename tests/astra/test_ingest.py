@@ -669,6 +669,28 @@ def test_a_file_that_was_current_and_is_a_copy_now_is_recorded_as_one(
     assert offered(root) == [f"a/{VISIT}"]
 
 
+def test_a_file_and_its_copy_that_change_places_are_known_where_they_are(
+    database: peewee.Database, root: Root, clock: FakeClock
+) -> None:
+    one, other, beside = root.folder / "a", root.folder / "b", root.folder / "beside"
+    put(root, f"a/{VISIT}", fits.apvisit())
+    take(root, f"a/{VISIT}", clock=clock)
+    one.rename(other)
+    take(root, f"b/{VISIT}", clock=clock)
+    shutil.copytree(other, one)  # with its times
+    take(root, f"a/{VISIT}", clock=clock)
+    for source, target in ((one, beside), (other, one), (beside, other)):
+        source.rename(target)
+    both = [f"a/{VISIT}", f"b/{VISIT}"]
+    assert sorted(offered(root)) == both
+    before = counts()
+    again = take(root, *both, clock=clock)
+    assert offered(root) == []
+    assert (counts(), [each.new for each in again]) == (before, [False, False])
+    was = Ingestion.get_by_id(1)
+    assert (was.path, was.inode) == (f"a/{VISIT}", -1)  # its stamps are those of the newest row there by now
+
+
 def test_where_it_is_asked_for_the_whole_file_has_its_checksum(
     database: peewee.Database, root: Root, clock: FakeClock
 ) -> None:

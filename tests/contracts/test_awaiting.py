@@ -20,7 +20,19 @@ from astra.queue import awaiting
 from astra.states import IS_DUE, TaskOutcome, TaskState
 from astra.work import Claimed, Finish, NewTask, Pick
 from tests.support.clock import START
-from tests.support.tasks import OWNER, TOTALS, claim, ended, new_task, plans, product, start, statements, version_of
+from tests.support.tasks import (
+    OWNER,
+    TOTALS,
+    by_hand,
+    claim,
+    ended,
+    new_task,
+    plans,
+    product,
+    start,
+    statements,
+    version_of,
+)
 
 COMPLETED, FAILED = TaskOutcome.COMPLETED, TaskOutcome.FAILED
 BOTH = frozenset({TaskState.FAILED, TaskState.CANCELLED})
@@ -97,6 +109,43 @@ def test_a_repeat_of_what_is_waited_for_lets_go_though_its_identity_is_another(d
     assert enqueue("b") == due(), "and what is enqueued afterwards need not wait"
 
 
+def test_work_that_is_to_be_done_again_is_waited_for_though_it_was_done(database: peewee.Database) -> None:
+    enqueue("a")
+    end(start(claim()), COMPLETED)
+    b, a = enqueue("b", "a")
+    assert due() == [a], "in one call, whatever the order"
+    queue.cancel_pending([b])
+    [b] = enqueue("b")
+    assert due() == [a], "in a later one"
+    end(start(claim()), FAILED)
+    awaiting.repair_waits()
+    assert due() == []
+    assert not backlog.unfinished(), "no drain waits for it"
+    assert holds.told_awaited("a", holds.awaited({"a"})) == f"task {a}, which is failed"
+    assert list(queue.retry([a]).again) == [a]
+    awaiting.repair_waits()
+    assert due() == [a]
+    end(start(claim()), COMPLETED)
+    assert due() == [b]
+
+
+def test_work_done_before_counts_again_where_its_repetition_is_cancelled_or_was_by_hand(
+    database: peewee.Database,
+) -> None:
+    [first] = enqueue("a")
+    end(start(claim()), COMPLETED)
+    [again] = queue.enqueue([new_task(identity="a of version 2", repeat_of=first)], START)
+    [b] = enqueue("b")
+    assert due() == [again]
+    assert holds.told_awaited("a", holds.awaited({"a"})) == f"task {again}, which is pending"
+    queue.cancel_pending([again])
+    awaiting.repair_waits()
+    assert due() == [b]
+    queue.cancel_pending([b])
+    queue.open_by_hand(by_hand(new_task(identity=None, repeat_of=first)), START)
+    assert enqueue("b") == due()
+
+
 def test_one_that_is_held_and_let_go_still_waits(database: peewee.Database) -> None:
     a, b = enqueue("a", "b")
     queue.hold_tasks([b])
@@ -125,12 +174,12 @@ def test_who_was_missed_is_found_in_slices(database: peewee.Database, monkeypatc
     keys = queue.enqueue([new_task(after=f"{word} {n}") for n in range(3) for word in ("done", "never")], START)
     execute("UPDATE task SET not_before = '9999-01-01 00:00:00.000000+00:00' WHERE after IS NOT NULL")
     assert backlog.unfinished(), "a drain must not end before they are found"
-    position, turns = awaiting.repair(), 1
-    while position != ("", 0):
-        position, turns = awaiting.repair(position), turns + 1
+    position, turns = awaiting.repair_waits(), 1
+    while position is not None:
+        position, turns = awaiting.repair_waits(position), turns + 1
     assert due() == keys[::2]
     assert turns == 4
-    assert not queue.is_missed()
+    assert not queue.waits_in_vain()
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -153,7 +202,7 @@ def test_an_enqueue_and_a_finish_that_did_not_see_each_other_are_put_right(datab
     finished.set()
     other.join()
     assert due() == []
-    awaiting.repair()
+    awaiting.repair_waits()
     assert len(due()) == 1
 
 
@@ -183,7 +232,7 @@ def test_what_waits_is_found_by_its_index(database: peewee.Database) -> None:
     held = start(claim(1))
     with plans(database) as seen:
         end(held, COMPLETED)
-        awaiting.repair()
+        awaiting.repair_waits()
     of_waiting = [each for each in seen if "after IS NOT NULL" in each[0]]
     assert len(of_waiting) == 3
     assert all("task_after" in plan for _, plan in of_waiting), of_waiting
@@ -200,6 +249,7 @@ class Chain(RuleBasedStateMachine):
             execute("DELETE FROM task")
             execute("DELETE FROM bundle")
         self.open: dict[int, Claimed] = {}
+        self.cancelled = False
 
     @rule(identity=st.sampled_from("abc"))
     def enqueue(self, identity: str) -> None:
@@ -233,20 +283,23 @@ class Chain(RuleBasedStateMachine):
             queue.retry(keys, BOTH)
         else:
             {"hold": queue.hold_tasks, "lift": queue.lift_tasks, "cancel": queue.cancel_pending}[verb](keys)
+            self.cancelled |= verb == "cancel"  # perhaps what was to be done again: the look finds who needs not wait
 
     @rule()
     def look(self) -> None:
-        assert awaiting.repair() == ("", 0)
+        assert awaiting.repair_waits() is None
+        self.cancelled = False
 
     @invariant()
     def a_task_is_due_as_soon_as_what_it_comes_after_is_completed_and_not_before(self) -> None:
-        done = {each for (each,) in run("SELECT identity FROM task WHERE state = 'completed'")}
-        for task in Task.select().where(Task.state.in_([TaskState.PENDING, TaskState.RUNNING, TaskState.COMPLETED])):
-            is_free = task.after is None or task.after in done
-            if task.state is TaskState.PENDING and not holds.is_held(task.not_before):
-                assert (task.not_before is None) == is_free, task.identity
-            elif task.state is not TaskState.PENDING:
-                assert is_free, task.identity
+        tasks = [each for each in Task.select().order_by(Task.id) if each.state is not TaskState.CANCELLED]
+        was_done = {each.identity for each in tasks if each.state is TaskState.COMPLETED}
+        latest = {each.identity: each.state for each in tasks}  # one that lives is the newest of its identity
+        for task in tasks:
+            if holds.awaits(task.not_before):
+                assert self.cancelled or latest.get(task.after) is not TaskState.COMPLETED, task.identity
+            elif task.after is not None and not holds.is_held(task.not_before):
+                assert task.after in was_done, task.identity
 
 
 def test_in_any_order_of_events_a_task_runs_only_after_what_it_waits_for(database: peewee.Database) -> None:

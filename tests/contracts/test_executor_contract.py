@@ -20,8 +20,9 @@ from tests.support.site import Site
 from tests.support.stand import PATIENCE, Stand
 from tests.support.witness import calls, completed_once
 
-EXECUTORS = ("local", pytest.param("slurm", marks=pytest.mark.system))
+EXECUTORS = ("local", "slurm")
 pytestmark = [
+    pytest.mark.system,
     pytest.mark.parametrize("executor", EXECUTORS),
     pytest.mark.parametrize("database_url", ["postgresql"], indirect=True),
 ]

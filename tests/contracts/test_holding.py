@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from astra import holds, queue, steering, targets
 from astra.database.astradb import Bundle, Hold, Task
-from astra.database.connection import run
+from astra.database.connection import database as opened
+from astra.database.connection import drop_connection, execute, run
 from astra.errors import AstraError, LeaseLost
 from astra.states import HoldKind, TaskOutcome, TaskState
 from astra.targets import Kind, Target
 from astra.work import Finish
 from tests.support.clock import START
+from tests.support.processes import until
 from tests.support.steered import (
     ADA,
     BOTH,
@@ -28,7 +33,7 @@ from tests.support.steered import (
     outcomes,
     states,
 )
-from tests.support.tasks import TOTALS, by_hand, claim, ended, fill, new_task, running, start
+from tests.support.tasks import TOTALS, by_hand, claim, ended, fill, new_task, product, running, start, version_of
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -210,3 +215,31 @@ def test_the_failed_tasks_of_a_component_a_replay_and_a_bundle_are_found() -> No
     claim(1)
     assert list(targets.ended(of_bundle(bundle), failed)) == []
     assert run("SELECT count(*) FROM task WHERE state = 'failed'")[0][0] == 2
+
+
+# ------------------------------------------------------------------------------------------- two at the same moment
+
+
+@pytest.mark.parametrize("verb", ["supersede", "hold_tasks", "lift_tasks", "cancel_pending"])
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_two_who_change_the_same_tasks_come_to_them_in_one_order(verb: str) -> None:
+    """Else each would come to wait for the other: PostgreSQL comes to rows as they lie, or as a plan finds them."""
+    given = product()
+    keys = fill(40, inputs=(given,), rule="a")
+    queue.hold_tasks(keys[5:])
+    queue.hold_tasks(keys)  # those of the lowest keys lie behind all others by now
+    version_of(given.data_product, "/data/one.fits")
+    change = partial(queue.supersede, [given.data_product], START) if verb == "supersede" else None
+    other = threading.Thread(target=_change, args=(change or partial(getattr(queue, verb), keys),))
+    with opened.atomic():
+        execute("UPDATE task SET priority = 1 WHERE id = ?", (keys[0],))
+        other.start()
+        until(lambda: run("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        execute("UPDATE task SET priority = 1")
+    other.join()
+    assert Task.select().where(Task.priority == 1).count() == 40
+
+
+def _change(verb: Callable[[], object]) -> None:
+    verb()
+    drop_connection()

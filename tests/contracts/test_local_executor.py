@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from astra.base import TaskInstance
 from astra.clock import SYSTEM
 from astra.database import migrate
 from astra.database.astradb import Bundle, TaskBundle
+from astra.database.connection import run
 from astra.states import BundleState, ErrorKind, TaskOutcome, TaskState
 from astra.work import Claimed, Load, NewTask
 from daemon import executors
 from daemon.executors import Ending
+from daemon.executors.local import LocalExecutor
+from daemon.executors.output import Printed
 from daemon.executors.supervisor import Supervisor
 from tests.support.components import (
     BadRow,
@@ -26,6 +30,7 @@ from tests.support.components import (
     Killed,
     KilledAt,
     LeavesChild,
+    LeavesTable,
     Raises,
     ReadsAndPrints,
     StartsPrograms,
@@ -74,6 +79,76 @@ def test_a_process_that_dies_is_told_and_followed_by_another(
     assert (ending.trouble, ending.kind) == (trouble, ErrorKind.CRASH)
     assert Bundle.get_by_id(ending.bundle).state is BundleState.RUNNING, "the scheduler alone takes it back"
     rig.ready_again()
+    assert rig.run(Traced()).trouble is None
+
+
+@ON_ONE
+def test_a_bundle_for_which_the_last_idle_process_has_just_died_is_given_back_at_once(rig: Rig) -> None:
+    Traced().enqueue()
+    assert isinstance(rig.executor, LocalExecutor)
+    [own] = [each._process for each in rig.executor._supervisors]
+    assert own is not None
+    assert rig.executor.free() == 1
+    [claimed] = rig.claim()
+    own.kill()
+    rig.executor.submit(Load((claimed,), 60.0), SYSTEM.monotonic())
+    ending = rig.ending(claimed.bundle)
+    assert (ending.trouble, ending.kind) == ("given back: the process that was to run it has died", None)
+
+
+@ON_ONE
+def test_a_load_that_could_not_be_handed_over_is_nobody_s(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Printed) -> None:
+        raise OSError("no locks available")
+
+    Traced().enqueue()
+    [claimed] = rig.claim()
+    monkeypatch.setattr(Printed, "forget", refuse)
+    with pytest.raises(OSError, match="no locks"):
+        rig.executor.submit(Load((claimed,), 60.0), SYSTEM.monotonic())
+    [found] = backlog.open_bundles(SYSTEM.now())
+    assert not rig.executor.is_mine(found), "or nobody would ever take it back"
+    assert rig.executor.free() == 1
+
+
+@ON_ONE
+def test_a_load_that_is_not_started_in_time_is_told_of_once_with_where_its_process_is(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("daemon.executors.stacks.START_SECONDS", 0.2)
+    monkeypatch.setenv("ASTRA_TEST_PIPE", str(pipe := tmp_path / "pipe"))
+    os.mkfifo(pipe)
+    rig.executor.stop()
+    rig.executor.start()
+    assert rig.run(Traced()).trouble is None  # so that it listens
+    rig.ready_again()
+    name = "tests.support.slow_import.Slow"
+    queue.enqueue([NewTask(name, "1", "{}", f"{name} {{}}")], SYSTEM.now())
+    [bundle] = rig.hand_over(*rig.claim())
+    said = until(lambda: [rig.turn(), [each for each in caplog.messages if each.startswith("not_started")]][1])
+    with pipe.open("wb"):
+        pass
+    assert rig.ending(bundle).trouble is None
+    assert all(each in said[0] for each in (f"bundle={bundle}", "listens=True", "worker.py"))
+    assert [each for each in caplog.messages if each.startswith("not_started")] == said
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_process_that_does_not_come_to_rest_is_replaced(
+    rig: Rig, gate: Path, database: peewee.Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = rig.submit(LeavesTable(gate=str(gate)))
+    until(lambda: waiting(gate))
+    with database.atomic():
+        [(table,)] = run("SELECT CAST(CAST(oid AS regclass) AS TEXT) FROM pg_class WHERE relname = 'left_behind'")
+        run(f"LOCK TABLE {table} IN ACCESS SHARE MODE; SELECT 1")  # so its connection cannot be cleared
+        open_gate(gate)
+        assert rig.ending(bundle).trouble is None
+        began = SYSTEM.monotonic()
+        for seconds in range(30):
+            assert rig.executor.turn(began + seconds) == []
+        assert "did not come to rest" in caplog.text
+        rig.ready_again()
     assert rig.run(Traced()).trouble is None
 
 

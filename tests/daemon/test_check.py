@@ -7,9 +7,11 @@ from pathlib import Path
 import peewee
 import pytest
 
+from astra.database.astradb import Gathering
 from astra.errors import ConfigurationError
 from daemon import check as module
 from daemon.check import check
+from tests.support.clock import START
 from tests.support.site import QUALITY, QUALITY_RULES, Site
 
 
@@ -32,6 +34,14 @@ def test_all_is_well_where_all_is_well(site: Site) -> None:
     assert "is reached and up to date" in found["database"][1]
     assert found["rules"] == (True, "2 rules, for apStar, apVisit")
     assert "is a local file system" in found["watch redux"][1]
+
+
+def test_marks_that_no_rule_takes_any_more_are_told(site: Site) -> None:
+    now = START
+    Gathering.insert(rule="old name", source=1, since=now, due=now, latest=now).execute()
+    good, message = findings(site)["database"]
+    assert good
+    assert message.endswith("; sources that wait to be gathered by 'old name', which is no rule of these settings: 1")
 
 
 def test_an_empty_database_will_get_its_tables_at_the_start(tmp_path: Path, empty_database_url: str) -> None:
@@ -61,7 +71,8 @@ def test_a_folder_that_is_not_there_is_bad(site: Site) -> None:
 def test_a_database_that_cannot_be_reached_is_bad(tmp_path: Path) -> None:
     good, message = findings(Site(tmp_path, "postgresql://nobody@/nothing?host=/nowhere"))["database"]
     assert not good
-    assert "the database cannot be used now" in message
+    assert message.startswith("the database cannot be used now: ")
+    assert message.endswith("; start it, or name another in [database] url")
 
 
 def test_a_rule_that_cannot_be_used_is_bad_and_named(site: Site) -> None:

@@ -43,7 +43,8 @@ def test_status_tells_that_no_service_has_run_and_what_the_records_hold(site: Si
     done = ask(site, "status")
     assert done.exit_code == 1
     lines = dict(line.split(None, 1) for line in done.output.splitlines())
-    assert lines["service"] == "has not run with these settings"
+    missing = status.status_file(site.settings())
+    assert lines["service"] == f"has not run with these settings: there is no {missing}"
     assert lines["records"] == "0 data products, 0 linked to 0 sources"
     assert (lines["ingested"], lines["tasks"]) == ("nothing yet", "none yet")
     assert json.loads(ask(site, "status", "--json").output)["service"] is None
@@ -75,6 +76,27 @@ def test_status_shows_ten_holds_and_counts_the_others(site: Site) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_status_tells_of_the_service_while_the_database_is_away(site: Site) -> None:
+    site.rules = ()
+    settings = site.settings()
+    service = Service(settings, SYSTEM)
+    service._listener.mine = frozenset({"redux"})
+    service._build(())
+    service._tell_status()
+    site.url = "postgresql://nobody@/nothing?host=/nowhere"
+    done = ask(site, "status")
+    assert done.exit_code == 0, "the service lives"
+    lines = dict(line.split(None, 1) for line in done.output.splitlines())
+    assert list(lines) == ["service", "watch", "on", "database"]
+    assert lines["service"].startswith("alive and running, pid ")
+    assert lines["database"].startswith("away: the database cannot be used now: ")
+    done = ask(site, "status", "--json")
+    shown = json.loads(done.output)
+    assert (done.exit_code, shown["records"], shown["service"]["alive"]) == (0, None, True)
+    assert "/nowhere" in shown["database_away"]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_status_tells_of_a_service_that_has_stopped(site: Site) -> None:
     settings = site.settings()
     assert Service(settings, SYSTEM, Until.DRAINED).run() == 0
@@ -86,6 +108,16 @@ def test_status_tells_of_a_service_that_has_stopped(site: Site) -> None:
     assert done.exit_code == 1
     assert f"stopped at {shown['written']}" in done.output
     assert shown["written"].endswith("Z")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_who_wants_to_run_a_bundle_by_hand_is_told_how(site: Site) -> None:
+    done = ask(site, "bundle", "3")
+    assert done.exit_code == 2
+    assert done.output.splitlines()[-1].endswith("to run a recorded bundle again: astra execute bundle 3")
+    done = ask(site, "bundle", "3", "--handed", str(site.folder / "foo"))
+    told = f"cannot read {site.folder}/foo, the file that a service hands to its job: No such file or directory; "
+    assert str(done.exception) == f"{told}nothing was run"
 
 
 def test_a_database_without_tables_is_told_in_a_sentence(

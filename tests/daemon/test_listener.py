@@ -15,6 +15,7 @@ import pytest
 
 from astra import queue
 from astra.clock import SYSTEM
+from astra.database import notices
 from astra.database.connection import close_database, open_database, run
 from astra.database.migrate import migrate
 from astra.work import NewTask
@@ -195,3 +196,17 @@ def test_it_ends_at_once_and_leaves_no_connection(database: peewee.Database, mon
         "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'astrad %' AND datname = current_database()"
     )
     until(lambda: run(here) == [(0,)])
+
+
+@ON_POSTGRESQL
+def test_a_notice_that_came_with_an_answer_is_heard_at_once(database: peewee.Database) -> None:
+    line = notices.Line()
+    hears, tells = os.pipe()
+    enqueue()
+    assert line.watchers(["redux"]) == {}  # its answer brings the notice along
+    began = SYSTEM.monotonic()
+    assert line.wait(hears, 5.0)
+    assert SYSTEM.monotonic() - began < 4.0
+    line.close()
+    os.close(hears)
+    os.close(tells)

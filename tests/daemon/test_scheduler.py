@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from astra.database.astradb import Bundle, Hold, Task, TaskBundle
 from astra.database.connection import database as opened
 from astra.database.connection import execute
 from astra.errors import DatabaseUnavailable
+from astra.queue import awaiting
 from astra.states import BundleState, ErrorKind, HoldKind, TaskOutcome, TaskState
 from astra.work import ByHand, Claimed, Ended, Finish, Load, NewTask, OpenBundle, Pick, Retry, Totals
 from daemon import scheduler
@@ -51,6 +53,7 @@ class Hands:
         self.told: list[str] = []
         self.started = 0
         self.unwelcome: set[str] = set()
+        self.waits = False
 
     def start(self) -> None:
         self.started += 1
@@ -88,6 +91,9 @@ class Hands:
 
     def is_mine(self, found: OpenBundle) -> bool:
         return found.bundle in self.held
+
+    def unrecorded(self) -> int:
+        return len(self.held) if self.waits else 0
 
     def drain(self) -> None:
         self.told.append("drain")
@@ -391,10 +397,27 @@ def test_the_dead_are_looked_for_again_and_again(rig: Rig, settings: Settings) -
     assert successor.tick().recovered == []
     with opened.atomic():
         execute("UPDATE bundle SET owner_pid = ?, owner_start = 1", (dead().pid,))
-    rig.clock.advance(6)
+    rig.clock.advance(4)
     assert successor.tick().recovered == [], "it looked a moment ago"
-    rig.clock.advance(10)
+    rig.clock.advance(2)
     assert successor.tick().recovered == [bundle]
+
+
+def test_all_that_wait_for_what_is_done_are_let_go_long_before_the_next_look_at_the_dead(
+    settings: Settings, database: peewee.Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(awaiting, "CHUNK", 2)
+    rig = Rig(settings, clock, Hands(slots=0))
+    queue.enqueue(
+        [NewTask("a.B", "1", f"{n}", "a.B {}", identity=f"{n}", after="first") for n in range(9)], clock.now()
+    )
+    queue.enqueue([NewTask("a.B", "1", "{}", "a.B {}", identity="first")], clock.now())
+    execute("UPDATE task SET state = 'completed' WHERE identity = 'first'")  # by one who did not see that they wait
+    for turn in range(5):
+        assert Task.select().where(Task.not_before.is_null(False)).count() == max(0, 9 - 2 * turn)
+        rig.tick()
+        clock.advance(0.5)
+    assert not Task.select().where(Task.not_before.is_null(False)).exists()
 
 
 def test_stopping_gives_back_what_was_running_and_what_had_ended_badly(rig: Rig) -> None:
@@ -428,15 +451,47 @@ def away(*_: object) -> list[OpenBundle]:
     raise DatabaseUnavailable("the database cannot be used now")
 
 
-def test_a_stop_while_the_database_is_away_ends_all_the_same(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_while_the_database_is_away_ends_all_the_same(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     rig.enqueue(1)
     [bundle] = rig.tick().submitted
     monkeypatch.setattr(backlog, "open_bundles", away)
-    assert rig.scheduler.stop() == 1
+    with caplog.at_level(logging.INFO, "daemon"):
+        assert [rig.scheduler.stop(), rig.scheduler.stop()] == [0, 0], "none was released"
     assert rig.hands.held == {}
+    said = [str(each.msg).partition(" reason")[0] for each in caplog.records]
+    assert said == ["not_released bundles=1"], "once, and nothing of no bundles"
     monkeypatch.undo()
     assert Bundle.get_by_id(bundle).state == "submitted", "the next start frees it: its owner is gone by then"
     assert os.getpid() == Bundle.get_by_id(bundle).owner_pid
+
+
+def test_a_stop_waits_for_what_runs_and_not_for_what_waits_for_the_database_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "daemon")
+    rig.enqueue(4)
+    first, _ = rig.tick().submitted
+
+    def turn(seconds: float) -> float:
+        rig.clock.advance(seconds)
+        with suppress(DatabaseUnavailable):
+            rig.tick()
+        return rig.scheduler.unrecorded_for(rig.clock.monotonic())
+
+    rig.hands.waits = True
+    assert turn(5) == 0.0, "the database is here again"
+    monkeypatch.setattr(backlog, "open_bundles", away)
+    monkeypatch.setattr(queue, "make_due", away)
+    rig.hands.waits = False
+    rig.hands.endings.append(Ending(first, "its process was ended by signal 9", ErrorKind.CRASH))
+    assert [turn(5), turn(5)] == [0.0, 0.0], "the second bundle runs"
+    rig.hands.waits = True
+    assert [turn(5), turn(5), turn(5)] == [0.0, 5.0, 10.0]
+    assert [str(each.msg) for each in caplog.records] == ["unrecorded bundles=2 waits=10"]
+    monkeypatch.undo()
+    assert turn(5) == 0.0
 
 
 def test_of_a_bundle_whose_process_died_the_task_in_hand_alone_is_blamed(rig: Rig) -> None:
@@ -609,7 +664,8 @@ def test_short_bundles_of_a_known_component_are_handed_over_together(rig: Rig) -
     assert states() == Counter(completed=101, running=100, pending=49)
 
 
-def test_what_a_person_asks_of_a_running_bundle_reaches_its_process(rig: Rig) -> None:
+def test_what_a_person_asks_of_a_running_bundle_reaches_its_process(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "daemon")
     rig.enqueue(4)
     first, second = rig.tick().submitted
     token = rig.run(first)
@@ -617,11 +673,17 @@ def test_what_a_person_asks_of_a_running_bundle_reaches_its_process(rig: Rig) ->
         execute("UPDATE bundle SET asked = 'drain' WHERE id = ?", (first,))
     rig.tick()
     assert rig.hands.told == [f"drain {first}"]
-    queue.release(first, token, "cancelled by somebody", rig.clock.now())
+    queue.release(first, token, "given back by somebody", rig.clock.now())
     rig.tick()
     assert rig.hands.told[1:] == [f"drop [{first}]"]
     assert rig.scheduler.running == 1 + len(rig.hands.held) - 1
     assert second in rig.hands.held
+    queue.cancel_running(second, "cancelled by somebody", rig.clock.now())
+    rig.tick()
+    assert [str(each.msg) for each in caplog.records] == [
+        f'taken_away bundle={first} reason="given back by somebody"',
+        f'cancelled bundle={second} tasks=1 reason="cancelled by somebody"',
+    ]
 
 
 def test_to_wind_up_lets_no_further_task_be_begun(rig: Rig) -> None:

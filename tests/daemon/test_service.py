@@ -18,11 +18,12 @@ import pytest
 from astra.clock import SYSTEM
 from astra.database import notices
 from astra.database.connection import drop_connection
-from astra.errors import ConfigurationError
+from astra.errors import ConfigurationError, DatabaseUnavailable
 from daemon import listener, service
+from daemon.gatherer import Gatherer
 from daemon.intake import Intake
 from daemon.listener import Listener
-from daemon.scheduler import Scheduler
+from daemon.scheduler import Scheduler, TickReport
 from daemon.service import Service, Until
 from tests.support import fits
 from tests.support.clock import FakeClock
@@ -72,6 +73,21 @@ def test_how_it_went_is_asked_of_its_own_database_and_of_no_other(
 
 
 @ON_ONE
+def test_a_run_that_leaves_tasks_which_wait_for_what_failed_says_so_at_last(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.rules = [
+        {"name": "bad", "filetype": "apVisit", "task": f"{COMPONENTS}.Raises", "parameters": {"note": "bad"}},
+        {"name": "good", "filetype": "apVisit", "task": TRACED, "after": "bad"},
+    ]
+    with caplog.at_level(logging.INFO, "daemon"):
+        assert drain(site) == 1
+    said = [str(record.msg) for record in caplog.records]
+    assert said[-1] == 'left_waiting tasks=1 reason="they come after work that is not done"'
+    assert states() == Counter(failed=1, pending=1)
+
+
+@ON_ONE
 @pytest.mark.parametrize(("part", "method"), [(Intake, "turn"), (Scheduler, "tick")])
 def test_a_turn_that_fails_is_logged_and_the_next_one_goes_on(
     site: Site,
@@ -95,6 +111,42 @@ def test_a_turn_that_fails_is_logged_and_the_next_one_goes_on(
     assert "something nobody thought of" in caplog.text
     assert "tries again" in record.getMessage() or "goes on in" in record.getMessage()
     assert states() == Counter(completed=1)
+
+
+@ON_ONE
+def test_what_cannot_be_gathered_holds_up_no_other_work(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, left = Gatherer.turn, iter(range(60))
+
+    def turn(self: Gatherer) -> bool:
+        if not states()["completed"] and next(left, None) is not None:
+            raise RuntimeError("something nobody thought of")
+        return taken(self)
+
+    monkeypatch.setattr(Gatherer, "turn", turn)
+    assert drain(site) == 0
+    assert next(left, None) is not None, "the task was done only when it went well again"
+
+
+@ON_ONE
+def test_an_outage_that_only_the_scheduler_meets_is_told_once_and_its_end_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken, left = (
+        Scheduler.tick,
+        iter(range(20)),
+    )  # turns of 0.05 s; the other loop turns every 0.25 s, and asks nothing
+
+    def tick(self: Scheduler, now: float) -> TickReport:
+        if next(left, None) is not None:
+            raise DatabaseUnavailable("it is away")
+        return taken(self, now)
+
+    monkeypatch.setattr(Scheduler, "tick", tick)
+    with caplog.at_level(logging.INFO, "daemon"):
+        assert drain(site) == 0
+    said = [str(record.msg).split()[0] for record in caplog.records]
+    assert [each for each in said if each.startswith("database_")] == ["database_away", "database_back"]
+    assert said.count("sweep_forced") == 2, "one after the outage, and one to see that nothing is left"
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_a_root_is_locked_by_one_and_free_again_when_that_one_is_done(site: Site
     for _ in range(2):
         with (
             lock_root(settings, watch),
-            pytest.raises(AstraError, match=f"watched already, by astrad process {os.getpid()}: stop that one"),
+            pytest.raises(AstraError, match=f"watched already, by astrad process {os.getpid()}: stop that one first$"),
             lock_root(settings, watch),
         ):
             pass
@@ -44,7 +44,8 @@ def test_a_home_that_machines_share_does_not_make_them_one(site: Site, monkeypat
     settings = replace(settings, database=replace(settings.database, url="postgresql://a@b/c"))
     [watch] = settings.watch
     with lock_root(settings, watch):
-        with pytest.raises(AstraError, match="watched already"), lock_root(settings, watch):
+        own = rf"watched already, .* or give this one a \[service\] state .* of its own: that one has {site.folder}"
+        with pytest.raises(AstraError, match=own), lock_root(settings, watch):
             pass
         monkeypatch.setattr("astra.provenance.host", lambda: "another")
         with lock_root(settings, watch):

@@ -84,7 +84,7 @@ def test_what_runs_is_told_by_machine(database: peewee.Database) -> None:
         owner = replace(provenance.owner(), host=host)
         queue.claim([Pick(None, 100, "a.B {}", most)], owner, "local", SYSTEM.now())
     shown = [tuple(each.values()) for each in status.records(SYSTEM)["running"]]
-    assert shown == [("one", "local", 2, 3), ("two", "local", 1, 1)]
+    assert shown == [("one", "local", "submitted", 2, 3), ("two", "local", "submitted", 1, 1)]
 
 
 def test_machines_that_share_a_home_have_a_status_file_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from astra.database.connection import close_database, open_database
 from tests.support import fits
 from tests.support.components import COMPONENTS, make_gate, open_gate, waiting
 from tests.support.postgres import PrivateServer
-from tests.support.processes import until
+from tests.support.processes import run, until
 from tests.support.records import ingestions, states, traces
 from tests.support.site import Site
 
@@ -80,6 +80,30 @@ def test_a_stop_while_the_database_is_away_is_clean_and_the_next_start_frees_wha
     open_database(site.url)
     assert states() == Counter(completed=1)
     assert len(traces()) == 1
+
+
+@pytest.mark.system
+def test_a_stop_does_not_wait_for_long_where_the_database_alone_is_waited_for(
+    site: Site, own_server: PrivateServer
+) -> None:
+    site.sections = {"executor": {"drain": 120}}
+    with site.daemon() as daemon:
+        daemon.says(" started ")
+        visit(site, 1)
+        until(lambda: waiting(site.gate))
+        own_server.stop("immediate")
+        open_gate(site.gate)
+        try:
+            shown = run("astrad", "status", config=site.write())
+            assert (shown.returncode, "database    away: the database cannot be used" in shown.stdout) == (0, True), (
+                shown
+            )
+            assert daemon.terminate(40) == 0
+        finally:
+            own_server.start()
+        said = daemon.output()
+        assert [said.count(f" {each} bundles=1 ") for each in ("unrecorded", "not_released")] == [1, 1], said
+        assert said.count("not_released") == said.count("stopped released=0") == 1, said
 
 
 def test_a_service_that_waits_for_its_database_can_be_stopped(site: Site, own_server: PrivateServer) -> None:

@@ -182,7 +182,7 @@ def test_a_job_that_is_held_or_has_no_node_is_shown_with_slurm_s_reason_and_runs
 def test_what_a_person_cancels_in_slurm_stays_cancelled_until_it_is_asked_for_again(stand: Stand, begun: bool) -> None:
     assert stand.slurm is not None
     if not begun:
-        stand.site.sections["executor"]["slurm"]["options"] = ["--hold"]
+        stand.site.sections["executor"]["slurm"]["options"] = ["--begin=now+1hour"]
     with stand.service():
         tasks = stand.enqueue("good", "wait", "good")
         if begun:
@@ -201,12 +201,16 @@ def test_what_a_person_cancels_in_slurm_stays_cancelled_until_it_is_asked_for_ag
 
 
 def test_before_the_end_of_its_walltime_a_job_gives_back_what_it_has_not_begun(stand: Stand) -> None:
-    stand.site.sections["executor"]["slurm"] |= {"time": 1, "notice": 30}
+    slurm = stand.slurm
+    assert slurm is not None
+    stand.site.sections["executor"]["slurm"] |= {"time": 2, "notice": 40}
     stand.site.sections["scheduler"]["target"] = 20
     with stand.service():
         tasks = stand.enqueue("good", "wait", "good", "good")
         stand.at_gate()
         job = stand.job_of(tasks[0])
+        soon = slurm("date", "-d", "now+41sec", "+%FT%T")  # else it would be told a minute later
+        slurm("scontrol", "update", f"jobid={job}", f"endtime={soon}")
         until(lambda: "slurm_notice" in stand.said_in_job(job), 60)
         stand.open_gate()
         stand.reach(tasks, "completed")

@@ -16,6 +16,7 @@ from peewee import BigIntegerField, TextField
 
 from astra.base import Parameter, TaskInstance
 from astra.database.astradb import DataProduct, Link, ResultModel
+from astra.database.connection import execute
 
 COMPONENTS = __name__
 
@@ -57,6 +58,14 @@ class Waits(Traced):
         (folder / f"started.{os.getpid()}").touch()
         with (folder / "pipe").open("rb") as pipe:
             pipe.read()
+
+
+class LeavesTable(Waits):
+    """Waits, and leaves a temporary table behind in its process's connection."""
+
+    def pre_execute(self) -> None:
+        execute("CREATE TEMPORARY TABLE left_behind (x INTEGER)")
+        super().pre_execute()
 
 
 class Computes(Traced):

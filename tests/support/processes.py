@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from astra.clock import SYSTEM
+from tests.support.missing import lacking
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 Answer = TypeVar("Answer")
@@ -152,10 +153,14 @@ class Daemon:
         self.process.wait()
 
     def kill_all(self) -> None:
-        """SIGKILL the service and all it has started, as a power cut or the kernel's memory killer may."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        """SIGKILL the service and all it has started, as a power cut or the kernel's memory killer may.
+
+        Not where it was waited for: its number may be a stranger's by now, and that would be killed without a word.
+        """
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def kill_children(self) -> list[int]:
         """SIGKILL the processes that it has started, and return their ids; the service itself lives on."""
@@ -164,6 +169,21 @@ class Daemon:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return killed
+
+
+def stranger(number: int) -> subprocess.Popen[bytes]:
+    """Return a process in a session of its own that was given the number of one that is gone (Linux, as root)."""
+    for _ in range(1000):  # others start processes too
+        try:
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(number - 1))
+        except OSError as error:
+            lacking(f"nobody but root can say which number comes next: {error}")
+        process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        if process.pid == number:
+            return process
+        process.kill()
+        process.wait()
+    raise AssertionError(f"no process was given the number {number}")
 
 
 def lives(pid: int) -> bool:

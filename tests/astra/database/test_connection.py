@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from astra.database.connection import (
     rest_connection,
     run,
 )
-from astra.errors import ConfigurationError, DatabaseUnavailable
+from astra.errors import ConfigurationError, DatabaseUnavailable, sentence
 from tests.support.clock import START
 from tests.support.processes import environment, until
 
@@ -391,6 +393,35 @@ def test_a_connection_at_rest_is_kept_as_if_it_were_new(database: peewee.Databas
 
 
 @on_postgresql
+def test_a_connection_at_rest_keeps_nobody_waiting(database: peewee.Database) -> None:
+    [(own,)] = run("SELECT pg_backend_pid()")
+    run("SELECT pg_advisory_lock(7)")
+    rest_connection()
+    locks = "SELECT pg_backend_pid(), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')"
+    assert run(locks) == [(own, 0)]
+    database.execute_sql("BEGIN")  # as a component may, behind peewee's back
+    changed("INSERT INTO watched_root (name, path, watched_since) VALUES ('begun', '/', '2026-01-01')")
+    rest_connection()
+    assert database.is_closed(), "whoever was to wait for that row would wait for ever"
+    assert run("SELECT name FROM watched_root") == []
+
+
+@on_postgresql
+def test_a_connection_is_kept_however_many_files_a_component_has_open(database: peewee.Database) -> None:
+    database.close()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limits[1]), limits[1]))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        for _ in range(1024):
+            stack.enter_context(open(os.devnull))
+        [(own,)] = run("SELECT pg_backend_pid()")
+        rest_connection()
+        drop_lost_connection()
+        assert run("SELECT pg_backend_pid()") == [(own,)]
+
+
+@on_postgresql
 def test_a_connection_that_was_cut_at_rest_is_replaced_before_it_is_used(
     database: peewee.Database, database_url: str
 ) -> None:
@@ -417,9 +448,18 @@ def test_a_connection_to_a_file_is_dropped_when_it_is_put_to_rest(database: peew
 
 def test_a_server_that_is_not_there_is_unavailable_and_may_be_tried_again(tmp_path: Path) -> None:
     open_database(f"postgresql://nobody@/nothing?host={tmp_path}")
-    with pytest.raises(DatabaseUnavailable, match="the database cannot be used now"), available():
+    with pytest.raises(DatabaseUnavailable) as caught, available():
         run("SELECT 1")
     close_database()
+    assert re.fullmatch(r"the database cannot be used now: \S+( \S+)*[^.?\s]", str(caught.value)), "one sentence"
+    assert sentence(caught.value) == f"{caught.value}; start it, or name another in [database] url"
+
+
+@on_sqlite
+def test_what_a_server_or_a_file_refuses_for_the_moment_is_to_be_tried_again(database: peewee.Database) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught, available():
+        raise peewee.OperationalError("database is locked")
+    assert sentence(caught.value) == "the database cannot be used now: database is locked; try again"
 
 
 @on_sqlite

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from astra import provenance
+from astra.clock import SYSTEM
 from daemon.executors import memory
 from daemon.executors.memory import MEGABYTE, Family
-from tests.support.processes import until
+from tests.support.processes import stranger, until
 
 FORKED = """
 import os, signal
@@ -124,3 +125,16 @@ def test_what_leads_a_session_of_its_own_is_found_and_told_from_a_stranger() -> 
         assert memory.lives(child, members[child]), "its number alone does not make it the same process"
         memory.send(members, signal.SIGKILL)
         until(lambda: not memory.lives(child, members[child]))
+
+
+def test_a_session_is_not_signalled_when_its_number_is_a_strangers() -> None:
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True)
+    family = Family(process.pid)
+    process.communicate()
+    began = SYSTEM.monotonic()
+    until(lambda: SYSTEM.monotonic() > began + 0.02, every=0.01)  # processes are told apart by hundredths of a second
+    other = stranger(process.pid)
+    family.signal(signal.SIGKILL)
+    assert (family.members(), other.poll()) == ({}, None)
+    Family(other.pid).signal(signal.SIGTERM)
+    assert other.wait() == -signal.SIGTERM

@@ -10,6 +10,8 @@ import pytest
 from astra.clock import SYSTEM
 from astra.database import migrate
 from astra.database.connection import close_database, open_database
+from daemon.executors.supervisor import Supervisor
+from tests.support.clock import FakeClock
 from tests.support.components import Trace, Waits, make_gate, open_gate, waiting
 from tests.support.postgres import PrivateServer
 from tests.support.processes import until
@@ -47,3 +49,16 @@ def test_a_lease_that_cannot_be_renewed_is_told_of_once(
     rig.executor.turn(started + 10)
     open_gate(gate)
     assert rig.ending(bundle).trouble is None
+
+
+def test_a_process_that_cannot_be_started_for_a_day_is_tried_every_half_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise OSError("no memory left")
+
+    monkeypatch.setattr("daemon.executors.supervisor.WorkerProcess", no_memory)
+    supervisor = Supervisor(settings(tmp_path, f"sqlite:///{tmp_path}/astra.sqlite"), FakeClock(), lambda: None)
+    for turn in range(3_000):
+        assert supervisor.turn(30.0 * turn) == []
+    assert sum("no memory left" in each.getMessage() for each in caplog.records) == 3_000
