@@ -17,6 +17,7 @@ import sys
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from astra.database.connection import changed, database, run
 from astra.database.fields import canonical_json
@@ -187,8 +188,13 @@ def _git(folder: str) -> tuple[str | None, bool | None]:
     return commit, None if changes is None else bool(changes)
 
 
+_recorded: list[Any] = []  # a database, and the key of this environment there
+
+
 def environment_id() -> int:
     """Return the key of the row that describes this interpreter and its packages; make the row where it is new."""
+    if _recorded and _recorded[0] is database.obj:
+        return int(_recorded[1])
     python, system, packages, digest = _environment()
     known = run("SELECT id FROM environment WHERE digest = ?", (digest,))
     if not known:
@@ -200,6 +206,8 @@ def environment_id() -> int:
             )
         known = run("SELECT id FROM environment WHERE digest = ?", (digest,))
     identity: int = known[0][0]
+    if not database.in_transaction():  # what is made in one may yet be undone
+        _recorded[:] = database.obj, identity
     return identity
 
 

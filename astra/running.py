@@ -34,12 +34,13 @@ TOGETHER = 2_000  # tasks of small bundles that are read at once
 class Told:
     """Whom to tell: the token, when the bundles are running; each bundle that ended, and why it was not recorded.
 
-    Or that a bundle is to be given back, and why: nothing went wrong with it.
+    Or that a bundle is to be given back, and why, and whether that is because the database was away: nothing went
+    wrong with it.
     """
 
     started: Callable[[str], None]
     ended: Callable[[int, str | None], None]
-    given_back: Callable[[int, str], None]
+    given_back: Callable[[int, str, bool], None]
 
 
 def run_load(load: Load, desk: Desk, told: Told) -> None:
@@ -61,7 +62,7 @@ def run_load(load: Load, desk: Desk, told: Told) -> None:
         token, started = _start(load, component)
     except AstraError as error:
         for each in load.bundles:
-            told.given_back(each.bundle, str(error))
+            told.given_back(each.bundle, str(error), isinstance(error, DatabaseUnavailable))
         return
     told.started(token)
     outbox = Outbox(SYSTEM, told.ended) if len(started) > 1 else None
@@ -75,13 +76,13 @@ def run_load(load: Load, desk: Desk, told: Told) -> None:
         if outbox is not None:
             outbox.flush_in_time()
         if desk.in_hand is not None and desk.in_hand.draining:
-            told.given_back(each.bundle, "not begun: its process was to begin nothing more")
+            told.given_back(each.bundle, "not begun: its process was to begin nothing more", False)
             continue
         _begin(index, each.key, desk)
         try:
             trouble = _run(running[each.bundle], problem, desk, whole.pop(each.bundle, None))
         except DatabaseUnavailable as error:
-            told.given_back(each.bundle, f"not recorded: {error}")
+            told.given_back(each.bundle, f"not recorded: {error}", True)
             continue
         if outbox is None or not outbox.took(each.bundle):
             told.ended(each.bundle, trouble)

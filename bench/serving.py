@@ -60,7 +60,7 @@ def serve(size: int) -> int:
     told = Told(
         lambda _: None,
         lambda _, trouble: troubles.append(trouble) if trouble else None,
-        lambda _, why: troubles.append(why),
+        lambda _, why, away: troubles.append(why),
     )
     with TemporaryDirectory(prefix="astra-bench-") as folder:
         desk = Desk(_in_hand(), Path(folder))

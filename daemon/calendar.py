@@ -34,12 +34,15 @@ _CLOCK_STEP = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What the service itself does at set times; `for_all` where one service does it for all on its database."""
+    """What the service itself does at set times.
+
+    What one service does for all on its database takes the turn when it begins, by what `do` is given, which returns
+    whether the turn was still to be had. Taken any sooner, a service that ends before it begins would leave it undone.
+    """
 
     name: str
     cron: str
-    do: Callable[[], None]
-    for_all: bool = False
+    do: Callable[[Callable[[], bool]], None]
 
     @property
     def entry(self) -> str:
@@ -122,15 +125,24 @@ class Calendar:
 
     def _do(self, each: Schedule | Duty, due: datetime) -> None:
         if isinstance(each, Duty):
-            if not each.for_all or turns.take(each.entry, due):
-                each.do()
+            each.do(partial(_take_turn, each.name, each.entry, due))
             return
         instance = component_class(each.task)(**each.parameters)
         with database.atomic():
-            if not turns.take(_entry(each), due):
+            if not _take_turn(each.name, _entry(each), due):
                 return
             tasks = instance.enqueue(each.priority)
         event(log, "scheduled", schedule=each.name, tasks=len(tasks))
+
+
+def _take_turn(name: str, entry: str, due: datetime) -> bool:
+    """Take the turn to do what fell due; say so where it is not done because a later time's was taken already."""
+    if turns.take(entry, due):
+        return True
+    later = turns.last(entry)
+    if later is not None and later > due:
+        event(log, "turn_skipped", logging.WARNING, schedule=name, due=due.isoformat(), done_for=later.isoformat())
+    return False
 
 
 def _nothing() -> None:

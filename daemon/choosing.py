@@ -73,10 +73,12 @@ class Choice:
         self._components: dict[tuple[Lane, int], str] = {}
         self._keys: dict[tuple[Lane, int, str], str] = {}
         self._costs: dict[str, Cost | None] = {}
+        self._to_learn: set[str] = set()
 
     def learn(self, component: str) -> None:
         """Forget what a component was expected to take: another bundle of it has ended."""
         self._costs.pop(component, None)
+        self._to_learn.add(component)
 
     def next(self, held: Collection[tuple[HoldKind, str]], slots: int, now: datetime) -> list[Pick]:
         """Return what to claim for one process: bundles of one component, several where they are short.
@@ -104,6 +106,8 @@ class Choice:
         if not waits:  # whoever comes next has no one before him, and is found in fewer statements
             self._components.clear()
             self._keys.clear()
+            self._costs |= {each: Cost.of(each) for each in self._to_learn}
+            self._to_learn.clear()
         return []
 
     def probe(self, component: str, held: Collection[tuple[HoldKind, str]], now: datetime) -> list[Pick]:
@@ -134,6 +138,7 @@ class Choice:
         own = self._settings.of(place[2])
         if place[2] not in self._costs:
             self._costs[place[2]] = Cost.of(place[2])
+            self._to_learn.discard(place[2])
         cost = self._costs[place[2]]
         size = own.max_bundle_size if cost is None else min(own.max_bundle_size, cost.most(own.target))
         room = Room(cost, self._span(own))

@@ -6,7 +6,9 @@ Comes from the calendar, and from a catalogue that was loaded, or came back, sin
 from __future__ import annotations
 
 import logging
-import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 
 from astra import relinking
 from astra.catalogue.consulting import Linking
@@ -24,25 +26,27 @@ class Relinker:
     def __init__(self, linking: Linking, clock: Clock) -> None:
         self._linking, self._clock = linking, clock
         self._progress: relinking.Progress | None = None
-        self._asked = threading.Event()
+        self._asked: deque[Callable[[], bool]] = deque(maxlen=1)  # one look is enough, however often it is asked for
         self._began = self._next_look = clock.monotonic()
         self._away: str | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a look is under way."""
-        return self._progress is not None
+        """Whether a look is under way, or asked for."""
+        return self._progress is not None or bool(self._asked)
 
-    def request(self) -> None:
-        """Have all that is unconfirmed looked at, at the next turn that has time for it. From any thread."""
-        self._asked.set()
+    def request(self, is_ours: Callable[[], bool] = lambda: True) -> None:
+        """Have all that is unconfirmed looked at, at the next turn that has time for it. From any thread.
+
+        Then `is_ours` is asked whether it is still this service's to do.
+        """
+        self._asked.append(is_ours)
 
     def turn(self, now: float) -> bool:
         """Look at one chunk, if there is reason to; return whether there is more to do at once."""
         if self._progress is None:
             if not self._is_due(now):
                 return False
-            self._asked.clear()
             self._began, self._progress = now, relinking.begin(self._linking)
         progress = relinking.step(self._progress, self._linking, self._clock)
         self._progress = None if progress.ended else progress
@@ -52,8 +56,13 @@ class Relinker:
         return not progress.ended
 
     def _is_due(self, now: float) -> bool:
-        if self._asked.is_set():
-            return True
+        if self._asked:
+            asked = self._asked[0]
+            is_ours = asked()  # left in its place where the database is away
+            with suppress(ValueError):  # it was asked for anew meanwhile
+                self._asked.remove(asked)
+            if is_ours:
+                return True
         if now < self._next_look:
             return False
         self._next_look = now + _LOOK_EVERY

@@ -35,6 +35,7 @@ _REPAIR_ON = 0.5  # a slice of who waits takes 15 to 30 ms, so a million are loo
 _FAILURES_TOLD = 5  # of one bundle, and bundles; `astra failures` has them all
 _BUNDLES_TOLD = 10  # one by one, of those that end together
 _COLLECT_SECONDS = 2.0  # of a turn, at most, that taking back may take
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 UNRECORDED_SECONDS = 10.0  # that a stop waits for a database that is away, when nothing else is to be waited for
 
 
@@ -68,6 +69,7 @@ class Scheduler:
         self._held: dict[int, Hold] = {}
         self._timing: dict[int, float] = {}
         self._endings: deque[Ending] = deque()
+        self._pause, self._resume_at = 0.0, 0.0
         self._unrecorded_since: float | None = None
         self.draining = False
         self.pending = True
@@ -105,8 +107,10 @@ class Scheduler:
             self._recover_at = now + _RECOVER_EVERY
         self._repair_waits(now)
         self._obey()
-        queue.make_due(self._clock.now())
         if not self.draining:
+            self._hand_over(now, report)
+        # after what has just been enqueued, which somebody may wait for
+        if queue.make_due(self._clock.now()) and not self.draining:
             self._hand_over(now, report)
         self._turned = now
         return report
@@ -161,7 +165,7 @@ class Scheduler:
     # --------------------------------------------------------------------------------------------- handing over
 
     def _hand_over(self, now: float, report: TickReport) -> None:
-        free = self._executor.free()
+        free = self._executor.free() if now >= self._resume_at else 0
         self.pending = False
         if not free:
             self.pending = True
@@ -246,24 +250,36 @@ class Scheduler:
             self._tell(ended, now)
             self._judge(ended)
             self._endings = deque(each for each in self._endings if each.trouble is not None)
+            self._pause = 0.0
             for each in well:
                 self._note_end(each.bundle, report)
         still_open = {each.bundle: each for each in backlog.open_bundles(self._clock.now())} if self._endings else {}
-        unharmed: dict[str, list[int]] = {}
+        unharmed: dict[tuple[str, bool], list[int]] = {}
         until = self._clock.monotonic() + _COLLECT_SECONDS
         while self._endings and self._clock.monotonic() <= until:
             ending = self._endings[0]
             found = still_open.get(ending.bundle)
             if found is not None and ending.kind is None and not ending.cancelled:
                 queue.release(found.bundle, found.token, clean(ending.trouble or ""), self._clock.now())
-                unharmed.setdefault(ending.trouble or "", []).append(ending.bundle)
+                unharmed.setdefault((ending.trouble or "", ending.away), []).append(ending.bundle)
             else:
                 self._take_from_dead(ending, found, now)
             self._note_end(ending.bundle, report)
             self._endings.popleft()
-        for reason, bundles in unharmed.items():
-            more = {"bundles": len(bundles)} if len(bundles) > 1 else {}
+        for (reason, away), bundles in unharmed.items():
+            more: dict[str, Any] = {"bundles": len(bundles)} if len(bundles) > 1 else {}
+            more |= {"again_in": self._put_off(now)} if away else {}
             event(log, "released", bundle=bundles[0], **more, reason=reason)
+
+    def _put_off(self, now: float) -> float:
+        """Hand nothing over for a while, longer each time: a server that takes no more connections needs room.
+
+        What was handed over and given back again and again would but fill the records.
+        """
+        if now >= self._resume_at:
+            self._pause = min(_LONGEST_PAUSE, 2 * self._pause or _FIRST_PAUSE)
+            self._resume_at = now + self._pause
+        return self._resume_at - now
 
     def _note_end(self, bundle: int, report: TickReport) -> None:
         self._timing.pop(bundle, None)

@@ -12,7 +12,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from enum import StrEnum
 from types import FrameType
 from typing import Any
@@ -24,7 +23,6 @@ from astra.components import component_class
 from astra.config import Settings
 from astra.database import connection, migrate
 from astra.database.connection import available, run, waiting_at_most
-from astra.database.fields import instant_text
 from astra.errors import DatabaseUnavailable
 from astra.rules import Rule
 from daemon import executors, status
@@ -53,6 +51,7 @@ _STATUS_EVERY = 2.0
 _LONGEST_BACKOFF = 30.0
 _TURN_PATIENCE = 2.0  # no renewal, and no word to systemd, may wait long for another writer
 _FRONT_SECONDS = 10.0
+_HUNG_SECONDS = 60.0  # after which a turn of the intake is believed to hang, on a dead disk say
 _PRUNE = "40 3 * * *"
 _FRONT, _INTAKE, _MAIN = "front", "intake", "main"  # who can meet that the database is away
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -87,8 +86,8 @@ class Service:
         self._executor = executors.build(settings, clock, self._wake.set)
         self._linking = linking_of(settings.catalog, clock)
         self._relinker = Relinker(self._linking, clock)
-        relink = Duty("relink", settings.catalog.relink, self._relinker.request, for_all=True)
-        pruning = Duty("prune logs", _PRUNE, self._prune_logs)
+        relink = Duty("relink", settings.catalog.relink, self._relinker.request)
+        pruning = Duty("prune logs", _PRUNE, lambda _: self._prune_logs())
         self._calendar = Calendar(settings.schedule, [relink, pruning], clock, self._wake.set)
         names = [each.name for each in settings.watch]
         self._listener = Listener(names, settings.scheduler.tick, clock, self._wake.set)
@@ -113,7 +112,7 @@ class Service:
                 return 0
             stack.enter_context(self._locked_roots())
             with available():
-                before = _last_ingestion()
+                before = status.last_ingestion()
                 stack.enter_context(self._listener.running())
                 self._build(compiled)
             self._start(stack)
@@ -133,8 +132,8 @@ class Service:
             if left := backlog.waiting_for_others():
                 why = "they come after work that is not done"
                 event(log, "left_waiting", logging.WARNING, tasks=left, reason=why)
-            unread = self._intake.out_of_reach or self._watching.outage
-            return 1 if unread or _troubles(before, self._began) else 0
+            unread = self._intake.out_of_reach or self._watching.outages
+            return 1 if unread or status.troubles(before, self._began) else 0
 
     # ------------------------------------------------------------------------------------------------- starting
 
@@ -186,6 +185,8 @@ class Service:
 
     def _start(self, stack: ExitStack) -> None:
         stack.callback(self._scheduler.stop)
+        self._front_turned = self._clock.monotonic()
+        self._listener.unwell = self._unwell
         self._watching.start(self._clock.monotonic())
         stack.callback(self._watching.stop)
         front = threading.Thread(target=self._front_loop, name="intake", daemon=True)
@@ -219,6 +220,13 @@ class Service:
                 self._clock.wait(self._front_wake, pause)
             self._front_wake.clear()  # before `_stop` is looked at, which is set before it
         connection.drop_connection()
+
+    def _unwell(self) -> dict[str, str]:
+        """Return the folders that are not looked after, and why: another service may be able to."""
+        hung = self._clock.monotonic() - self._front_turned
+        if hung > _HUNG_SECONDS:
+            return dict.fromkeys(self._listener.mine, f"the intake has not turned for {hung:.0f} s")
+        return self._watching.outages
 
     def _front_turn(self, now: float) -> bool:
         """Take one turn; return whether there is more to do at once."""
@@ -321,8 +329,8 @@ class Service:
 
     def _is_done(self) -> bool:
         """Whether nothing is left to do; before that is believed, every root is swept once more."""
-        sweeper = self._watching.sweeper
-        if not (sweeper.tried and sweeper.idle):
+        sweeper, is_known = self._watching.sweeper, self._listener.has_looked
+        if not (is_known and self._watching.follows(self._listener.mine) and sweeper.tried and sweeper.idle):
             return False
         once = self._until is Until.ONCE
         waiting = self._intake.settled if once else self._intake.waiting
@@ -379,19 +387,3 @@ class Service:
                 self._clock.wait(self._wake, 0.2)
         stopped = self._scheduler.stop()
         event(log, "stopped", released=stopped)
-
-
-def _last_ingestion() -> int:
-    return int(run("SELECT max(id) FROM ingestion")[0][0] or 0)
-
-
-def _troubles(before: int, began: datetime) -> int:
-    """Return how many tasks failed or gave up, and how many files were quarantined, in this run of the service."""
-    failed = (
-        "SELECT count(*) FROM task t JOIN bundle b ON b.id = t.bundle_id "
-        "JOIN task_bundle m ON m.bundle_id = b.id AND m.task_id = t.id "
-        "WHERE t.state IN ('failed', 'cancelled') AND m.outcome IN ('failed', 'cancelled', 'expired') "
-        "AND b.ended >= ? AND b.executor <> 'interactive'"
-    )
-    refused = "SELECT count(*) FROM ingestion WHERE id > ? AND outcome = 'quarantined'"
-    return int(run(failed, (instant_text(began),))[0][0]) + int(run(refused, (before,))[0][0])

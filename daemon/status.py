@@ -16,6 +16,7 @@ from astra.clock import Clock
 from astra.config import Settings, Watch
 from astra.database.astradb import Hold
 from astra.database.connection import place, run
+from astra.database.fields import instant_text
 from astra.errors import UnreadableFile
 from astra.filesystem import filesystem_kind, is_network
 from daemon.intake import Intake
@@ -141,6 +142,23 @@ def _held(held: Hold) -> dict[str, Any]:
         "reason": held.reason,
         "next_probe": _text(held.probe_at) if held.probe_at else None,
     }
+
+
+def last_ingestion() -> int:
+    """Return the key of the newest ingestion, 0 where there is none."""
+    return int(run("SELECT max(id) FROM ingestion")[0][0] or 0)
+
+
+def troubles(before: int, began: datetime) -> int:
+    """Return how many tasks failed or gave up, and how many files were quarantined, in this run of the service."""
+    failed = (
+        "SELECT count(*) FROM task t JOIN bundle b ON b.id = t.bundle_id "
+        "JOIN task_bundle m ON m.bundle_id = b.id AND m.task_id = t.id "
+        "WHERE t.state IN ('failed', 'cancelled') AND m.outcome IN ('failed', 'cancelled', 'expired') "
+        "AND b.ended >= ? AND b.executor <> 'interactive'"
+    )
+    refused = "SELECT count(*) FROM ingestion WHERE id > ? AND outcome = 'quarantined'"
+    return int(run(failed, (instant_text(began),))[0][0]) + int(run(refused, (before,))[0][0])
 
 
 def status_file(settings: Settings) -> Path:

@@ -63,6 +63,10 @@ class Watching:
         if self._began:
             self.start(self._clock.monotonic())
 
+    def follows(self, names: frozenset[str]) -> bool:
+        """Return whether it is these folders that are watched."""
+        return names == self._names
+
     def start(self, now: float) -> None:
         """Watch first, then sweep: what comes between is in one of them."""
         self._began = True
@@ -86,9 +90,9 @@ class Watching:
             self.sweeper.request(name, reason)
 
     @property
-    def outage(self) -> bool:
-        """Whether any folder is out of reach."""
-        return any(each.outage for each in self.sweeper.roots.values())
+    def outages(self) -> dict[str, str]:
+        """The folders that are out of reach, and why. From any thread."""
+        return {name: each.outage for name, each in self.sweeper.roots.items() if each.outage is not None}
 
     def _build(self, watches: list[Watch]) -> None:
         clock = self._clock

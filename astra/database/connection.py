@@ -24,6 +24,7 @@ from astra.errors import ConfigurationError, DatabaseUnavailable
 # How a database, or its driver, says that a row cannot be kept; what says that it is away has become another error.
 REFUSED = (peewee.DatabaseError, peewee.InterfaceError, TypeError, ValueError, OverflowError)
 CONNECT_SECONDS = 10  # how long a server may take to answer at all
+LONGEST_REST = 300.0  # seconds
 _opening = threading.RLock()
 
 
@@ -35,6 +36,14 @@ class PostgresWithReconnect(peewee.PostgresqlDatabase):
         if is_lost and not self.in_transaction():
             self.close()
         return super().cursor(named_cursor)  # type: ignore[no-untyped-call]
+
+    def begin(self, isolation_level: str | None = None, settings: str = "") -> None:
+        """Begin a transaction, with settings of its own, in one message: an answer takes as long as a short query."""
+        if not settings:
+            super().begin(isolation_level)
+            return
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]
+            self.cursor().execute(f"BEGIN; {settings}")
 
     def rest(self) -> bool:
         """Make this thread's connection as it was when it was opened; return whether that could be."""
@@ -261,17 +270,30 @@ def alone(key: int) -> Iterator[None]:
 @contextmanager
 def by_index() -> Iterator[None]:
     """Run look-ups by lists of keys: on PostgreSQL in a transaction whose plans go by index, on SQLite as they are."""
-    opened = _opened()
-    if isinstance(opened, peewee.SqliteDatabase):
+    if is_sqlite():
         yield
-        return
-    if opened.in_transaction():  # and so until its end: a savepoint would not bring back what was set before
+    elif _opened().in_transaction():  # and so until its end: a savepoint would not bring back what was set before
         execute(f"SELECT {_BY_INDEX}")
         yield
-        return
-    with opened.atomic():
-        execute(f"SELECT {_BY_INDEX}")
-        yield
+    else:
+        with _opened().atomic(settings=f"SELECT {_BY_INDEX}"):
+            yield
+
+
+@contextmanager
+def planned_without(*ways: str) -> Iterator[None]:
+    """Run a transaction in which PostgreSQL does not plan in these ways; on SQLite a transaction."""
+    settings = "SELECT " + ", ".join(f"set_config('enable_{way}', 'off', true)" for way in ways)
+    if is_sqlite():
+        with _opened().atomic():
+            yield
+    elif _opened().in_transaction():
+        with _opened().atomic():
+            execute(settings)
+            yield
+    else:
+        with _opened().atomic(settings=settings):
+            yield
 
 
 @contextmanager
@@ -363,8 +385,12 @@ def rest_connection() -> None:
         drop_connection()
 
 
-def drop_lost_connection() -> None:
-    """Close this thread's connection where its server has closed it while it was at rest."""
+def drop_lost_connection(rested: float = 0.0) -> None:
+    """Close this thread's connection where its server has closed it while it was at rest.
+
+    Or where it has `rested` for so many seconds that what lies between may have forgotten it, of which nobody is told.
+    """
     opened = database.obj
-    if isinstance(opened, PostgresWithReconnect) and not opened.is_closed() and not opened.is_quiet():
+    is_open = isinstance(opened, PostgresWithReconnect) and not opened.is_closed()
+    if is_open and (rested > LONGEST_REST or not opened.is_quiet()):
         drop_connection()

@@ -5,12 +5,21 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 
 import peewee
 
-from astra.database.connection import by_index, changed, database, execute, execute_many, is_sqlite, run
+from astra.database.connection import (
+    by_index,
+    changed,
+    database,
+    execute_many,
+    is_sqlite,
+    planned_without,
+    run,
+)
 from astra.database.fields import instant_text
 from astra.database.staging import among, load, reserve_ids, stage
 from astra.errors import AstraError, LeaseLost
@@ -41,7 +50,8 @@ def claim(picks: Sequence[Pick], owner: Owner, executor: str, now: datetime) -> 
     """
     ours = (owner.boot, owner.pid, owner.start, owner.host, owner.user, executor, instant_text(now))
     token = new_token()
-    with database.atomic():
+    # a queue's statistics are always stale, and mislead PostgreSQL
+    with planned_without("seqscan", "bitmapscan"):
         taken = _claim_sqlite(picks, token, ours) if is_sqlite() else _claim(picks, token, ours)
     return [Claimed(bundle, size, token, key) for bundle, size, key in taken]
 
@@ -80,7 +90,6 @@ def _claim_sqlite(picks: Sequence[Pick], token: str, ours: tuple[object, ...]) -
 
 
 def _claim(picks: Sequence[Pick], token: str, ours: tuple[object, ...]) -> list[tuple[int, int, str]]:
-    _plan_by_index()
     waiting = _WAITING.format(lane=lane(picks[0].replay))
     return run(
         f"""
@@ -124,11 +133,6 @@ def _claim(picks: Sequence[Pick], token: str, ours: tuple[object, ...]) -> list[
     )
 
 
-def _plan_by_index() -> None:
-    """Keep PostgreSQL to the indexes for this transaction: a queue's statistics are always stale, and mislead it."""
-    execute("SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)")
-
-
 def start(
     claimed: Sequence[Claimed], owner: Owner, code: Code, environment: int, until: datetime, now: datetime
 ) -> tuple[str, list[Claimed]]:
@@ -149,7 +153,7 @@ def start(
     ours = (token, owner.boot, owner.pid, owner.start, owner.host, owner.user, instant_text(until), instant_text(now))
     made = (environment, code.version, code.component_version, code.source_sha256, code.git_commit, code.git_dirty)
     listed = ", ".join(str(int(each.bundle)) for each in claimed)
-    with database.atomic():
+    with database.atomic() if is_sqlite() else nullcontext():  # there one statement is a transaction by itself
         rows = run(
             "UPDATE bundle SET state = 'running', token = ?, owner_boot = ?, owner_pid = ?, owner_start = ?, host = ?, "
             '"user" = ?, lease_expires = ?, started = ?, environment_id = ?, version = ?, component_version = ?, '

@@ -32,6 +32,8 @@ class Ending:
     peak_memory: int | None = None
     cancelled: bool = False
     """Whether somebody cancelled it, outside of astra: so are its unfinished tasks."""
+    away: bool = False
+    """Whether it was given back because its process could not use the database: the next one may not either."""
 
 
 STRANDED = 5  # leases after which what waits, and whose service cannot be seen, is believed to be nobody's

@@ -167,7 +167,7 @@ class Supervisor:
                 self._endings.append(Ending(message["ended"], message["trouble"], kind))
             elif "given_back" in message and message["given_back"] in running.open:
                 del running.open[message["given_back"]]
-                self._endings.append(Ending(message["given_back"], message["why"]))
+                self._endings.append(Ending(message["given_back"], message["why"], away=message["away"]))
             elif "idle" in message:
                 self._endings += [Ending(each, "its process did not say how it ended") for each in running.open]
                 self._ran += len(running.load.bundles)

@@ -52,15 +52,17 @@ def main() -> None:
     told = Told(
         started,
         lambda bundle, trouble: say({"ended": bundle, "trouble": trouble}),
-        lambda bundle, why: say({"given_back": bundle, "why": why}),
+        lambda bundle, why, away: say({"given_back": bundle, "why": why, "away": away}),
     )
     say({"ready": os.getpid()})
+    rests_since = SYSTEM.monotonic()
     for line in orders:
         stacks.tell_late(first["late"])
-        drop_lost_connection()
+        drop_lost_connection(SYSTEM.monotonic() - rests_since)
         run_load(_load(json.loads(line)), desk, told)
         stacks.in_time()  # one that could not be started
         rest_connection()
+        rests_since = SYSTEM.monotonic()
         in_hand.begin(ON_THE_WAY)
         say({"idle": os.getpid()})
 

@@ -124,6 +124,14 @@ def test_code_outside_any_repository_has_no_commit(tmp_path: Path) -> None:
     assert provenance._git(str(tmp_path)) == (None, None)
 
 
+def test_an_environment_that_was_stored_in_a_transaction_that_failed_is_stored_anew(database: peewee.Database) -> None:
+    with database.atomic() as transaction:
+        environment_id()
+        transaction.rollback()
+    key = environment_id()
+    assert Environment.get().id == key
+
+
 def test_an_environment_is_stored_once(database: peewee.Database) -> None:
     first = environment_id()
     assert environment_id() == first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +22,7 @@ from tests.support.postgres import PrivateServer
 from tests.support.processes import until
 
 NIGHTLY = Schedule(name="nightly", cron="0 12 * * *", task=f"{COMPONENTS}.Traced", parameters={"note": "x"})
-NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+NOON = datetime(2025, 11, 26, 12, tzinfo=UTC)
 
 
 def calendar(*duties: Duty, entries: tuple[Schedule, ...] = (NIGHTLY,)) -> Calendar:
@@ -49,7 +49,28 @@ def test_five_services_enqueue_an_entry_once_for_each_of_its_times(
     assert [str(record.msg) for record in caplog.records] == ["scheduled schedule=nightly tasks=1"] * 2
     services[0]._fall_due(NIGHTLY, NOON)
     services[0].enqueue_due()
-    assert Task.select().count() == 2, "by a clock that was set back"
+    assert Task.select().count() == 2, "by a service that comes too late, or whose clock was set back"
+    assert str(caplog.records[-1].msg).startswith("turn_skipped schedule=nightly due=")
+    assert caplog.records[-1].levelno == logging.WARNING
+
+
+def test_a_clock_that_was_once_ahead_silences_no_entry(database: peewee.Database) -> None:
+    service, now = calendar(), SYSTEM.now()
+    for due in (now + timedelta(days=3650), now - timedelta(minutes=2), now - timedelta(minutes=1)):
+        service._fall_due(NIGHTLY, due)
+        service.enqueue_due()
+        end_all()
+    assert Task.select().count() == 3
+
+
+def test_a_clock_that_is_somewhat_ahead_takes_a_turn_for_all(database: peewee.Database) -> None:
+    due = SYSTEM.now() + timedelta(minutes=30)  # the others come to it in half an hour
+    for _ in range(2):
+        service = calendar()
+        service._fall_due(NIGHTLY, due)
+        service.enqueue_due()
+        end_all()
+    assert Task.select().count() == 1
 
 
 def test_what_only_shares_its_name_has_a_turn_of_its_own(database: peewee.Database) -> None:
@@ -61,16 +82,16 @@ def test_what_only_shares_its_name_has_a_turn_of_its_own(database: peewee.Databa
     assert Task.select().count() == 2
 
 
-def test_a_duty_for_all_is_done_by_one_and_others_by_each(database: peewee.Database) -> None:
-    done: list[str] = []
-    for number in range(2):
-        shared = Duty("relink", "0 0 * * *", lambda number=number: done.append(f"shared by {number}"), for_all=True)
-        own = Duty("prune", "0 0 * * *", lambda number=number: done.append(f"own of {number}"))
-        service = calendar(shared, own)
-        service._fall_due(shared, NOON)
-        service._fall_due(own, NOON)
+def test_a_duty_is_done_by_each_and_whoever_begins_it_first_takes_the_turn(database: peewee.Database) -> None:
+    begun: list[Callable[[], bool]] = []
+    for _ in range(2):
+        duty = Duty("relink", "0 0 * * *", begun.append)
+        service = calendar(duty)
+        service._fall_due(duty, NOON)
         service.enqueue_due()
-    assert done == ["shared by 0", "own of 0", "own of 1"]
+    assert changed("DELETE FROM calendar_turn") == 0, "what is asked for is not begun"
+    first, second = begun
+    assert (second(), first()) == (True, False)
 
 
 @pytest.fixture

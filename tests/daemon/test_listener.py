@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,17 +21,17 @@ from astra.database.migrate import migrate
 from astra.work import NewTask
 from daemon import listener as module
 from daemon.listener import Listener
-from tests.support.postgres import PrivateServer
+from tests.support.postgres import PrivateServer, Server
 from tests.support.processes import until
 
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+HOLDERS = "SELECT count(*) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted GROUP BY l.pid"
 CUT = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY", 0.1)
-    monkeypatch.setattr(notices, "APART", 0.0)
     caplog.set_level(logging.INFO, "daemon")
 
 
@@ -99,6 +100,64 @@ def test_what_was_taken_while_the_connection_was_lost_is_told_loudly_once(
     until(lambda: said(caplog).count("standing_by") == 1 and said(caplog).count("root_lost") == 1)
     assert said(caplog).count("polling") == 1
     assert first.listener.others["redux"].startswith("astrad ")
+
+
+@ON_POSTGRESQL
+def test_a_connection_that_the_server_still_holds_for_alive_is_no_rival(
+    database: peewee.Database, stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = One()
+    stack.callback(one.stack.close)
+    assert one.listener._line is not None
+    line = one.listener._line._connection.fileno()
+    kept = os.dup(line)  # by which the server sees no end of it
+    stack.callback(os.close, kept)
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    os.dup2(ours.fileno(), line)
+    ours.close()
+    until(lambda: said(caplog).count("listening") == 2)
+    until(lambda: len(run(HOLDERS)) == 1)
+    one.stack.close()
+    assert "root_lost" not in said(caplog)
+
+
+@ON_POSTGRESQL
+def test_a_folder_that_its_service_cannot_look_after_goes_to_one_that_stands_by(
+    database: peewee.Database, stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = One(("redux", "other")), One()
+    stack.callback(second.stack.close)
+    stack.callback(first.stack.close)
+    first.listener.unwell = lambda: {"redux": "out of reach"}
+    until(lambda: (first.listener.mine, second.listener.mine) == ({"other"}, {"redux"}))
+    assert said(caplog).count("root_given_up") == 1
+    second.listener.unwell = lambda: {"redux": "out of reach"}
+    until(lambda: run(HOLDERS) == [(1,)])
+    first.listener.unwell = dict
+    looked = first.listener._look_at
+    until(lambda: first.listener._look_at > looked + 0.3)
+    assert second.listener.mine == {"redux"}, "whom nobody relieves goes on"
+    assert first.listener.mine == {"other"}, "it has just tried"
+    second.listener.unwell = dict
+    until(lambda: run(HOLDERS) == [(1,), (1,)])
+    assert said(caplog).count("root_given_up") == 1
+
+
+@ON_POSTGRESQL
+def test_a_service_that_gets_no_connection_for_notices_starts_all_the_same(
+    database: peewee.Database, pg_server: Server, stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = run("SELECT current_database()")[0][0]
+    pg_server._administer(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+    one = One()
+    stack.callback(one.stack.close)
+    assert said(caplog) == ["polling"]
+    assert not one.listener.has_looked
+    pg_server._administer(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    until(lambda: one.listener.mine == {"redux"})
+    assert one.listener.has_looked
+    assert said(caplog) == ["polling", "listening"]
 
 
 def test_it_listens_again_after_the_server_was_restarted(

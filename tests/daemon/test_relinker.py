@@ -12,6 +12,7 @@ from astra import relinking, taking_in
 from astra.catalogue.consulting import LOCAL, Linking
 from astra.catalogue.survey import SurveyCatalogue
 from astra.database.astradb import Catalogue, SourceDataProduct
+from astra.errors import DatabaseUnavailable
 from astra.taking_in import Terms
 from daemon.relinker import Relinker
 from tests.support import fits
@@ -53,6 +54,36 @@ def test_nothing_is_done_without_reason(clock: FakeClock) -> None:
     assert not relinker.turn(clock.monotonic())
     relinker.request()
     assert turn_until_idle(relinker, clock) == 1, "there is no catalogue"
+
+
+def test_what_is_asked_for_is_begun_by_whoever_takes_the_turn_then(clock: FakeClock) -> None:
+    taken: list[str] = []
+
+    def is_anothers() -> bool:
+        taken.append("another's")
+        return False
+
+    def is_ours() -> bool:
+        if not taken[1:]:
+            taken.append("away")
+            raise DatabaseUnavailable("the database cannot be used now")
+        taken.append("ours")
+        return True
+
+    load(*NAMES)
+    relinker = Relinker(LOCAL, clock)
+    turn_until_idle(relinker, clock)
+    load(*NAMES[:2])
+    relinker.request(is_anothers)
+    assert (relinker.busy, taken) == (True, []), "a run that ends by itself waits for it"
+    assert not relinker.turn(clock.monotonic())
+    assert (relinker.busy, confirmed()) == (False, 5)
+    relinker.request(is_ours)
+    with pytest.raises(DatabaseUnavailable):
+        relinker.turn(clock.monotonic())
+    assert relinker.busy
+    turn_until_idle(relinker, clock)
+    assert (relinker.busy, taken) == (False, ["another's", "away", "ours"])
 
 
 def test_an_edition_that_was_loaded_is_noticed_within_seconds(

@@ -286,6 +286,34 @@ def test_a_bundle_that_could_not_be_started_is_released_and_counts_as_no_try(rig
     assert states() == Counter(pending=1)
 
 
+def test_while_processes_cannot_use_the_database_less_and_less_is_handed_over(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "daemon")
+    rig.hands.places = 1
+    rig.enqueue(3)
+    handed = []
+    for turn in range(100):  # as a service does that is woken by each ending
+        for bundle in rig.tick().submitted:
+            handed.append(turn)
+            rig.hands.endings.append(Ending(bundle, "too many clients", away=True))
+        rig.clock.advance(0.1)
+    assert len(handed) == 5
+    assert handed[-1] - handed[-2] > 3 * (handed[2] - handed[1])
+    assert [str(each.msg) for each in caplog.records if "again_in" in str(each.msg)][1].count("again_in=1 ") == 1
+    assert not rig.scheduler.idle, "a run that ends by itself waits for them"
+    rig.clock.advance(60)
+    [bundle] = rig.tick().submitted
+    rig.finish(bundle, rig.run(bundle))
+    rig.hands.endings.append(Ending(bundle, None))
+    rig.enqueue(1)
+    [bundle] = rig.tick().submitted
+    rig.hands.endings.append(Ending(bundle, "too many clients", away=True))
+    rig.tick()
+    rig.clock.advance(0.6)
+    assert rig.tick().submitted, "what went well ended the pause"
+
+
 def elsewhere() -> provenance.Owner:
     """Return the identity of a process of which this machine can tell nothing."""
     return replace(provenance.owner(), host="another machine", boot="another boot")

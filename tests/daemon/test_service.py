@@ -16,14 +16,19 @@ import peewee
 import pytest
 
 from astra.clock import SYSTEM
+from astra.database import notices
+from astra.database.connection import drop_connection
 from astra.errors import ConfigurationError, DatabaseUnavailable
+from daemon import listener, service
 from daemon.gatherer import Gatherer
 from daemon.intake import Intake
+from daemon.listener import Listener
 from daemon.scheduler import Scheduler, TickReport
 from daemon.service import Service, Until
 from tests.support import fits
 from tests.support.clock import FakeClock
 from tests.support.components import COMPONENTS
+from tests.support.processes import until
 from tests.support.records import outcomes, states
 from tests.support.site import Site
 
@@ -225,6 +230,41 @@ def test_a_step_of_the_wall_clock_reschedules_the_calendar(
             service._calendar.enqueue_due()
     assert asked == ["rescheduled"], "neither time that passes nor a second's correction is a step"
     assert [str(record.msg).split()[0] for record in caplog.records] == ["clock_stepped"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_folder_whose_intake_hangs_goes_to_a_service_that_stands_by(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(listener, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(service, "_HUNG_SECONDS", 0.2)
+    on_the_disk, taken = threading.Event(), Intake.turn
+
+    def given_up() -> list[str]:
+        return [str(each.msg) for each in caplog.records if str(each.msg).startswith("root_given_up")]
+
+    def turn(intake: Intake, now: float) -> int:
+        on_the_disk.wait(20)
+        return taken(intake, now)
+
+    def stand_by() -> None:
+        try:
+            until(lambda: notices.watchers(["redux"]))
+            other = Listener(["redux"], 0.5, SYSTEM, lambda: None)
+            with other.running():
+                until(lambda: other.mine == {"redux"} and given_up())
+        finally:
+            drop_connection()
+            on_the_disk.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Intake, "turn", turn)
+    beside = threading.Thread(target=stand_by)
+    beside.start()
+    assert Service(site.settings(), SYSTEM).run() == 0
+    beside.join()
+    [said] = given_up()
+    assert "the intake has not turned for" in said
 
 
 @ON_ONE

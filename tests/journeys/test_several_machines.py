@@ -11,7 +11,7 @@ import pytest
 from astra.database.connection import run as query
 from tests.support import fits
 from tests.support.components import COMPONENTS, Traced
-from tests.support.processes import run, run_json, until
+from tests.support.processes import Daemon, run, run_json, until
 from tests.support.records import ingestions, states
 from tests.support.site import Site
 
@@ -62,3 +62,20 @@ def test_one_watches_the_other_stands_by_and_takes_over_when_it_is_killed(
             until(lambda: states() == Counter(completed=2))
             assert [ingestions(path) for path in files] == [[("ingested", None)]] * 2
             assert two.terminate() == 0
+
+
+@pytest.mark.system
+def test_a_folder_that_one_service_cannot_read_is_watched_by_one_that_can(
+    tmp_path: Path, database_url: str, database: peewee.Database
+) -> None:
+    first, second = (machine(tmp_path / name, database_url, tmp_path / f"sas-{name}") for name in ("one", "two"))
+    first.write()
+    first.tree.rmdir()  # as on a machine where the shared disk is not mounted
+    with Daemon(first.folder / "config.toml") as one:
+        one.says(" started ")
+        fits.write(second.tree / fits.visit_name(fiber=1), fits.apvisit(FIBERID=1))
+        with second.daemon() as two:
+            two.says(" taken_over ", timeout=60)
+            one.says(" root_given_up ", timeout=20)
+            until(lambda: states() == Counter(completed=1))
+            assert one.terminate() == 0

@@ -21,6 +21,7 @@ import pytest
 from astra.database import connection, sqlite
 from astra.database.astradb import DataProduct, WatchedRoot
 from astra.database.connection import (
+    LONGEST_REST,
     alone,
     available,
     by_index,
@@ -425,12 +426,15 @@ def test_a_connection_that_was_cut_at_rest_is_replaced_before_it_is_used(
     database: peewee.Database, database_url: str
 ) -> None:
     [(own,)] = run("SELECT pg_backend_pid()")
-    drop_lost_connection()
+    drop_lost_connection(rested=LONGEST_REST)
     assert run("SELECT pg_backend_pid()") == [(own,)]
+    drop_lost_connection(rested=LONGEST_REST + 1)
+    [(another,)] = run("SELECT pg_backend_pid()")
+    assert another != own, "a firewall may have forgotten it"
     end_connections(database_url)
     until(lambda: not database.is_quiet())
     drop_lost_connection()
-    assert run("SELECT pg_backend_pid()") != [(own,)]
+    assert run("SELECT pg_backend_pid()") != [(another,)]
 
 
 @on_sqlite
