@@ -281,9 +281,13 @@ def by_index() -> Iterator[None]:
 
 
 @contextmanager
-def planned_without(*ways: str) -> Iterator[None]:
-    """Run a transaction in which PostgreSQL does not plan in these ways; on SQLite a transaction."""
-    settings = "SELECT " + ", ".join(f"set_config('enable_{way}', 'off', true)" for way in ways)
+def planned_without(*ways: str, flushed: bool = True) -> Iterator[None]:
+    """Run a transaction in which PostgreSQL does not plan in these ways; on SQLite a transaction.
+
+    One that is not `flushed` is not waited for until it is on disk: what follows it is not kept either without it.
+    """
+    names = [f"enable_{way}" for way in ways] + ([] if flushed else ["synchronous_commit"])
+    settings = "SELECT " + ", ".join(f"set_config('{name}', 'off', true)" for name in names)
     if is_sqlite():
         with _opened().atomic():
             yield

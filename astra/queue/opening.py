@@ -50,8 +50,9 @@ def claim(picks: Sequence[Pick], owner: Owner, executor: str, now: datetime) -> 
     """
     ours = (owner.boot, owner.pid, owner.start, owner.host, owner.user, executor, instant_text(now))
     token = new_token()
-    # a queue's statistics are always stale, and mislead PostgreSQL
-    with planned_without("seqscan", "bitmapscan"):
+    # A queue's statistics are always stale, and mislead PostgreSQL. A claim that a crash of the server undoes is of
+    # tasks that nobody has begun: their start, which is flushed, takes it along.
+    with planned_without("seqscan", "bitmapscan", flushed=False):
         taken = _claim_sqlite(picks, token, ours) if is_sqlite() else _claim(picks, token, ours)
     return [Claimed(bundle, size, token, key) for bundle, size, key in taken]
 
