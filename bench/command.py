@@ -187,7 +187,8 @@ def _tables(plan: Plan, opened: Sequence[stores.Store], folder: Path) -> Iterato
 def _preface(plan: Plan, opened: Sequence[stores.Store], lacking: str | None) -> str:
     kept = ", ".join(f"{name} {version(name)}" for name in ("sdss-astra", "astropy", "peewee", "psycopg2-binary"))
     databases = ", ".join(f"{each.name} {each.version}" for each in opened)
-    settings = "SQLite with WAL and synchronous NORMAL; PostgreSQL on a Unix socket, every commit flushed to disk."
+    settings = "SQLite with WAL and synchronous NORMAL; PostgreSQL on a Unix socket, every commit flushed to disk, "
+    settings += "but for that of a claim, which the start that follows takes along."
     page = plan.page or PAGES[0]
     turns = (
         "Everything was measured once. Of another machine expect other times."

@@ -139,6 +139,7 @@ def test_a_database_that_another_program_has_locked_is_waited_for(site: Site) ->
         assert daemon.terminate() == 0
 
 
+@pytest.mark.system  # each of its tables takes seconds
 @ON_POSTGRESQL
 @pytest.mark.parametrize("table", ["ingestion", "data_product", "task", "bundle"])
 def test_backends_that_are_ended_in_mid_transaction_lose_nothing_and_double_nothing(site: Site, table: str) -> None:

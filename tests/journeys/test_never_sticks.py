@@ -152,6 +152,7 @@ def test_the_breaker_pauses_a_component_says_so_once_and_lets_it_go_on(live: Sit
     assert [said.count(f"component_{word} component={name}") for word in ("paused", "resumed")] == [1, 1]
 
 
+@pytest.mark.parametrize("live", ["sqlite"], indirect=True)  # which it has no need of
 def test_what_ran_when_the_service_was_killed_runs_again_at_once_after_the_next_start(
     tmp_path: Path, database: Any, database_url: str
 ) -> None:
