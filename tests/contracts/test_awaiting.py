@@ -25,6 +25,7 @@ from tests.support.tasks import (
     TOTALS,
     by_hand,
     claim,
+    empty_queue,
     ended,
     new_task,
     plans,
@@ -243,11 +244,7 @@ class Chain(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        with opened.atomic():
-            execute("DELETE FROM task_bundle")
-            execute("UPDATE task SET bundle_id = NULL")
-            execute("DELETE FROM task")
-            execute("DELETE FROM bundle")
+        empty_queue()
         self.open: dict[int, Claimed] = {}
         self.cancelled = False
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from astra import holds, queue, steering
-from astra.database.connection import database as opened
-from astra.database.connection import execute, run
+from astra.database.connection import run
 from astra.errors import AstraError, LeaseLost
 from astra.queue.holding import FAILED
 from astra.states import TaskOutcome, TaskState
@@ -19,7 +18,7 @@ from astra.steering import By
 from astra.targets import Kind, Target
 from astra.work import Claimed, Finish
 from tests.support.clock import START
-from tests.support.tasks import TOTALS, claim, ended, new_task, start
+from tests.support.tasks import TOTALS, claim, empty_queue, ended, new_task, start
 
 ADA = By("ada@host", "", START)
 BOTH = frozenset({TaskState.FAILED, TaskState.CANCELLED})
@@ -47,11 +46,7 @@ class ModelBundle:
 class Steered(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        with opened.atomic():
-            execute("DELETE FROM task_bundle")
-            execute("UPDATE task SET bundle_id = NULL")
-            execute("DELETE FROM task")
-            execute("DELETE FROM bundle")
+        empty_queue()
         self.tasks: dict[int, ModelTask] = {}
         self.bundles: dict[int, ModelBundle] = {}
 

@@ -14,13 +14,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from astra import queue
 from astra.database.astradb import TaskBundle
-from astra.database.connection import database as opened
-from astra.database.connection import execute, run
+from astra.database.connection import run
 from astra.errors import AstraError, LeaseLost
 from astra.states import ErrorKind, TaskOutcome
 from astra.work import Claimed, Expiry, Finish, Pick, Retry
 from tests.support.clock import START
-from tests.support.tasks import OWNER, TOTALS, by_hand, ended, new_task, start
+from tests.support.tasks import OWNER, TOTALS, by_hand, empty_queue, ended, new_task, start
 
 KEY = "thing {}"
 RETRIES = 1
@@ -56,11 +55,7 @@ class ModelBundle:
 class Queue(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        with opened.atomic():
-            execute("DELETE FROM task_bundle")
-            execute("UPDATE task SET bundle_id = NULL")
-            execute("DELETE FROM task")
-            execute("DELETE FROM bundle")
+        empty_queue()
         self.tasks: dict[int, ModelTask] = {}
         self.bundles: dict[int, ModelBundle] = {}
 

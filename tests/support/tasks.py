@@ -14,7 +14,7 @@ import peewee
 
 from astra import provenance, queue
 from astra.database.astradb import DataProduct, Ingestion
-from astra.database.connection import run
+from astra.database.connection import database, execute, run
 from astra.provenance import Code, Owner
 from astra.states import IngestionOutcome, TaskOutcome
 from astra.work import ByHand, Claimed, Ended, Input, NewTask, Pick, Totals
@@ -26,6 +26,15 @@ CODE = Code("0.1.0", "1", "ab" * 32, None, None)
 TIMES = (0.25, 1.5, 0.125)
 TOTALS = Totals(((0.5, 0.25), (3.0, 1.5), (0.25, 0.125)))
 _numbers = count()
+
+
+def empty_queue() -> None:
+    """Leave no task and no bundle: each example of a state machine begins anew in one database."""
+    with database.atomic():
+        execute("DELETE FROM task_bundle")
+        execute("UPDATE task SET bundle_id = NULL")
+        execute("DELETE FROM task")
+        execute("DELETE FROM bundle")
 
 
 def new_task(key: str = "thing {}", **values: Any) -> NewTask:
