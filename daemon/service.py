@@ -1,8 +1,9 @@
 """Build the parts of the service, start them in order, keep their loops turning, stop them in reverse.
 
 Comes from `astrad run`; goes to `settler` (fed by `watcher` and `sweeper`), `intake` and `scheduler`. Two threads do
-the work: one takes files in, the main one schedules, so that a slow disk never costs a lease. APScheduler keeps the
-calendar alone; every other wait is counted here, in monotonic time.
+the work: one takes files in, the main one schedules, so that a slow disk never costs a lease; what wakes them on
+PostgreSQL is heard by `listener`. APScheduler keeps the calendar alone; every other wait is counted here, in monotonic
+time.
 """
 
 from __future__ import annotations
